@@ -1,0 +1,59 @@
+//! Every bound of the system in one place. Past a bound the caller gets `resource_exhausted` or `invalid_input`.
+
+use std::time::Duration;
+
+/// Bytes in a KiB.
+const KIB: usize = 1024;
+/// Bytes in a MiB.
+const MIB: usize = 1024 * KIB;
+
+/// Largest workflow file accepted, bytes.
+pub const WORKFLOW_FILE_BYTES_MAX: usize = MIB;
+/// Largest job input, bytes of JSON.
+pub const INPUT_BYTES_MAX: usize = MIB;
+/// Largest job output, bytes of JSON.
+pub const OUTPUT_BYTES_MAX: usize = MIB;
+/// Largest result of one effect, bytes of JSON.
+pub const EFFECT_RESULT_BYTES_MAX: usize = MIB;
+/// Largest journal of one job, bytes.
+pub const JOURNAL_BYTES_MAX: u64 = 64 * MIB as u64;
+/// Most jobs that may be queued at a site.
+pub const QUEUE_JOBS_MAX: u64 = 1_000_000;
+/// Largest message between actors of two nodes, bytes.
+pub const ACTOR_MESSAGE_BYTES_MAX: usize = 256 * KIB;
+/// Largest log entry, bytes: a batch of commands stops before it.
+pub const ENTRY_BYTES_MAX: usize = 128 * KIB;
+/// Content above this many bytes becomes a blob instead of riding in the log.
+pub const INLINE_BYTES_MAX: usize = 32 * KIB;
+/// Chunk of a streamed snapshot or blob, bytes.
+pub const CHUNK_BYTES: usize = 128 * KIB;
+/// Largest gRPC message accepted, bytes.
+pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 * MIB;
+/// Most client and peer connections of one node.
+pub const CONNECTIONS_MAX: usize = 1_024;
+/// Most TLS handshakes under way at once, counted apart from connections.
+pub const HANDSHAKES_PENDING_MAX: usize = 256;
+/// How long a TLS handshake may take.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most due timers that fire in one log entry.
+pub const TIMERS_PER_ENTRY_MAX: usize = 1_000;
+/// How often a robot may be lost under one job before it is dead-lettered.
+pub const LOST_MAX_DEFAULT: u32 = 5;
+/// Captured stdout or stderr of one process, bytes.
+pub const PROCESS_OUTPUT_BYTES_MAX: usize = MIB;
+/// Tail of stdout or stderr kept in the journal for each effect, bytes.
+pub const LOG_TAIL_BYTES_MAX: usize = 64 * KIB;
+/// Free bytes below which a node's store refuses admissions.
+pub const STORE_RESERVE_BYTES: u64 = 256 * MIB as u64;
+/// Highest priority; the lowest is 0.
+pub const PRIORITY_MAX: u8 = 20;
+/// Priority of a job that names none.
+pub const PRIORITY_NORMAL: u8 = 10;
+/// Longest idempotency key, bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+/// Most tags of a node or a job.
+pub const TAGS_MAX: usize = 64;
+/// Longest tag or node name, bytes.
+pub const TAG_BYTES_MAX: usize = 63;
+/// Most slots of one robot.
+pub const SLOTS_MAX: u32 = 4_096;
