@@ -1,0 +1,11 @@
+//! What a node is told: flags over `FLEET_*` variables over the file over defaults, as one checked value.
+//!
+//! Unknown keys are refused, and all mistakes of a file are reported together. `config/fleetd.yaml` names every key.
+
+mod file;
+mod host;
+mod settings;
+
+pub use file::{FileConfig, parse_file};
+pub use host::HostFacts;
+pub use settings::{LogFormat, NodeFlags, RobotAllow, Settings};

@@ -1,0 +1,296 @@
+//! The resolved settings of a node: a pure function of flags, file and host facts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use fleet_core::{Error, ErrorKind, SiteName, limits};
+
+use super::file::FileConfig;
+use super::host::HostFacts;
+
+/// Flags of `start`, `join` and `dev`; each has a `FLEET_*` variable.
+#[derive(Args, Clone, Debug, Default)]
+pub struct NodeFlags {
+    /// Development fleet: loopback only, no tokens, no credentials, everything allowed.
+    #[arg(long, env = "FLEET_DEV")]
+    pub dev: bool,
+    /// Name of the node [default: the host name].
+    #[arg(long, env = "FLEET_NAME")]
+    pub name: Option<String>,
+    /// Site of the node [default: default].
+    #[arg(long, env = "FLEET_SITE")]
+    pub site: Option<String>,
+    /// Where everything is kept [default: /var/lib/fleet as root, else ~/.local/share/fleet].
+    #[arg(long, env = "FLEET_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address for gRPC and gossip [default: 0.0.0.0:7000; 127.0.0.1:7000 with --dev].
+    #[arg(long, env = "FLEET_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// Where other nodes reach it [default: the listen address].
+    #[arg(long, env = "FLEET_ADVERTISE", value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// Address for health and metrics [default: 0.0.0.0:8000; 127.0.0.1:8000 with --dev].
+    #[arg(long, env = "FLEET_HTTP", value_name = "ADDRESS:PORT")]
+    pub http: Option<String>,
+    /// Tag that workflows can ask for (repeatable).
+    #[arg(long = "tag", env = "FLEET_TAG", value_delimiter = ',', value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// Jobs that may run at once [default: twice the cores].
+    #[arg(long, env = "FLEET_SLOTS", value_name = "N")]
+    pub slots: Option<u32>,
+    /// Configuration file [default: /etc/fleet/fleetd.yaml if present].
+    #[arg(long, env = "FLEET_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Log level or directives [default: info].
+    #[arg(long, env = "FLEET_LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Log format: text or json [default: text].
+    #[arg(long, env = "FLEET_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// What jobs may do on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RobotAllow {
+    /// Hosts for `call: http`: exact names, `*.suffix`, or `*`.
+    pub http: Vec<String>,
+    /// `run: shell`.
+    pub shell: bool,
+    /// Languages for `run: script`.
+    pub script: Vec<String>,
+    /// `run: container`.
+    pub container: bool,
+}
+
+impl Default for RobotAllow {
+    fn default() -> Self {
+        Self { http: vec!["*".to_owned()], shell: false, script: Vec::new(), container: false }
+    }
+}
+
+impl RobotAllow {
+    /// Everything, as in a development fleet.
+    pub fn everything() -> Self {
+        Self {
+            http: vec!["*".to_owned()],
+            shell: true,
+            script: vec!["python".to_owned(), "js".to_owned()],
+            container: true,
+        }
+    }
+
+    /// The capability words that placement matches: `http`, `shell`, `script:python`, `script:js`.
+    pub fn capabilities(&self) -> Vec<String> {
+        let mut words: Vec<String> = self.script.iter().map(|language| format!("script:{language}")).collect();
+        if !self.http.is_empty() {
+            words.push("http".to_owned());
+        }
+        if self.shell {
+            words.push("shell".to_owned());
+        }
+        words.sort();
+        words.dedup();
+        words
+    }
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// The format named `word`; text for anything but `json`.
+    pub fn from_word(word: &str) -> Self {
+        if word == "json" { Self::Json } else { Self::Text }
+    }
+}
+
+/// Everything a node needs to know, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Development fleet.
+    pub dev: bool,
+    /// Name of the node.
+    pub name: String,
+    /// Site of the node.
+    pub site: SiteName,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Address for gRPC and gossip.
+    pub listen: SocketAddr,
+    /// `host:port` that others use; `None`: the address used towards the seed or of the default route.
+    pub advertise: Option<String>,
+    /// Address for health and metrics.
+    pub http: SocketAddr,
+    /// Tags of the robot.
+    pub tags: Vec<String>,
+    /// Slots of the robot.
+    pub slots: u32,
+    /// What jobs may do here.
+    pub allow: RobotAllow,
+    /// Free space below which new work is refused, bytes.
+    pub reserve_bytes: u64,
+    /// Memory for cached pages of the store, bytes.
+    pub cache_bytes: u64,
+    /// Log level or directives.
+    pub log_level: String,
+    /// Log format.
+    pub log_format: LogFormat,
+    /// How long running jobs may take when told to stop.
+    pub grace: Duration,
+    /// Nodes to join by; empty means found a fleet.
+    pub seeds: Vec<String>,
+    /// File with a join token.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Flags over file over defaults.
+    ///
+    /// # Errors
+    /// `InvalidInput` that names every value that is wrong.
+    pub fn resolve(flags: &NodeFlags, file: FileConfig, host: &HostFacts) -> Result<Self, Error> {
+        let mut problems = Vec::new();
+        let default_host = if flags.dev { "127.0.0.1" } else { "0.0.0.0" };
+        let listen = flags.listen.clone().or(file.listen).unwrap_or_else(|| format!("{default_host}:7000"));
+        let http = flags.http.clone().or(file.http).unwrap_or_else(|| format!("{default_host}:8000"));
+        let site = flags.site.clone().or(file.site).unwrap_or_else(|| SiteName::DEFAULT.to_owned());
+        let tags = if flags.tags.is_empty() { file.tags } else { flags.tags.clone() };
+        let settings = Self {
+            dev: flags.dev,
+            name: flags.name.clone().or(file.name).unwrap_or_else(|| host.name.clone()),
+            site: site.parse().unwrap_or_else(|problem| {
+                problems.push(format!("site: {problem}"));
+                SiteName::default()
+            }),
+            data_dir: flags.data_dir.clone().or(file.data_dir).unwrap_or_else(|| default_data_dir(host)),
+            listen: parse_address("listen", &listen, &mut problems),
+            advertise: flags.advertise.clone().or(file.advertise),
+            http: parse_address("http", &http, &mut problems),
+            tags,
+            slots: flags.slots.or(file.slots).unwrap_or(host.cores.saturating_mul(2)).min(limits::SLOTS_MAX),
+            allow: if flags.dev { RobotAllow::everything() } else { file.allow.unwrap_or_default() },
+            reserve_bytes: file.reserve_bytes.unwrap_or(limits::STORE_RESERVE_BYTES),
+            cache_bytes: file.cache_bytes.unwrap_or(64 << 20),
+            log_level: flags.log_level.clone().or(file.log_level).unwrap_or_else(|| "info".to_owned()),
+            log_format: flags.log_format.as_deref().map(LogFormat::from_word).or(file.log_format).unwrap_or_default(),
+            grace: file.grace.unwrap_or(Duration::from_secs(10)),
+            seeds: file.seeds,
+            token_file: file.token_file,
+        };
+        settings.check(&mut problems);
+        if problems.is_empty() {
+            Ok(settings)
+        } else {
+            Err(Error::new(ErrorKind::InvalidInput, format!("read the settings: {}", problems.join("; ")))
+                .with_next_step("See `fleetd start --help` and config/fleetd.yaml."))
+        }
+    }
+
+    fn check(&self, problems: &mut Vec<String>) {
+        if self.name.is_empty() || self.name.len() > limits::TAG_BYTES_MAX {
+            problems.push(format!("name: `{}` must have 1 to {} bytes", self.name, limits::TAG_BYTES_MAX));
+        }
+        if self.tags.len() > limits::TAGS_MAX {
+            problems.push(format!("tags: {} are too many, at most {}", self.tags.len(), limits::TAGS_MAX));
+        }
+        for tag in self.tags.iter().filter(|tag| tag.is_empty() || tag.len() > limits::TAG_BYTES_MAX) {
+            problems.push(format!("tags: `{tag}` must have 1 to {} bytes", limits::TAG_BYTES_MAX));
+        }
+        if self.slots == 0 {
+            problems.push(format!("slots: must be 1 to {}", limits::SLOTS_MAX));
+        }
+        if let Some(advertise) = &self.advertise
+            && !is_host_port(advertise)
+        {
+            problems.push(format!("advertise: `{advertise}` is not host:port"));
+        }
+        for seed in self.seeds.iter().filter(|seed| !is_host_port(seed)) {
+            problems.push(format!("seeds: `{seed}` is not host:port"));
+        }
+        for (key, address) in [("listen", self.listen), ("http", self.http)] {
+            if self.dev && !address.ip().is_loopback() {
+                problems.push(format!("{key}: a development fleet listens on loopback only, not on {address}"));
+            }
+        }
+    }
+}
+
+fn default_data_dir(host: &HostFacts) -> PathBuf {
+    match &host.home {
+        Some(home) if !host.is_root => home.join(".local/share/fleet"),
+        _ => PathBuf::from("/var/lib/fleet"),
+    }
+}
+
+fn parse_address(key: &str, text: &str, problems: &mut Vec<String>) -> SocketAddr {
+    text.parse().unwrap_or_else(|_| {
+        problems.push(format!("{key}: `{text}` is not address:port, such as 0.0.0.0:7000"));
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    })
+}
+
+/// Whether `text` is `host:port` with a port from 1.
+pub(crate) fn is_host_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    fn host() -> HostFacts {
+        HostFacts {
+            name: "box".to_owned(),
+            cores: 4,
+            is_root: false,
+            home: Some(PathBuf::from("/home/ada")),
+            route: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file = FileConfig { name: Some("file".to_owned()), slots: Some(3), ..FileConfig::default() };
+        let flags = NodeFlags { name: Some("flag".to_owned()), ..NodeFlags::default() };
+        let settings = Settings::resolve(&flags, file, &host()).expect("these are valid");
+        assert_eq!((settings.name.as_str(), settings.slots), ("flag", 3));
+        assert_eq!(settings.listen.to_string(), "0.0.0.0:7000");
+        assert_eq!(settings.data_dir, PathBuf::from("/home/ada/.local/share/fleet"));
+        assert_eq!(settings.allow, RobotAllow::default());
+    }
+
+    #[test]
+    fn a_development_fleet_stays_on_loopback() {
+        let flags = NodeFlags { dev: true, listen: Some("0.0.0.0:7000".to_owned()), ..NodeFlags::default() };
+        let error = Settings::resolve(&flags, FileConfig::default(), &host()).expect_err("not loopback");
+        assert!(error.message.contains("loopback only"), "{error}");
+        let flags = NodeFlags { dev: true, ..NodeFlags::default() };
+        let settings = Settings::resolve(&flags, FileConfig::default(), &host()).expect("defaults are loopback");
+        assert!(settings.listen.ip().is_loopback() && settings.allow.shell);
+    }
+
+    #[test]
+    fn all_wrong_values_are_named_together() {
+        let flags = NodeFlags {
+            listen: Some("nowhere".to_owned()),
+            site: Some("No Site".to_owned()),
+            advertise: Some("host".to_owned()),
+            slots: Some(0),
+            ..NodeFlags::default()
+        };
+        let message = Settings::resolve(&flags, FileConfig::default(), &host()).expect_err("all wrong").message;
+        for part in ["listen:", "site:", "advertise:", "slots:"] {
+            assert!(message.contains(part), "{part} is missing in {message}");
+        }
+    }
+}

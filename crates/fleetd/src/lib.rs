@@ -1,0 +1,6 @@
+//! The daemon: it reads the configuration, wires the parts of a node together, and exposes them over gRPC and HTTP.
+//!
+//! Absent on purpose: decisions. What may run, who leads, what a job does next is decided in the crates below.
+
+pub mod config;
+pub mod telemetry;
