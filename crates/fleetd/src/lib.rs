@@ -2,5 +2,7 @@
 //!
 //! Absent on purpose: decisions. What may run, who leads, what a job does next is decided in the crates below.
 
+pub mod cli;
 pub mod config;
+pub mod http;
 pub mod telemetry;

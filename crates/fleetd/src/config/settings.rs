@@ -49,6 +49,9 @@ pub struct NodeFlags {
     /// Log format: text or json [default: text].
     #[arg(long, env = "FLEET_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
+    /// Stop when standard input closes: for processes that own this one.
+    #[arg(long, hide = true)]
+    pub stop_on_stdin_close: bool,
 }
 
 /// What jobs may do on this machine.
@@ -150,6 +153,8 @@ pub struct Settings {
     pub seeds: Vec<String>,
     /// File with a join token.
     pub token_file: Option<PathBuf>,
+    /// Stop when standard input closes.
+    pub stop_on_stdin_close: bool,
 }
 
 impl Settings {
@@ -185,6 +190,7 @@ impl Settings {
             grace: file.grace.unwrap_or(Duration::from_secs(10)),
             seeds: file.seeds,
             token_file: file.token_file,
+            stop_on_stdin_close: flags.stop_on_stdin_close,
         };
         settings.check(&mut problems);
         if problems.is_empty() {

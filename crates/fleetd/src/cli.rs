@@ -1,0 +1,77 @@
+//! The command line of `fleetd`. Names are a contract: scripts and unit files use them.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::NodeFlags;
+
+/// A node of a Fleet: it runs automation workflows with equal nodes, no central server and no database server.
+#[derive(Parser, Debug)]
+#[command(name = "fleetd", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Found a fleet on an empty data directory, or resume the node that lives there.
+    Start(NodeFlags),
+    /// Become part of a fleet, or resume the node that lives in the data directory.
+    Join(JoinFlags),
+    /// Show three real nodes, a job, its node killed in the middle, and the job finishing elsewhere.
+    Demo(DemoFlags),
+    /// Run a development fleet in a temporary directory until Ctrl-C, and print how to reach it.
+    Dev(DevFlags),
+}
+
+/// Flags of `join`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct JoinFlags {
+    /// Node to join by, `host:port` (repeatable).
+    #[arg(long = "seed", env = "FLEET_SEED", value_delimiter = ',', required = true, value_name = "HOST:PORT")]
+    pub seeds: Vec<String>,
+    /// Join token; `fleetctl token create` on any node prints one.
+    #[arg(long, env = "FLEET_TOKEN", conflicts_with = "token_file", hide_env_values = true)]
+    pub token: Option<String>,
+    /// File with a join token.
+    #[arg(long, env = "FLEET_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<std::path::PathBuf>,
+    /// Flags of `start`.
+    #[command(flatten)]
+    pub node: NodeFlags,
+}
+
+/// Flags of `demo`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DemoFlags {
+    /// Keep the directories with data and logs.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Flags of `dev`.
+#[derive(Args, Clone, Debug)]
+pub struct DevFlags {
+    /// Number of nodes, 1 to 9.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub nodes: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn join_needs_a_seed() {
+        assert!(Cli::try_parse_from(["fleetd", "join"]).is_err());
+        assert!(Cli::try_parse_from(["fleetd", "join", "--seed", "a:7000", "--seed", "b:7000"]).is_ok());
+    }
+}

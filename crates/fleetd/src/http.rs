@@ -1,0 +1,7 @@
+//! The HTTP listener: `/health` for people and probes, `/ready` for load balancers, `/metrics` for Prometheus.
+
+mod health;
+mod server;
+
+pub use health::{DatabaseState, HealthDocument, HealthFacts, HealthStatus, NamedCheck, QueueState};
+pub use server::{FactsSource, serve};
