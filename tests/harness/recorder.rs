@@ -1,0 +1,104 @@
+//! The outside world of the tests: an HTTP service in the test's own process that writes down every request.
+//!
+//! It shares nothing with the fleet and never tells a node anything but its answer, so what it saw is the truth about
+//! effects. Routes: `POST /{step}?ms=N` answers after N milliseconds, `POST /fail/{step}` answers 500.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use tokio::net::TcpListener;
+
+/// One request as the outside saw it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Last part of the path.
+    pub step: String,
+    /// `Idempotency-Key`, or what a process sent as its key; empty if none.
+    pub key: String,
+    /// When it arrived.
+    pub arrived: Instant,
+    /// When it was answered, if it was.
+    pub answered: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Log(Mutex<Vec<Request>>);
+
+/// A running recorder. It lives as long as the test's runtime.
+#[derive(Clone)]
+pub struct Recorder {
+    log: Arc<Log>,
+    address: SocketAddr,
+}
+
+impl Recorder {
+    /// Starts one on a free loopback port.
+    pub async fn start() -> Self {
+        let log = Arc::new(Log::default());
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a loopback port is free");
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let routes = Router::new()
+            .route("/{step}", post(take))
+            .route("/fail/{step}", post(fail))
+            .with_state(Arc::clone(&log));
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        Self { log, address }
+    }
+
+    /// `http://address`, without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Every request so far, in order of arrival.
+    pub fn requests(&self) -> Vec<Request> {
+        self.log.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Requests of `step`.
+    pub fn of_step(&self, step: &str) -> Vec<Request> {
+        self.requests().into_iter().filter(|request| request.step == step).collect()
+    }
+
+    /// How often each key was answered.
+    pub fn answered_by_key(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for request in self.requests().into_iter().filter(|request| request.answered.is_some()) {
+            *counts.entry(request.key).or_default() += 1;
+        }
+        counts
+    }
+}
+
+async fn take(
+    State(log): State<Arc<Log>>,
+    Path(step): Path<String>,
+    Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+) -> axum::Json<serde_json::Value> {
+    let position = note(&log, &step, &headers);
+    let delay_ms = query.get("ms").and_then(|ms| ms.parse().ok()).unwrap_or(0);
+    tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+    if let Some(request) = log.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(position) {
+        request.answered = Some(Instant::now());
+    }
+    axum::Json(serde_json::json!({ "step": step, "position": position }))
+}
+
+async fn fail(State(log): State<Arc<Log>>, Path(step): Path<String>, headers: HeaderMap) -> StatusCode {
+    note(&log, &step, &headers);
+    StatusCode::INTERNAL_SERVER_ERROR
+}
+
+fn note(log: &Log, step: &str, headers: &HeaderMap) -> usize {
+    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default().to_owned();
+    let mut requests = log.0.lock().unwrap_or_else(PoisonError::into_inner);
+    requests.push(Request { step: step.to_owned(), key, arrived: Instant::now(), answered: None });
+    requests.len() - 1
+}
