@@ -1,1 +1,3 @@
-//! Under construction.
+//! The group of a site: its log, its commands and its deterministic state machine.
+
+pub mod command;

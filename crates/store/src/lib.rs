@@ -1,1 +1,3 @@
-//! Under construction.
+//! What a node remembers: one redb file, written by one thread, with group commit.
+
+pub mod record;

@@ -1,0 +1,239 @@
+//! Every kind of command. New kinds are added at the end, because postcard numbers them in order.
+
+use fleet_core::{Digest, Fence, JobId, NodeId, SessionId, SiteName, Timestamp};
+use fleet_store::record::{
+    Content, Founding, JobSpec, JournalRecord, Keyring, NodeCertificate, NodeProfile, Payload, StopCause, TokenId,
+    TrustKind,
+};
+use serde::{Deserialize, Serialize};
+
+/// What a command asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Says what the site is: the first command of its log.
+    Found(Founding),
+    /// The leader's own first entry: before it is applied the leader serves nothing.
+    Lead {
+        /// The leader.
+        node: NodeId,
+    },
+    /// Accepts a job. Repeated with the same content it gives the same answer.
+    Submit(Box<Submission>),
+    /// Gives a queued job to a robot and mints its fence.
+    Assign {
+        /// The job.
+        job: JobId,
+        /// How often the job was assigned before, so that a late repeat assigns nothing.
+        attempt: u32,
+        /// The robot's session; only within it may the robot act.
+        session: SessionId,
+    },
+    /// Appends a holder's records to the journal and says how it goes on.
+    Record(Box<Records>),
+    /// Stops a job: at once if nobody holds it, else through `stopping`.
+    Stop {
+        /// The job.
+        job: JobId,
+        /// Why.
+        cause: StopCause,
+    },
+    /// Takes a job from its holder, which has confirmed or whose lease is over.
+    Release {
+        /// The job.
+        job: JobId,
+        /// The fence that ends.
+        fence: Fence,
+        /// What became of the holder.
+        cause: ReleaseCause,
+    },
+    /// Queues a suspended job again.
+    Resume {
+        /// The job.
+        job: JobId,
+    },
+    /// Hands an event from outside to a job.
+    Deliver {
+        /// The job.
+        job: JobId,
+        /// The event.
+        event: Content,
+    },
+    /// Queues parked jobs whose timers are due at the command's time, at most a thousand.
+    FireTimers,
+    /// Admits a node, or notes what an admitted one says of itself now.
+    PutNode(Box<NodeAdmission>),
+    /// Stops placing jobs on a node.
+    DrainNode {
+        /// The node.
+        node: NodeId,
+        /// When what still runs there is stopped and moved; `None`: it may end.
+        deadline: Option<Timestamp>,
+    },
+    /// Places jobs on a drained node again.
+    UndrainNode {
+        /// The node.
+        node: NodeId,
+    },
+    /// Takes a node out of the fleet for good and revokes its certificate.
+    RemoveNode {
+        /// The node.
+        node: NodeId,
+    },
+    /// Makes a join token.
+    CreateToken(TokenGrant),
+    /// Uses a join token for a joiner's public key. A repeat by the same key gets the same answer.
+    RedeemToken(Box<Redeeming>),
+    /// Ends a join token.
+    RevokeToken {
+        /// The token.
+        token: TokenId,
+    },
+    /// Writes rows of trust, all or none.
+    PutTrust {
+        /// The rows.
+        rows: Vec<TrustEntry>,
+    },
+    /// Replaces the gossip keys by those of the next generation.
+    PutKeyring(Keyring),
+    /// Raises the version of commands that may be proposed. Never lowers it.
+    Gate {
+        /// Version that every member understands.
+        version: u32,
+    },
+    /// Holds all dispatch until these nodes' robots have reconciled.
+    Hold {
+        /// The nodes.
+        awaited: Vec<NodeId>,
+    },
+    /// A node's robot has reconciled.
+    Reconciled {
+        /// The node.
+        node: NodeId,
+    },
+    /// Ends the hold by the operator's word.
+    EndHold,
+}
+
+/// A job to accept, with everything checked that can be checked without the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submission {
+    /// The id, minted by the client or hashed from its idempotency key.
+    pub job: JobId,
+    /// What was asked for.
+    pub spec: JobSpec,
+    /// Priority, 0 to 20, higher first.
+    pub priority: u8,
+    /// The input, JSON.
+    pub input: Content,
+    /// The definition, JSON. May be left out where the state has it already.
+    pub definition: Option<Content>,
+}
+
+/// A holder's records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Records {
+    /// The job.
+    pub job: JobId,
+    /// The right to act for it.
+    pub fence: Fence,
+    /// Position of the first record in the journal, so that a repeat appends nothing twice.
+    pub from: u32,
+    /// The records; may be empty.
+    pub records: Vec<JournalRecord>,
+    /// How the job goes on after them.
+    pub next: Next,
+}
+
+/// How a job goes on after a batch of its holder's records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Next {
+    /// The holder runs on.
+    Continue,
+    /// The holder lets go until a timer is due or an event comes.
+    Park {
+        /// When the earliest timer is due.
+        wake_at: Option<Timestamp>,
+        /// How many delivered events the holder has read.
+        inbox_read: u32,
+    },
+    /// The workflow ended with an output.
+    Complete {
+        /// The output, JSON.
+        output: Content,
+    },
+    /// The workflow ended with an error nobody caught.
+    Fail {
+        /// The error, a JSON object of RFC 7807.
+        error: Content,
+    },
+    /// The workflow's own timeout ended it.
+    TimeOut {
+        /// The error, a JSON object of RFC 7807.
+        error: Content,
+    },
+    /// The holder lets go of a job that has not ended, such as on its own shutdown or when it was told to stop.
+    HandBack,
+}
+
+/// What became of a holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReleaseCause {
+    /// Its lease ended, or its node opened a newer session: counts as a loss.
+    Lost,
+    /// It answered that it holds no such assignment and never will.
+    Gone,
+    /// It confirmed the stop.
+    Stopped,
+}
+
+/// A node to admit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeAdmission {
+    /// Its id.
+    pub node: NodeId,
+    /// What it says of itself.
+    pub profile: NodeProfile,
+    /// Its certificate; `None` leaves the one that is known.
+    pub certificate: Option<NodeCertificate>,
+    /// A node of the same name that is down and whose place it takes.
+    pub replaces: Option<NodeId>,
+}
+
+/// A token to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenGrant {
+    /// Its id, random.
+    pub token: TokenId,
+    /// SHA-256 of its secret.
+    pub secret: Digest,
+    /// The site its joiners go to.
+    pub site: SiteName,
+    /// How many nodes may use it.
+    pub uses: u32,
+    /// When it stops being valid.
+    pub expires_at: Timestamp,
+}
+
+/// A token being used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redeeming {
+    /// The token and the SHA-256 of the secret shown; `None` only in a development fleet.
+    pub token: Option<(TokenId, Digest)>,
+    /// SHA-256 of the joiner's public key.
+    pub public_key: Digest,
+    /// The joiner.
+    pub admission: NodeAdmission,
+    /// What the joiner gets, if it was the first with this key.
+    pub answer: Payload,
+}
+
+/// A row of trust to write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustEntry {
+    /// Its kind.
+    pub kind: TrustKind,
+    /// Its name within the kind.
+    pub name: String,
+    /// Its value.
+    pub value: Payload,
+}

@@ -1,0 +1,159 @@
+//! Why a command was refused. A refused command has changed nothing.
+
+use fleet_core::{Digest, ErrorKind, Fence, JobId, NodeId};
+use fleet_store::record::{JobState, TokenId};
+use serde::{Deserialize, Serialize};
+
+/// Why a command was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such job.
+    #[error("job {0} does not exist")]
+    JobUnknown(JobId),
+    /// The id is taken by a job with other content.
+    #[error("job {0} exists already with other content")]
+    JobConflict(JobId),
+    /// The job has ended.
+    #[error("job {job} has ended: it is {state}")]
+    JobEnded {
+        /// The job.
+        job: JobId,
+        /// How it ended.
+        state: JobState,
+    },
+    /// The job is in a state that does not allow this.
+    #[error("job {job} is {state}, not {wanted}")]
+    WrongState {
+        /// The job.
+        job: JobId,
+        /// Its state.
+        state: JobState,
+        /// The state it would have to be in.
+        wanted: JobState,
+    },
+    /// The job was assigned meanwhile: the assignment comes late.
+    #[error("job {job} was assigned {attempt} times already")]
+    AttemptPassed {
+        /// The job.
+        job: JobId,
+        /// How often it was assigned.
+        attempt: u32,
+    },
+    /// Whoever sent this has no right to act for the job, or no more.
+    #[error("fence {presented} of job {job} is not the current one")]
+    StaleFence {
+        /// The job.
+        job: JobId,
+        /// What was presented.
+        presented: Fence,
+    },
+    /// Records before these are missing.
+    #[error("the journal of job {job} has {length} records, fewer than expected")]
+    JournalGap {
+        /// The job.
+        job: JobId,
+        /// Records in its journal.
+        length: u32,
+    },
+    /// The site's queue is full.
+    #[error("the queue is full: {0} jobs")]
+    QueueFull(u64),
+    /// Nothing is dispatched until the site has reconciled after a recovery.
+    #[error("dispatch is held until the site has reconciled")]
+    Held,
+    /// The state has no definition with this digest, and the command brought none.
+    #[error("definition {0} is not known")]
+    DefinitionMissing(Digest),
+    /// The definition that came along has another digest.
+    #[error("definition does not have digest {0}")]
+    DefinitionMismatch(Digest),
+    /// There is no such node.
+    #[error("node {0} does not exist")]
+    NodeUnknown(NodeId),
+    /// No jobs are placed on this node.
+    #[error("node {0} is draining")]
+    NodeDraining(NodeId),
+    /// The node was taken out of the fleet.
+    #[error("node {0} was removed")]
+    NodeRemoved(NodeId),
+    /// Another node has this name.
+    #[error("the name `{name}` is taken by node {node}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        node: NodeId,
+    },
+    /// A node is not of this site.
+    #[error("node {0} belongs to another site")]
+    SiteMismatch(NodeId),
+    /// There is no such token.
+    #[error("token {0} does not exist")]
+    TokenUnknown(TokenId),
+    /// The token shown is not one of this site.
+    #[error("token {0} is not one of this site")]
+    TokenForeign(TokenId),
+    /// A token with this id exists already, with other content.
+    #[error("token {0} exists already")]
+    TokenConflict(TokenId),
+    /// An operator ended the token.
+    #[error("token {0} was revoked")]
+    TokenRevoked(TokenId),
+    /// The token is too old.
+    #[error("token {0} has expired")]
+    TokenExpired(TokenId),
+    /// As many nodes as may have used the token.
+    #[error("token {0} is used up")]
+    TokenUsedUp(TokenId),
+    /// The secret is not the token's.
+    #[error("the secret of token {0} is wrong")]
+    TokenSecretWrong(TokenId),
+    /// A token is needed: this is no development fleet.
+    #[error("a join token is needed")]
+    TokenNeeded,
+    /// The site was founded already, as something else.
+    #[error("the site was founded already as something else")]
+    FoundedOtherwise,
+    /// The site has not been founded.
+    #[error("the site has not been founded")]
+    NotFounded,
+    /// A row of trust exists already with another value, and its kind allows no replacing.
+    #[error("trust `{0}` exists already with another value")]
+    TrustConflict(String),
+    /// The keyring is not the next generation.
+    #[error("the keyring's generation is {0}")]
+    KeyringStale(u64),
+}
+
+impl Refusal {
+    /// What the caller can act on.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::JobUnknown(_) | Self::NodeUnknown(_) | Self::TokenUnknown(_) => ErrorKind::NotFound,
+            Self::JobConflict(_)
+            | Self::NameTaken { .. }
+            | Self::TokenConflict(_)
+            | Self::FoundedOtherwise
+            | Self::TrustConflict(_) => ErrorKind::Conflict,
+            Self::JobEnded { .. }
+            | Self::WrongState { .. }
+            | Self::AttemptPassed { .. }
+            | Self::StaleFence { .. }
+            | Self::JournalGap { .. }
+            | Self::DefinitionMissing(_)
+            | Self::NodeDraining(_)
+            | Self::NodeRemoved(_)
+            | Self::NotFounded
+            | Self::KeyringStale(_) => ErrorKind::FailedPrecondition,
+            Self::QueueFull(_) => ErrorKind::ResourceExhausted,
+            Self::Held => ErrorKind::Unavailable,
+            Self::DefinitionMismatch(_) | Self::SiteMismatch(_) => ErrorKind::InvalidInput,
+            Self::TokenForeign(_)
+            | Self::TokenRevoked(_)
+            | Self::TokenExpired(_)
+            | Self::TokenUsedUp(_)
+            | Self::TokenSecretWrong(_)
+            | Self::TokenNeeded => ErrorKind::PermissionDenied,
+        }
+    }
+}
