@@ -5,4 +5,6 @@
 pub mod cli;
 pub mod config;
 pub mod http;
+pub mod identity;
+mod platform;
 pub mod telemetry;

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 
+use crate::platform;
+
 /// What defaults are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostFacts {
@@ -21,12 +23,12 @@ pub struct HostFacts {
 impl HostFacts {
     /// Reads them.
     pub fn read() -> Self {
-        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let name = platform::host_name();
         Self {
             name: if name.is_empty() { "node".to_owned() } else { name },
             cores: std::thread::available_parallelism()
                 .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
-            is_root: rustix::process::geteuid().is_root(),
+            is_root: platform::is_root(),
             home: std::env::var_os("HOME").map(PathBuf::from),
             route: default_route_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         }
