@@ -158,9 +158,11 @@ mod tests {
         assert!(well().reasons_not_ready().is_empty());
     }
 
+    type Break = fn(&mut HealthFacts);
+
     #[test]
     fn each_fault_shows() {
-        let cases: [(fn(&mut HealthFacts), HealthStatus, QueueState, bool); 5] = [
+        let cases: [(Break, HealthStatus, QueueState, bool); 5] = [
             (|facts| facts.store_open = false, HealthStatus::Unhealthy, QueueState::Active, false),
             (|facts| facts.group_running = false, HealthStatus::Unhealthy, QueueState::Unavailable, false),
             (|facts| facts.leader_known = false, HealthStatus::Degraded, QueueState::Unavailable, false),
