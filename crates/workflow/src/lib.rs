@@ -3,4 +3,12 @@
 //! Absent on purpose: any clock, randomness, I/O, async, store or network. The machine cannot wait, so all waiting is
 //! visible to its caller as a command.
 
+pub mod dsl;
 pub mod machine;
+pub mod problem;
+pub mod source;
+pub mod validate;
+
+pub use dsl::Workflow;
+pub use problem::{Problem, Severity};
+pub use validate::{Parsed, needs, parse, unsupported};

@@ -1,0 +1,84 @@
+//! JSON to a tree. What is JSON is decided by the strict reader; positions come from the lenient one that keeps them.
+
+use jsonc_parser::ast;
+use jsonc_parser::common::Ranged;
+use jsonc_parser::{CollectOptions, CommentCollectionStrategy, ParseOptions, parse_to_ast};
+use serde::de::IgnoredAny;
+use serde_json::Number;
+
+use super::builder::Builder;
+use super::{Content, Lines, SyntaxError, Tree};
+
+pub(super) fn parse(text: &str) -> Result<Tree, SyntaxError> {
+    let lines = Lines::new(text);
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| {
+        let position = lines.position(lines.offset(error.line(), error.column()));
+        let message = error.to_string();
+        let plain = message.split(" at line ").next().unwrap_or_default();
+        SyntaxError { position, pointer: String::new(), message: format!("not valid JSON: {plain}") }
+    })?;
+    let collect = CollectOptions { comments: CommentCollectionStrategy::Off, tokens: false };
+    let parsed = parse_to_ast(text, &collect, &strict()).map_err(|error| SyntaxError {
+        position: lines.position(error.range().start),
+        pointer: String::new(),
+        message: format!("not valid JSON: {}", error.kind().to_string().to_lowercase()),
+    })?;
+    let mut builder = Builder::new();
+    if let Some(value) = &parsed.value {
+        walk(value, &lines, &mut builder)?;
+    }
+    builder.finish().ok_or_else(|| SyntaxError::at_start("the file is empty".to_owned()))
+}
+
+fn strict() -> ParseOptions {
+    ParseOptions {
+        allow_comments: false,
+        allow_loose_object_property_names: false,
+        allow_trailing_commas: false,
+        allow_missing_commas: false,
+        allow_single_quoted_strings: false,
+        allow_hexadecimal_numbers: false,
+        allow_unary_plus_numbers: false,
+        allow_bare_decimal_point_numbers: false,
+        allow_non_finite_numbers: false,
+        allow_extended_string_escapes: false,
+    }
+}
+
+/// Recursion is bounded: the builder refuses to open more levels than the limit.
+fn walk(value: &ast::Value<'_>, lines: &Lines<'_>, builder: &mut Builder) -> Result<(), SyntaxError> {
+    let position = lines.position(value.range().start);
+    match value {
+        ast::Value::NullKeyword(_) => builder.scalar(Content::Null, position),
+        ast::Value::BooleanLit(literal) => builder.scalar(Content::Boolean(literal.value), position),
+        ast::Value::StringLit(literal) => builder.scalar(Content::Text(literal.value.to_string()), position),
+        ast::Value::NumberLit(literal) => match literal.value.parse::<Number>() {
+            Ok(number) => builder.scalar(Content::Number(number), position),
+            Err(_) => Err(builder.error(position, format!("the number {} is out of range", literal.value))),
+        },
+        ast::Value::Array(array) => {
+            builder.begin_array(position)?;
+            for item in &array.elements {
+                walk(item, lines, builder)?;
+            }
+            close(builder);
+            Ok(())
+        }
+        ast::Value::Object(object) => {
+            builder.begin_object(position)?;
+            for property in &object.properties {
+                let key_position = lines.position(property.name.range().start);
+                builder.key(property.name.as_str().to_owned(), key_position)?;
+                walk(&property.value, lines, builder)?;
+            }
+            close(builder);
+            Ok(())
+        }
+    }
+}
+
+fn close(builder: &mut Builder) {
+    if let Some(node) = builder.end() {
+        builder.add(node);
+    }
+}

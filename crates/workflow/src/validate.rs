@@ -1,0 +1,72 @@
+//! From the bytes of a file to a valid [`Workflow`], or to every problem of the file with its place.
+
+mod foreign;
+mod reference;
+
+use crate::dsl::call::Call;
+use crate::dsl::reader::Reader;
+use crate::dsl::run::RunTarget;
+use crate::dsl::task::TaskKind;
+use crate::dsl::{Workflow, read_workflow};
+use crate::problem::{Problem, Severity};
+use crate::source::{self, SyntaxError};
+
+/// A valid file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parsed {
+    /// The workflow.
+    pub workflow: Workflow,
+    /// What the author should know: everything that this version cannot run.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads and checks a file. `Err` holds every problem of it, in the order of the file, at least one.
+pub fn parse(bytes: &[u8]) -> Result<Parsed, Vec<Problem>> {
+    let tree = source::parse(bytes).map_err(|error| vec![problem(error)])?;
+    if let Some(problem) = foreign::recognise(&tree.root) {
+        return Err(vec![problem]);
+    }
+    let mut reader = Reader::new();
+    for error in tree.errors {
+        reader.problem_at(error.pointer, error.position, error.message);
+    }
+    let workflow = read_workflow(&tree.root, &mut reader);
+    reference::check(&tree.root, &mut reader);
+    match workflow {
+        Some(mut workflow) if !reader.has_problems() => {
+            workflow.unsupported = std::mem::take(&mut reader.unsupported);
+            let mut warnings = workflow.unsupported.clone();
+            warnings.iter_mut().for_each(|warning| warning.severity = Severity::Warning);
+            Ok(Parsed { workflow, warnings })
+        }
+        _ => Err(reader.take_problems()),
+    }
+}
+
+/// What of a workflow this version cannot run: warnings to an author, reasons to refuse it at submit.
+pub fn unsupported(workflow: &Workflow) -> Vec<Problem> {
+    workflow.unsupported.clone()
+}
+
+/// The capabilities that a robot needs to run the whole workflow, sorted: `http`, `script:js`, `script:python`, `shell`.
+pub fn needs(workflow: &Workflow) -> Vec<String> {
+    let found: std::collections::BTreeSet<String> =
+        workflow.all_tasks().into_iter().filter_map(|task| capability(&task.kind)).collect();
+    found.into_iter().collect()
+}
+
+fn capability(kind: &TaskKind) -> Option<String> {
+    match kind {
+        TaskKind::Call(Call::Http(_)) => Some("http".to_owned()),
+        TaskKind::Run(run) => match &run.target {
+            RunTarget::Shell(_) => Some("shell".to_owned()),
+            RunTarget::Script(script) => Some(format!("script:{}", script.language)),
+            RunTarget::Container(_) | RunTarget::Workflow(_) => None,
+        },
+        _ => None,
+    }
+}
+
+fn problem(error: SyntaxError) -> Problem {
+    Problem::new(error.pointer, error.position, Severity::Error, error.message)
+}
