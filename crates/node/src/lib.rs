@@ -1,1 +1,7 @@
-//! Under construction.
+//! The actors of one node and the pure decisions beside them: sessions and leases, placement, executions, the handle
+//! that the daemon talks to.
+//!
+//! Absent on purpose: any transport, configuration file or environment (the daemon implements [`ports`]), and any
+//! actor reference in the public interface.
+
+pub mod session;
