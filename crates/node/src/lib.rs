@@ -4,4 +4,6 @@
 //! Absent on purpose: any transport, configuration file or environment (the daemon implements [`ports`]), and any
 //! actor reference in the public interface.
 
+pub mod link;
+pub mod ports;
 pub mod session;

@@ -1,1 +1,171 @@
 //! The leader's rules, one by one.
+
+use super::*;
+
+const NODE: NodeId = NodeId::from_bytes([1; 16]);
+const JOB: JobId = JobId::from_bytes([7; 16]);
+const TERM: LeaderTerm = LeaderTerm { epoch: 1, term: 3 };
+
+fn at(ms: u64) -> BootInstant {
+    BootInstant(Duration::from_millis(ms))
+}
+
+fn session(number: u64) -> SessionId {
+    SessionId { node: NODE, boot: 1, number }
+}
+
+fn pair(index: u64) -> Pair {
+    Pair { job: JOB, fence: Fence::mint(1, index, 0) }
+}
+
+fn claim(index: u64, number: u64) -> Claim {
+    Claim { fence: Fence::mint(1, index, 0), session: session(number), is_stopping: false }
+}
+
+fn beat(number: u64, sequence: u64, pairs: &[Pair]) -> Beat {
+    Beat { session: session(number), sequence, term_seen: LeaderTerm::default(), pairs: pairs.to_vec() }
+}
+
+fn leader(claims: &[Claim]) -> LeaderSessions {
+    LeaderSessions::new(TERM, &Timing::LAN, claims.iter().map(|claim| (JOB, *claim)))
+}
+
+/// Hears `beat` at `ms` and confirms it at once.
+fn renew(leader: &mut LeaderSessions, ms: u64, beat: Beat) -> Vec<LeaderCommand> {
+    let commands = leader.heard(at(ms), beat);
+    let [LeaderCommand::ConfirmLeadership { round }] = commands[..] else { panic!("no round: {commands:?}") };
+    leader.confirmed(at(ms), round)
+}
+
+fn is_dead(commands: &[LeaderCommand]) -> bool {
+    commands.iter().any(|command| matches!(command, LeaderCommand::Answer(BeatAnswer { verdict: Verdict::Dead, .. })))
+}
+
+fn releases(commands: &[LeaderCommand]) -> Vec<ReleaseCause> {
+    let causes = commands.iter().filter_map(|command| match command {
+        LeaderCommand::Release { cause, .. } => Some(*cause),
+        _ => None,
+    });
+    causes.collect()
+}
+
+#[test]
+fn a_confirmation_older_than_the_heartbeat_does_not_answer_it() {
+    let mut leader = leader(&[]);
+    leader.takeover_known(at(0));
+    let first = leader.heard(at(0), beat(1, 1, &[]));
+    assert_eq!(first, vec![LeaderCommand::ConfirmLeadership { round: 1 }]);
+    assert_eq!(leader.heard(at(5), beat(1, 2, &[])), vec![], "a round is under way");
+    let answers = leader.confirmed(at(6), 1);
+    let sequences: Vec<u64> = answers
+        .iter()
+        .filter_map(|command| match command {
+            LeaderCommand::Answer(answer) => Some(answer.sequence),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sequences, [1]);
+    assert_eq!(answers.last(), Some(&LeaderCommand::ConfirmLeadership { round: 2 }));
+    assert_eq!(leader.confirmed(at(7), 1), vec![], "an old round says nothing");
+}
+
+#[test]
+fn a_session_that_ran_out_is_closed_before_its_jobs_are_released_and_stays_dead() {
+    let mut leader = leader(&[]);
+    leader.takeover_known(at(0));
+    renew(&mut leader, 3_000, beat(1, 1, &[]));
+    leader.assigned(at(3_010), JOB, pair(5).fence, session(1));
+    assert_eq!(leader.tick(at(4_999)), vec![]);
+    let commands = leader.tick(at(5_000));
+    assert_eq!(commands[0], LeaderCommand::Closed { session: session(1) });
+    assert_eq!(releases(&commands), [ReleaseCause::Lost]);
+    assert!(is_dead(&renew(&mut leader, 5_001, beat(1, 2, &[pair(5)]))));
+    assert_eq!(releases(&leader.tick(at(5_100))), [], "proposed already");
+    assert_eq!(releases(&leader.tick(at(5_400))), [ReleaseCause::Lost], "but again if it did not happen");
+}
+
+#[test]
+fn nothing_is_released_for_a_lost_lease_before_the_wait_is_over() {
+    let mut leader = leader(&[claim(5, 1)]);
+    assert_eq!(leader.tick(at(60_000)), vec![], "nobody knows yet when the last leader renewed");
+    leader.takeover_known(at(60_000));
+    assert_eq!(leader.tick(at(61_999)), vec![]);
+    assert_eq!(releases(&leader.tick(at(62_000))), [ReleaseCause::Lost]);
+    assert!(is_dead(&renew(&mut leader, 62_001, beat(1, 9, &[]))), "its session is closed");
+}
+
+#[test]
+fn a_live_session_is_taken_over_with_the_pairs_the_state_agrees_with() {
+    let mut leader = leader(&[claim(5, 1)]);
+    leader.takeover_known(at(0));
+    let stale = Pair { job: JobId::from_bytes([8; 16]), fence: Fence::mint(1, 4, 0) };
+    let commands = renew(&mut leader, 100, beat(1, 9, &[pair(5), stale]));
+    let verdict = Verdict::Renewed { pairs: vec![pair(5)], settled_before: pair(5).fence };
+    let answer = BeatAnswer { term: TERM, session: session(1), sequence: 9, verdict };
+    assert_eq!(commands, vec![LeaderCommand::Opened { session: session(1) }, LeaderCommand::Answer(answer)]);
+    assert_eq!(leader.tick(at(2_050)), vec![], "the wait is over, the session lives");
+}
+
+#[test]
+fn a_session_first_heard_of_with_pairs_after_the_wait_is_refused() {
+    let mut leader = leader(&[]);
+    leader.takeover_known(at(0));
+    assert!(is_dead(&renew(&mut leader, 2_000, beat(1, 9, &[pair(5)]))));
+    assert!(!is_dead(&renew(&mut leader, 2_001, beat(2, 10, &[]))));
+}
+
+#[test]
+fn a_newer_session_of_the_node_releases_at_once_an_unlisted_job_does_not() {
+    let mut leader = leader(&[claim(5, 1)]);
+    let commands = renew(&mut leader, 10, beat(1, 1, &[]));
+    assert_eq!(releases(&commands), []);
+    assert!(commands.contains(&LeaderCommand::SendAssign { session: session(1), pair: pair(5) }));
+    let commands = renew(&mut leader, 20, beat(2, 2, &[]));
+    assert_eq!(releases(&commands), [ReleaseCause::Superseded]);
+    assert!(is_dead(&renew(&mut leader, 30, beat(1, 3, &[]))), "the older one is dead");
+}
+
+#[test]
+fn a_session_older_than_the_newest_assignment_of_its_node_is_dead() {
+    let mut leader = leader(&[claim(5, 4)]);
+    assert!(is_dead(&renew(&mut leader, 10, beat(3, 1, &[]))));
+}
+
+#[test]
+fn assignments_and_stops_are_sent_again_until_shown() {
+    let mut leader = leader(&[]);
+    leader.takeover_known(at(0));
+    renew(&mut leader, 0, beat(1, 1, &[]));
+    let assign = LeaderCommand::SendAssign { session: session(1), pair: pair(5) };
+    assert_eq!(leader.assigned(at(10), JOB, pair(5).fence, session(1)), vec![assign.clone()]);
+    assert!(!renew(&mut leader, 100, beat(1, 2, &[])).contains(&assign), "sent within the last interval");
+    assert!(renew(&mut leader, 500, beat(1, 3, &[])).contains(&assign));
+    assert!(!renew(&mut leader, 1_000, beat(1, 4, &[pair(5)])).contains(&assign), "shown as held");
+    let stop = LeaderCommand::SendStop { session: session(1), pair: pair(5) };
+    assert_eq!(leader.stopping(at(1_100), JOB), vec![stop.clone()]);
+    assert!(renew(&mut leader, 1_600, beat(1, 5, &[pair(5)])).contains(&stop));
+    assert!(renew(&mut leader, 2_100, beat(1, 6, &[])).contains(&stop), "until it is released");
+    let confirmed = leader.stopped(at(2_110), session(1), pair(5));
+    assert_eq!(releases(&confirmed), [ReleaseCause::Stopped]);
+    leader.released(JOB);
+    assert_eq!(renew(&mut leader, 2_600, beat(1, 7, &[])).len(), 1);
+}
+
+#[test]
+fn reports_of_another_session_or_fence_are_void() {
+    let mut leader = leader(&[]);
+    leader.takeover_known(at(0));
+    renew(&mut leader, 0, beat(2, 1, &[]));
+    leader.assigned(at(10), JOB, pair(5).fence, session(2));
+    assert_eq!(leader.gone(at(20), session(1), pair(5)), vec![]);
+    assert_eq!(leader.gone(at(20), session(2), pair(4)), vec![]);
+    assert_eq!(leader.stopped(at(20), session(2), pair(5)), vec![], "nobody told it to stop");
+    assert_eq!(releases(&leader.gone(at(20), session(2), pair(5))), [ReleaseCause::Gone]);
+}
+
+#[test]
+fn a_heartbeat_that_has_seen_a_later_leader_is_not_answered() {
+    let mut leader = leader(&[]);
+    let seen = Beat { term_seen: LeaderTerm { epoch: 1, term: 4 }, ..beat(1, 1, &[]) };
+    assert_eq!(leader.heard(at(0), seen), vec![]);
+}

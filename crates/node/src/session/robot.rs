@@ -148,9 +148,10 @@ impl RobotSession {
 
     /// Whether the robot may begin an effect for `pair` at `now`.
     pub fn may_act(&self, now: BootInstant, pair: Pair) -> bool {
-        let is_held = self.held.get(&pair.job).is_some_and(|held| {
-            held.fence == pair.fence && matches!(held.phase, Phase::Running | Phase::Stopping)
-        });
+        let is_held = self
+            .held
+            .get(&pair.job)
+            .is_some_and(|held| held.fence == pair.fence && matches!(held.phase, Phase::Running | Phase::Stopping));
         is_held && self.lease_until().is_some_and(|until| now < until)
     }
 
@@ -235,13 +236,7 @@ impl RobotSession {
     }
 
     /// A leader of `term` wants `pair` of `session` stopped.
-    pub fn stop(
-        &mut self,
-        now: BootInstant,
-        term: LeaderTerm,
-        session: SessionId,
-        pair: Pair,
-    ) -> Vec<RobotCommand> {
+    pub fn stop(&mut self, now: BootInstant, term: LeaderTerm, session: SessionId, pair: Pair) -> Vec<RobotCommand> {
         let mut commands = Vec::new();
         if !self.hears(now, term, session, &mut commands) {
             return commands;
