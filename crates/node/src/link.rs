@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use fleet_core::{Digest, ErrorKind, SessionId};
+use fleet_replication::command::Records;
+use fleet_store::record::Payload;
 
 use crate::session::{Beat, BeatAnswer, LeaderTerm, Pair};
 
@@ -54,13 +56,13 @@ pub struct Assignment {
     /// Digest of the definition.
     pub definition: Digest,
     /// The definition's text; absent if the robot should have it. It asks by [`WorkUp::NeedDefinition`] if not.
-    pub definition_text: Option<Bytes>,
+    pub definition_text: Option<Payload>,
     /// The job's input, JSON.
-    pub input: Bytes,
+    pub input: Payload,
     /// The interpreter version that the job is pinned to.
     pub interpreter: u32,
-    /// The first records of the journal.
-    pub journal: Vec<Bytes>,
+    /// The first records of the journal: events as JSON.
+    pub journal: Vec<Payload>,
     /// How many records the journal has; what is missing follows as [`WorkDown::Journal`].
     pub journal_len: u32,
 }
@@ -78,8 +80,8 @@ pub enum WorkDown {
         pair: Pair,
         /// Position of the first of these records.
         first: u32,
-        /// The records.
-        records: Vec<Bytes>,
+        /// The records: events as JSON.
+        records: Vec<Payload>,
     },
     /// Stop a job.
     Stop {
@@ -110,50 +112,16 @@ pub enum WorkDown {
     },
 }
 
-/// How a job leaves its robot together with its last records.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum JobEnd {
-    /// It completed with this output, JSON.
-    Completed {
-        /// The output.
-        output: Bytes,
-    },
-    /// It failed with an error nobody caught, RFC 7807 as JSON.
-    Failed {
-        /// The error.
-        error: Bytes,
-    },
-    /// It only waits: it leaves its slot until something comes.
-    Parked {
-        /// The next timer due, wall time in milliseconds, and its effect path.
-        timers: Vec<ParkedTimer>,
-    },
-}
-
-/// A timer a parked job waits for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ParkedTimer {
-    /// Its effect path.
-    pub path: String,
-    /// Wall time in milliseconds.
-    pub due_ms: u64,
-}
-
 /// A work message, upward.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkUp {
-    /// Records to commit. Answered by [`WorkDown::Ack`] or [`WorkDown::Refused`]; sent again on a new stream.
+    /// Records to commit, and how the job goes on after them. Answered by [`WorkDown::Ack`] or [`WorkDown::Refused`];
+    /// sent again on a new stream. Contents are inline, however large: the leader makes blobs of them.
     Records {
         /// The session it is bound to.
         session: SessionId,
-        /// The job and fence.
-        pair: Pair,
-        /// Position in the journal of the first record.
-        first: u32,
-        /// The records, each one event as JSON.
-        records: Vec<Bytes>,
-        /// Set with the last records of this assignment.
-        end: Option<JobEnd>,
+        /// The records.
+        records: Box<Records>,
     },
     /// The job is stopped as told.
     Stopped {
@@ -227,6 +195,9 @@ pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, fleet_core::Error>
 #[cfg(test)]
 mod tests {
     use fleet_core::{Fence, JobId, NodeId};
+    use fleet_replication::command::Next;
+    use fleet_store::record::{Content, JournalRecord};
+    use fleet_workflow::machine::event::Event;
 
     use super::*;
 
@@ -234,13 +205,15 @@ mod tests {
     fn messages_survive_the_wire_and_damage_is_refused() {
         let session = SessionId { node: NodeId::from_bytes([1; 16]), boot: 3, number: 2 };
         let pair = Pair { job: JobId::from_bytes([7; 16]), fence: Fence::mint(1, 5, 0) };
-        let up = WorkUp::Records {
-            session,
-            pair,
-            first: 4,
-            records: vec![Bytes::from_static(b"{}")],
-            end: Some(JobEnd::Completed { output: Bytes::from_static(b"1") }),
+        let event = Event::Started { at_ms: 5 };
+        let records = Records {
+            job: pair.job,
+            fence: pair.fence,
+            from: 4,
+            records: vec![JournalRecord::of_event(Some(session.node), &event).unwrap()],
+            next: Next::Complete { output: Content::inline("1") },
         };
+        let up = WorkUp::Records { session, records: Box::new(records) };
         let bytes = encode(&up).unwrap();
         assert_eq!(decode::<WorkUp>(&bytes).unwrap(), up);
         assert_eq!(decode::<WorkUp>(&bytes[..bytes.len() - 1]).unwrap_err().kind, ErrorKind::InvalidInput);

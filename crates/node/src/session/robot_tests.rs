@@ -19,11 +19,11 @@ fn robot() -> RobotSession {
 }
 
 fn beat_of(commands: &[RobotCommand]) -> Beat {
-    let beats = commands.iter().filter_map(|command| match command {
+    let mut beats = commands.iter().filter_map(|command| match command {
         RobotCommand::SendBeat(beat) => Some(beat.clone()),
         _ => None,
     });
-    beats.last().expect("a heartbeat was commanded")
+    beats.next_back().expect("a heartbeat was commanded")
 }
 
 fn renewed(beat: &Beat, pairs: &[Pair]) -> BeatAnswer {
