@@ -1,1 +1,27 @@
-//! Under construction.
+//! The interface between processes: the generated protocol, the one mapping between error kinds and gRPC statuses, the
+//! identity in a certificate, and the client side of every connection (operators' client, peer channels).
+//!
+//! It is not a server and decides nothing about jobs. Absent on purpose: actors, the store, any accept loop.
+//!
+//! Invariants: no byte leaves before the other side has proved to belong to the fleet we meant; every call has a
+//! deadline; TLS sessions are never resumed, so that each handshake checks certificates and revocations anew.
+
+pub mod client;
+pub mod connect;
+pub mod credential;
+pub mod cut;
+pub mod identity;
+pub mod pb;
+pub mod peer;
+mod platform;
+pub mod revocation;
+pub mod status;
+pub mod tls;
+pub mod validity;
+
+pub use client::{ClientOptions, FleetClient, JobWatch};
+pub use credential::Credential;
+pub use identity::{CertificateName, Subject};
+pub use peer::PeerDialer;
+pub use revocation::Revocations;
+pub use validity::ValidityClock;
