@@ -29,6 +29,11 @@ impl Lease {
         (LeaseKeeper { end: sender }, Self { end: receiver })
     }
 
+    /// A lease whose end is kept elsewhere.
+    pub fn watching(end: watch::Receiver<BootInstant>) -> Self {
+        Self { end }
+    }
+
     /// A lease that never ends, for a run without a fleet.
     pub fn unlimited() -> Self {
         Self::until(NEVER).1

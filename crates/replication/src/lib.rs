@@ -1,3 +1,4 @@
 //! The group of a site: its log, its commands and its deterministic state machine.
 
+pub mod autopilot;
 pub mod command;
