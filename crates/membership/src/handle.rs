@@ -1,0 +1,220 @@
+//! The handle by which the rest of the node uses membership: a cheap clone that hides thread, channels and socket.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::NodeId;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::driver::{Command, Driver, Ends};
+use crate::error::Error;
+use crate::identity::{Identity, boot_number, next_boot};
+use crate::keyring::Keyring;
+use crate::memory::{Persistence, Remembered};
+use crate::metadata::{Metadata, MetadataItem, MetadataVersion};
+use crate::profile::Profile;
+use crate::recorder::Recorder;
+use crate::seal::{Opener, Sealer};
+use crate::swim::{Swim, SwimConfig};
+use crate::view::View;
+
+/// Commands that may wait for the gossip thread.
+const COMMANDS_MAX: usize = 64;
+
+/// How this node takes part in gossip.
+#[derive(Clone, Debug)]
+pub struct MembershipConfig {
+    /// This node.
+    pub node: NodeId,
+    /// Where the gossip socket listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where others reach it; `None` means where it listens. Its port 0 means the port listened on.
+    pub advertise: Option<SocketAddr>,
+    /// Addresses to call when no member is known, and now and then to heal a split.
+    pub seeds: Vec<SocketAddr>,
+    /// Keys of the packets.
+    pub keyring: Keyring,
+    /// Timing and packet size.
+    pub profile: Profile,
+    /// What this node says about itself at first.
+    pub metadata: Metadata,
+}
+
+/// A running member. Clones share it; the gossip thread ends after [`Membership::leave`] or, silently, when the last
+/// clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    address: SocketAddr,
+    incarnation: u64,
+    node: NodeId,
+    view: watch::Receiver<Arc<View>>,
+    is_deaf: watch::Receiver<bool>,
+    published: Arc<watch::Sender<Metadata>>,
+    keyring: Arc<watch::Sender<Keyring>>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Membership {
+    /// Loads what is remembered, makes a new incarnation durable, binds the socket and starts the gossip thread.
+    ///
+    /// Blocks for two calls of `persistence`: call it before the node serves, or from a thread that may wait.
+    pub fn start(config: MembershipConfig, persistence: Arc<dyn Persistence>) -> Result<Self, Error> {
+        let socket = bind(config.listen)?;
+        let bound = socket.local_addr().map_err(|source| Error::Bind { address: config.listen, source })?;
+        let address = advertised(config.advertise, bound)?;
+        check_metadata(config.node, &config.metadata)?;
+        let remembered = persistence.load().map_err(|source| Error::Load { source })?;
+        let incarnation = next_boot(remembered.incarnation);
+        let renewed = Remembered { incarnation, members: remembered.members };
+        persistence.save(&renewed).map_err(|source| Error::Save { source })?;
+
+        crate::metrics::describe();
+        let sealer = Sealer::new(config.node, boot_number(incarnation), &config.keyring)?;
+        let opener = Opener::new(config.keyring.clone());
+        let recorder = Recorder::start(persistence, renewed.clone())?;
+        let identity = Identity { node: config.node, address, incarnation };
+        let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let (published, published_receiver) = watch::channel(config.metadata.clone());
+        let (keyring, keyring_receiver) = watch::channel(config.keyring);
+        let (view_sender, view) = watch::channel(Arc::new(View::default()));
+        let (deaf_sender, is_deaf) = watch::channel(false);
+        let ends = Ends {
+            commands,
+            published: published_receiver,
+            keyring: keyring_receiver,
+            view: view_sender,
+            is_deaf: deaf_sender,
+        };
+        let swim_config = SwimConfig {
+            identity,
+            profile: config.profile,
+            seeds: config.seeds,
+            remembered: renewed.members,
+            metadata: config.metadata,
+            random_seed: rand::random(),
+        };
+        spawn(socket, swim_config, (sealer, opener), ends, recorder)?;
+        tracing::info!(node = %config.node, %address, boot = boot_number(incarnation), "gossip started");
+        Ok(Self {
+            address,
+            incarnation,
+            node: config.node,
+            view,
+            is_deaf,
+            published: Arc::new(published),
+            keyring: Arc::new(keyring),
+            commands: command_sender,
+        })
+    }
+
+    /// The members as this node sees them, now and as they change. At first only this node.
+    pub fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
+    /// The members as this node sees them now.
+    pub fn current_view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Where others reach this node's gossip.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The incarnation this boot started with.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// Calls `seed` now, and again whenever nobody active answers there.
+    pub fn announce(&self, seed: SocketAddr) -> Result<(), Error> {
+        self.commands.try_send(Command::Announce(seed)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::QueueFull,
+            mpsc::error::TrySendError::Closed(_) => Error::Stopped,
+        })
+    }
+
+    /// Tells all others this about the node. Only the latest counts; it may be called as often as something changes.
+    pub fn publish(&self, metadata: Metadata) -> Result<(), Error> {
+        check_metadata(self.node, &metadata)?;
+        self.published.send_if_modified(|current| {
+            let is_news = *current != metadata;
+            *current = metadata;
+            is_news
+        });
+        Ok(())
+    }
+
+    /// Seals and opens with these keys from now on.
+    pub fn set_keyring(&self, keyring: Keyring) {
+        self.keyring.send_replace(keyring);
+    }
+
+    /// Whether packets come and none can be opened: this node missed a rotation and should fetch the keyring.
+    pub fn is_deaf(&self) -> watch::Receiver<bool> {
+        self.is_deaf.clone()
+    }
+
+    /// Says goodbye to the others and ends the gossip thread. Returns when it is said; again, it does nothing.
+    pub async fn leave(&self) {
+        let (done, said) = oneshot::channel();
+        if self.commands.send(Command::Leave(done)).await.is_ok() {
+            // Answered or dropped unanswered: either way the thread's loop has ended.
+            let _over = said.await;
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<UdpSocket, Error> {
+    let socket = UdpSocket::bind(address).map_err(|source| Error::Bind { address, source })?;
+    socket.set_nonblocking(true).map_err(|source| Error::Bind { address, source })?;
+    Ok(socket)
+}
+
+fn advertised(wanted: Option<SocketAddr>, bound: SocketAddr) -> Result<SocketAddr, Error> {
+    let mut address = wanted.unwrap_or(bound);
+    if address.port() == 0 {
+        address.set_port(bound.port());
+    }
+    if address.ip().is_unspecified() {
+        return Err(Error::Config { reason: "others cannot reach an unspecified address: set the advertised one" });
+    }
+    Ok(address)
+}
+
+/// Refuses metadata that cannot travel, before anything is changed.
+fn check_metadata(node: NodeId, metadata: &Metadata) -> Result<(), Error> {
+    let version = MetadataVersion { incarnation: u64::MAX, counter: u64::MAX };
+    MetadataItem { node, version, metadata: metadata.clone() }.encode().map(drop)
+}
+
+/// Starts the gossip thread; returns when its loop is about to run.
+fn spawn(
+    socket: UdpSocket,
+    swim: SwimConfig,
+    seals: (Sealer, Opener),
+    ends: Ends,
+    recorder: Recorder,
+) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|source| Error::Thread { source })?;
+    let socket = {
+        let _entered = runtime.enter();
+        tokio::net::UdpSocket::from_std(socket).map_err(|source| Error::Thread { source })?
+    };
+    let datagram_bytes_max = swim.profile.datagram_bytes_max();
+    let run = move || {
+        let started = Instant::now();
+        let (swim, first) = Swim::new(swim, Duration::ZERO);
+        let driver = Driver::new(socket, datagram_bytes_max, swim, seals, ends, recorder, started);
+        runtime.block_on(driver.run(first));
+    };
+    let thread = std::thread::Builder::new().name("fleet-gossip".into()).spawn(run);
+    thread.map(drop).map_err(|source| Error::Thread { source })
+}

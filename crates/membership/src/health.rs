@@ -1,0 +1,84 @@
+//! How far this node can trust what it sees: a node whose own timers come late hears answers late, so it gives suspects
+//! more time instead of declaring the living dead (the local health of Lifeguard, after Dadgar et al.).
+//!
+//! A pure function of the lateness it is told. It reads no clock.
+
+use std::time::Duration;
+
+/// Lateness up to here is what any busy machine shows.
+const LATE_FROM: Duration = Duration::from_millis(50);
+/// Each further this much lateness counts once more.
+const LATE_STEP: Duration = Duration::from_millis(250);
+/// How long timers must come on time before one point of trust returns.
+const CALM: Duration = Duration::from_secs(2);
+/// Worst score: suspicion lasts `SCORE_MAX + 1` times as long.
+const SCORE_MAX: u32 = 7;
+
+/// The score of this node, 0 (trusts itself) to 7.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalHealth {
+    score: u32,
+    calm_since: Duration,
+    blind: Duration,
+}
+
+impl LocalHealth {
+    /// Takes into account that at `now` the earliest due timer was `late`.
+    pub fn observe(&mut self, now: Duration, late: Duration) {
+        if late >= LATE_FROM {
+            let steps = u32::try_from(late.as_millis() / LATE_STEP.as_millis()).unwrap_or(SCORE_MAX);
+            self.score = self.score.saturating_add(1).saturating_add(steps).min(SCORE_MAX);
+            self.calm_since = now;
+            self.blind = self.blind.saturating_add(late);
+        } else if self.score > 0 && now.saturating_sub(self.calm_since) >= CALM {
+            self.score -= 1;
+            self.calm_since = now;
+        }
+    }
+
+    /// By what a suspect's time is multiplied.
+    pub fn suspicion_factor(&self) -> u32 {
+        self.score + 1
+    }
+
+    /// How long, all in all, this node did not listen. Such time never counts against a suspect.
+    pub fn blind(&self) -> Duration {
+        self.blind
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn millis(value: u64) -> Duration {
+        Duration::from_millis(value)
+    }
+
+    #[test]
+    fn lateness_lengthens_suspicion_and_calm_shortens_it_again() {
+        let mut health = LocalHealth::default();
+        health.observe(millis(100), millis(10));
+        assert_eq!((health.suspicion_factor(), health.blind()), (1, millis(0)));
+        health.observe(millis(200), millis(60));
+        assert_eq!(health.suspicion_factor(), 2);
+        health.observe(millis(1_000), millis(600));
+        assert_eq!((health.suspicion_factor(), health.blind()), (5, millis(660)));
+        health.observe(millis(2_900), millis(0));
+        assert_eq!(health.suspicion_factor(), 5, "not calm for long enough");
+        health.observe(millis(3_000), millis(0));
+        assert_eq!(health.suspicion_factor(), 4);
+        for second in 0..8 {
+            health.observe(millis(5_000 + second * 2_000), millis(0));
+        }
+        assert_eq!(health.suspicion_factor(), 1);
+    }
+
+    #[test]
+    fn the_factor_is_bounded() {
+        let mut health = LocalHealth::default();
+        health.observe(millis(1), Duration::MAX);
+        health.observe(millis(2), Duration::MAX);
+        assert_eq!(health.suspicion_factor(), 8);
+    }
+}

@@ -1,0 +1,82 @@
+//! What an opened packet holds. The first byte is kind and version in one: a kind that changes gets a new byte, and a
+//! byte this version does not know is dropped and counted.
+
+use crate::identity::Identity;
+
+/// A packet of the failure detector (foca, postcard).
+const SWIM: u8 = 0x01;
+/// "Who answers at this address?": how an address becomes an identity that can be joined.
+const WHO: u8 = 0x02;
+/// The answer: an identity.
+const IAM: u8 = 0x03;
+/// "Send me your metadata": asked of a member whose metadata never came.
+const WANT: u8 = 0x04;
+/// The answer: one metadata item.
+const METADATA: u8 = 0x05;
+
+/// One opened packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Payload<'a> {
+    /// For the failure detector.
+    Swim(&'a [u8]),
+    /// Asks for this node's identity.
+    Who,
+    /// The sender's identity.
+    Iam(Identity),
+    /// Asks for this node's metadata.
+    Want,
+    /// The sender's metadata item.
+    Metadata(&'a [u8]),
+}
+
+impl<'a> Payload<'a> {
+    /// Reads a packet, or says why it is dropped.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, &'static str> {
+        match bytes.split_first() {
+            Some((&SWIM, body)) => Ok(Self::Swim(body)),
+            Some((&WHO, [])) => Ok(Self::Who),
+            Some((&IAM, body)) => postcard::from_bytes(body).map(Self::Iam).map_err(|_| "malformed"),
+            Some((&WANT, [])) => Ok(Self::Want),
+            Some((&METADATA, body)) => Ok(Self::Metadata(body)),
+            Some((&(WHO | WANT), _)) | None => Err("malformed"),
+            Some(_) => Err("unknown_kind"),
+        }
+    }
+
+    /// The packet as bytes; `None` where an identity cannot be written, which postcard does not do to a `Vec`.
+    pub(crate) fn encode(&self) -> Option<Vec<u8>> {
+        let with_body = |kind: u8, body: &[u8]| {
+            let mut bytes = Vec::with_capacity(1 + body.len());
+            bytes.push(kind);
+            bytes.extend_from_slice(body);
+            bytes
+        };
+        match self {
+            Self::Swim(body) => Some(with_body(SWIM, body)),
+            Self::Who => Some(vec![WHO]),
+            Self::Iam(identity) => postcard::to_extend(identity, vec![IAM]).ok(),
+            Self::Want => Some(vec![WANT]),
+            Self::Metadata(body) => Some(with_body(METADATA, body)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_survive_the_wire_and_unknown_kinds_are_told_apart() {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 7000));
+        let identity = Identity { node: fleet_core::NodeId::from_bytes([1; 16]), address, incarnation: 1 << 32 };
+        for payload in
+            [Payload::Swim(&[1, 2, 3]), Payload::Who, Payload::Iam(identity), Payload::Want, Payload::Metadata(&[9])]
+        {
+            assert_eq!(Payload::decode(&payload.encode().unwrap()), Ok(payload));
+        }
+        assert_eq!(Payload::decode(&[0x77, 1]), Err("unknown_kind"));
+        assert_eq!(Payload::decode(&[WHO, 1]), Err("malformed"));
+        assert_eq!(Payload::decode(&[IAM, 1]), Err("malformed"));
+        assert_eq!(Payload::decode(&[]), Err("malformed"));
+    }
+}

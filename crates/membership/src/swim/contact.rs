@@ -1,0 +1,135 @@
+//! Whom to call without being asked: seeds, members remembered or down while nobody answers, and members whose metadata
+//! never came.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use fleet_core::NodeId;
+
+use super::{Effect, Swim};
+use crate::identity::{Identity, boot_number};
+use crate::memory::RememberedMember;
+use crate::payload::Payload;
+
+/// How many members are called in one go.
+pub(super) const CALLS_AT_ONCE: usize = 8;
+/// How often a node that knows nobody active calls.
+const CONTACT_LONELY: Duration = Duration::from_secs(1);
+/// How often a node with company calls seeds that are not part of it: heals a split that gossip cannot see.
+const CONTACT_EVERY: Duration = Duration::from_secs(30);
+/// How often missing metadata is asked for.
+const WANT_EVERY: Duration = Duration::from_secs(1);
+/// How long metadata may take to come by itself.
+const WANT_AFTER: Duration = Duration::from_millis(400);
+/// Most members asked for metadata in one go.
+const WANTS_AT_ONCE: usize = 32;
+/// Most seed addresses kept.
+const SEEDS_MAX: usize = 64;
+
+/// The identity under which a member was remembered.
+pub(super) fn identity(member: &RememberedMember) -> Identity {
+    Identity { node: member.node, address: member.address, incarnation: member.incarnation }
+}
+
+/// Whom to call and when.
+#[derive(Debug)]
+pub(super) struct Contacts {
+    seeds: Vec<SocketAddr>,
+    remembered: Vec<RememberedMember>,
+    next_call: usize,
+    contact_at: Duration,
+    want_at: Duration,
+}
+
+impl Contacts {
+    pub(super) fn new(seeds: Vec<SocketAddr>, remembered: &[RememberedMember]) -> Self {
+        let mut contacts = Self {
+            seeds: Vec::new(),
+            remembered: remembered.to_vec(),
+            next_call: 0,
+            contact_at: Duration::ZERO,
+            want_at: Duration::MAX,
+        };
+        seeds.into_iter().for_each(|seed| contacts.add_seed(seed));
+        contacts
+    }
+
+    pub(super) fn add_seed(&mut self, seed: SocketAddr) {
+        if !self.seeds.contains(&seed) && self.seeds.len() < SEEDS_MAX {
+            self.seeds.push(seed);
+        }
+    }
+
+    /// The members remembered from before the start, none of them active any more.
+    pub(super) fn remembered(&self) -> BTreeMap<NodeId, RememberedMember> {
+        self.remembered.iter().map(|member| (member.node, RememberedMember { was_active: false, ..*member })).collect()
+    }
+
+    pub(super) fn want_soon(&mut self, now: Duration) {
+        self.want_at = self.want_at.min(now + WANT_AFTER);
+    }
+}
+
+impl Swim {
+    pub(super) fn contact_if_due(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        let is_lonely = self.foca.num_members() == 0;
+        let lonely_at = self.contacts.contact_at.saturating_sub(CONTACT_EVERY - CONTACT_LONELY);
+        if now >= self.contacts.contact_at || (is_lonely && now >= lonely_at) {
+            self.contact(now, effects);
+        }
+    }
+
+    /// Calls the seeds nobody active answers for and, with no company at all, members known from before.
+    pub(super) fn contact(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        self.contacts.contact_at = now + self.jittered(CONTACT_EVERY);
+        let own_address = self.identity().address;
+        let answered: Vec<_> = self.foca.iter_members().map(|member| member.id().address).collect();
+        let seeds = self.contacts.seeds.iter().filter(|seed| **seed != own_address && !answered.contains(seed));
+        for seed in seeds.copied().collect::<Vec<_>>() {
+            self.send(seed, Payload::Who, effects);
+        }
+        if answered.is_empty() {
+            self.call_known(effects);
+        }
+    }
+
+    fn call_known(&mut self, effects: &mut Vec<Effect>) {
+        let own_node = self.identity().node;
+        let down = self.foca.iter_membership_state().map(|member| *member.id());
+        let mut known: Vec<_> = self.contacts.remembered.iter().map(identity).chain(down).collect();
+        known.retain(|member| member.node != own_node);
+        // Of one node the latest identity is enough.
+        known.sort_by_key(|member| (member.node, std::cmp::Reverse(member.incarnation)));
+        known.dedup_by_key(|member| member.node);
+        let calls = known.len().min(CALLS_AT_ONCE);
+        for call in 0..calls {
+            let member = known[(self.contacts.next_call + call) % known.len()];
+            self.announce(member, effects);
+            // Its identity may be a newer one by now; whoever answers there tells.
+            self.send(member.address, Payload::Who, effects);
+        }
+        self.contacts.next_call = self.contacts.next_call.wrapping_add(calls);
+    }
+
+    /// Asks active members directly for metadata that did not come with gossip.
+    pub(super) fn want_if_due(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        if now < self.contacts.want_at {
+            return;
+        }
+        let missing: Vec<_> = {
+            let table = self.table.borrow();
+            let lacks = |member: &Identity| {
+                table
+                    .get(member.node)
+                    .is_none_or(|(version, _)| boot_number(version.incarnation) < boot_number(member.incarnation))
+            };
+            let members = self.foca.iter_members().map(|member| *member.id());
+            members.filter(lacks).take(WANTS_AT_ONCE).collect()
+        };
+        self.contacts.want_at = if missing.is_empty() { Duration::MAX } else { now + WANT_EVERY };
+        for member in missing {
+            self.send(member.address, Payload::Want, effects);
+        }
+    }
+}
