@@ -30,6 +30,8 @@ pub enum LogFact {
     Committed = 2,
     /// The last entry that was purged.
     Purged = 3,
+    /// The group's epoch.
+    Epoch = 4,
 }
 
 /// What a log holds.
@@ -37,8 +39,10 @@ pub enum LogFact {
 pub struct LogExtent {
     /// Index and bytes of the last entry.
     pub last: Option<(u64, Bytes)>,
-    /// Sum of all entries' bytes.
-    pub bytes: u64,
+    /// Index of the first row.
+    pub first: u64,
+    /// Bytes of each entry, from the first on.
+    pub sizes: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -202,52 +206,75 @@ impl Store {
         });
     }
 
-    /// The entries with indices in `range`, in order and without a gap; fewer if the log does not reach so far.
-    pub fn read_log(&self, group: GroupId, range: Range<u64>) -> Result<Vec<Bytes>, Error> {
+    /// The entries with indices in `range`, in order and without a gap; fewer if the log does not reach so far, or where
+    /// the next one would make more than `bytes_max` of them (the first is always there).
+    pub fn read_log(&self, group: GroupId, range: Range<u64>, bytes_max: usize) -> Result<Vec<Bytes>, Error> {
         let cached: BTreeMap<u64, Bytes> = {
             let cache = self.log_cache().lock();
             let rows = cache.entries.range((group, range.start)..(group, range.end.max(range.start)));
-            rows.map(|((_, index), entry)| (*index, entry.bytes.clone())).collect()
+            let mut bytes = 0;
+            rows.take_while(|(_, entry)| {
+                let fits = bytes == 0 || bytes + entry.bytes.len() <= bytes_max;
+                bytes += entry.bytes.len();
+                fits
+            })
+            .map(|((_, index), entry)| (*index, entry.bytes.clone()))
+            .collect()
         };
         let mut entries = Vec::new();
         let mut next = range.start;
         let oldest_cached = cached.keys().next().copied().unwrap_or(range.end);
         if next < oldest_cached {
-            self.read_stored(group, next..oldest_cached, &mut entries)?;
+            self.read_stored(group, next..oldest_cached, bytes_max, &mut entries)?;
             next += entries.len() as u64;
         }
-        for (index, bytes) in cached {
-            if index != next {
+        let mut bytes: usize = entries.iter().map(Bytes::len).sum();
+        for (index, entry) in cached {
+            if index != next || (bytes > 0 && bytes + entry.len() > bytes_max) {
                 break;
             }
-            entries.push(bytes);
+            bytes += entry.len();
+            entries.push(entry);
             next += 1;
         }
         Ok(entries)
     }
 
-    fn read_stored(&self, group: GroupId, range: Range<u64>, entries: &mut Vec<Bytes>) -> Result<(), Error> {
+    fn read_stored(
+        &self,
+        group: GroupId,
+        range: Range<u64>,
+        bytes_max: usize,
+        entries: &mut Vec<Bytes>,
+    ) -> Result<(), Error> {
         let fail = |error| Error::database("read the log", error);
         let log = database::read_table(&*self.database("read the log")?, LOG)?;
         let (start, end) = (log_key(group, range.start), log_key(group, range.end));
+        let mut bytes = 0;
         for (row, wanted) in log.range::<&[u8]>(start.as_slice()..end.as_slice()).map_err(fail)?.zip(range) {
             let (key, value) = row.map_err(fail)?;
-            if index_of(key.value())? != wanted {
+            let length = value.value().len();
+            if index_of(key.value())? != wanted || (bytes > 0 && bytes + length > bytes_max) {
                 break;
             }
+            bytes += length;
             entries.push(Bytes::copy_from_slice(value.value()));
         }
         Ok(())
     }
 
-    /// The last entry of the log of `group` on the disk, and how many bytes its entries take.
+    /// The last entry of the log of `group` on the disk, and how many bytes each takes.
     pub fn log_extent(&self, group: GroupId) -> Result<LogExtent, Error> {
         let fail = |error| Error::database("measure the log", error);
         let log = database::read_table(&*self.database("measure the log")?, LOG)?;
         let (start, end) = (log_key(group, 0), log_key(group, u64::MAX));
         let mut extent = LogExtent::default();
         for row in log.range::<&[u8]>(start.as_slice()..=end.as_slice()).map_err(fail)? {
-            extent.bytes += row.map_err(fail)?.1.value().len() as u64;
+            let (key, value) = row.map_err(fail)?;
+            if extent.sizes.is_empty() {
+                extent.first = index_of(key.value())?;
+            }
+            extent.sizes.push(u32::try_from(value.value().len()).unwrap_or(u32::MAX));
         }
         let last = log.range::<&[u8]>(start.as_slice()..=end.as_slice()).map_err(fail)?.next_back();
         if let Some(row) = last {
@@ -265,9 +292,9 @@ impl Store {
         Ok(row.map(|value| value.value().to_vec()))
     }
 
-    /// Stores the vote of `group`. Done when it is on the disk.
-    pub fn save_vote(&self, group: GroupId, vote: Vec<u8>) -> Pending<()> {
-        self.submit("save the vote", Urgency::Synced, 0, move |tables| put_fact(tables, group, LogFact::Vote, &vote))
+    /// Stores a fact about the log of `group`. Done when it is on the disk.
+    pub fn put_log_fact(&self, group: GroupId, fact: LogFact, value: Vec<u8>) -> Pending<()> {
+        self.submit("write a fact of the log", Urgency::Synced, 0, move |tables| put_fact(tables, group, fact, &value))
     }
 
     /// Stores what is committed. Only queued: it rides with a later commit, and losing it costs time, not data.

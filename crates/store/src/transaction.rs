@@ -16,7 +16,7 @@ use crate::codec::{self, Record};
 use crate::key::StateKey;
 
 /// A row as it lies in the file: key without group and table number, and the record's bytes.
-type RawRow = (Vec<u8>, Vec<u8>);
+pub type RawRow = (Vec<u8>, Vec<u8>);
 /// The redb table that holds the state rows, opened for writing.
 pub(crate) type StateRows<'txn> = Table<'txn, &'static [u8], &'static [u8]>;
 
@@ -62,6 +62,15 @@ impl<K: StateKey, V: Record> StateTable<K, V> {
     }
 }
 
+/// Number of the one row that says up to which log entry the state is applied; no table may have it.
+pub(crate) const APPLIED_NUMBER: u8 = 0;
+
+fn applied_key(group: GroupId) -> Vec<u8> {
+    let mut key = group.as_bytes().to_vec();
+    key.push(APPLIED_NUMBER);
+    key
+}
+
 /// Bytes before a row's own key.
 const GROUP_AND_NUMBER_BYTES: usize = 17;
 
@@ -81,6 +90,11 @@ pub trait StateRead {
     fn raw_get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
     /// At most `limit` rows from `from` up to but not including `to`, the last ones if `backwards` (greatest first).
     fn raw_range(&self, from: Bound<&[u8]>, to: &[u8], limit: usize, backwards: bool) -> Result<Vec<RawRow>, Error>;
+
+    /// Up to which log entry the state is applied, as [`StateTransaction::put_applied`] wrote it.
+    fn applied(&self) -> Result<Option<Vec<u8>>, Error> {
+        self.raw_get(&applied_key(self.group()))
+    }
 
     /// The record under `key`.
     fn get<K: StateKey, V: Record>(&self, table: &StateTable<K, V>, key: &K) -> Result<Option<V>, Error> {
@@ -195,6 +209,27 @@ impl<'txn> StateTransaction<'txn> {
             .insert(table.locate(self.group, key).as_slice(), bytes.as_slice())
             .map_err(|error| Error::database("write a state row", error))?;
         Ok(())
+    }
+
+    /// Writes up to which log entry the state is applied. In the same transaction as the state itself, always.
+    pub fn put_applied(&mut self, applied: &[u8]) -> Result<(), Error> {
+        self.put_raw(&[APPLIED_NUMBER], applied)
+    }
+
+    /// Writes a row of a snapshot.
+    pub(crate) fn put_raw(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        let key = [self.group.as_bytes().as_slice(), key].concat();
+        self.rows.insert(key.as_slice(), value).map_err(|error| Error::database("write a state row", error))?;
+        Ok(())
+    }
+
+    /// Removes every row of the group.
+    pub(crate) fn clear(&mut self) -> Result<(), Error> {
+        let start = self.group.as_bytes().to_vec();
+        let end = end_of_prefix(&start).unwrap_or_default();
+        self.rows
+            .retain_in::<&[u8], _>(start.as_slice()..end.as_slice(), |_, _| false)
+            .map_err(|error| Error::database("clear the state", error))
     }
 
     /// Removes the row under `key`; tells whether there was one.
