@@ -4,7 +4,9 @@
 
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod http;
 pub mod identity;
 mod platform;
+pub mod ports;
 pub mod telemetry;

@@ -14,33 +14,33 @@ use tokio::process::{Child, Command};
 
 /// Where one node of the demo lives.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub(super) struct Place {
     /// Its name.
-    pub name: String,
+    pub(super) name: String,
     /// Its data directory.
-    pub data_dir: PathBuf,
+    pub(super) data_dir: PathBuf,
     /// Loopback port for gRPC and gossip.
-    pub port: u16,
+    pub(super) port: u16,
     /// Loopback port for health and metrics.
-    pub http_port: u16,
+    pub(super) http_port: u16,
 }
 
 impl Place {
     /// A place under `root` on these ports.
-    pub fn new(root: &Path, name: &str, port: u16, http_port: u16) -> Self {
+    pub(super) fn new(root: &Path, name: &str, port: u16, http_port: u16) -> Self {
         Self { name: name.to_owned(), data_dir: root.join(name), port, http_port }
     }
 
     /// `127.0.0.1:port`.
-    pub fn endpoint(&self) -> String {
+    pub(super) fn endpoint(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 }
 
 /// A node that runs.
-pub struct NodeProcess {
+pub(super) struct NodeProcess {
     /// Where it lives.
-    pub place: Place,
+    pub(super) place: Place,
     child: Child,
 }
 
@@ -49,7 +49,7 @@ impl NodeProcess {
     ///
     /// # Errors
     /// If the process cannot be started.
-    pub fn start(place: Place, seed: Option<&str>, slots: u32) -> Result<Self, Error> {
+    pub(super) fn start(place: Place, seed: Option<&str>, slots: u32) -> Result<Self, Error> {
         let failed = |source: std::io::Error| {
             Error::new(ErrorKind::Internal, format!("start node {}", place.name)).with_source(source)
         };
@@ -71,14 +71,14 @@ impl NodeProcess {
     ///
     /// # Errors
     /// If the signal cannot be sent.
-    pub async fn kill(&mut self) -> Result<(), Error> {
+    pub(super) async fn kill(&mut self) -> Result<(), Error> {
         self.child.kill().await.map_err(|source| {
             Error::new(ErrorKind::Internal, format!("kill node {}", self.place.name)).with_source(source)
         })
     }
 
     /// Asks it to stop by closing its standard input; after `bound` it is killed.
-    pub async fn stop(&mut self, bound: Duration) {
+    pub(super) async fn stop(&mut self, bound: Duration) {
         drop(self.child.stdin.take());
         if tokio::time::timeout(bound, self.child.wait()).await.is_err() {
             let _already_gone = self.child.kill().await;
@@ -86,12 +86,12 @@ impl NodeProcess {
     }
 
     /// Its exit status if it ended by itself.
-    pub fn has_ended(&mut self) -> bool {
+    pub(super) fn has_ended(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
     /// The last lines of its log.
-    pub fn log_tail(&self) -> String {
+    pub(super) fn log_tail(&self) -> String {
         let text = std::fs::read_to_string(self.place.data_dir.join("fleetd.log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
@@ -116,7 +116,7 @@ fn arguments(place: &Place, seed: Option<&str>, slots: u32) -> Vec<OsString> {
 ///
 /// # Errors
 /// If the kernel has none.
-pub fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
+pub(super) fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
     let failed = |source: std::io::Error| Error::new(ErrorKind::Unavailable, "find free ports").with_source(source);
     let mut held = Vec::with_capacity(count);
     while held.len() < count {
@@ -130,6 +130,6 @@ pub fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
 }
 
 /// Whether `port` is free on loopback for TCP and UDP.
-pub fn is_free(port: u16) -> bool {
+pub(super) fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok() && std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok()
 }

@@ -20,11 +20,11 @@ const KEYS_MAX: usize = 10_000;
 
 /// What the recorder saw of one key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub(super) struct Seen {
     /// Requests that arrived.
-    pub started: u32,
+    pub(super) started: u32,
     /// Requests that were answered.
-    pub answered: u32,
+    pub(super) answered: u32,
 }
 
 #[derive(Default)]
@@ -43,7 +43,7 @@ impl Shared {
 }
 
 /// A running recorder; it stops when dropped.
-pub struct Recorder {
+pub(super) struct Recorder {
     shared: Arc<Shared>,
     address: SocketAddr,
     server: JoinHandle<()>,
@@ -54,7 +54,7 @@ impl Recorder {
     ///
     /// # Errors
     /// If no port is free.
-    pub async fn start(delay: Duration) -> std::io::Result<Self> {
+    pub(super) async fn start(delay: Duration) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
@@ -68,12 +68,12 @@ impl Recorder {
     }
 
     /// `http://address`, without a slash at the end.
-    pub fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// What was seen so far, by (step, key).
-    pub fn seen(&self) -> BTreeMap<(String, String), Seen> {
+    pub(super) fn seen(&self) -> BTreeMap<(String, String), Seen> {
         self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
