@@ -1,0 +1,48 @@
+//! The workflows that the suites submit.
+
+use serde_json::json;
+
+/// `steps` calls to the recorder in a row, each answered after `ms` milliseconds.
+pub fn calls(recorder: &str, prefix: &str, steps: usize, ms: u64) -> Vec<u8> {
+    let tasks: Vec<_> = (0..steps)
+        .map(|step| {
+            let name = format!("{prefix}{step}");
+            let endpoint = format!("{recorder}/{name}?ms={ms}");
+            json!({ name: { "call": "http", "with": { "method": "post", "endpoint": endpoint } } })
+        })
+        .collect();
+    document("calls", &json!(tasks))
+}
+
+/// One deterministic task: no effect.
+pub fn set_only() -> Vec<u8> {
+    document("set-only", &json!([{ "answer": { "set": { "answer": 42 } } }]))
+}
+
+/// A wait, then one call.
+pub fn wait_then_call(recorder: &str, step: &str, wait_ms: u64) -> Vec<u8> {
+    let endpoint = format!("{recorder}/{step}");
+    let tasks = json!([
+        { "pause": { "wait": { "milliseconds": wait_ms } } },
+        { "call": { "call": "http", "with": { "method": "post", "endpoint": endpoint } } },
+    ]);
+    document("wait-then-call", &tasks)
+}
+
+/// A shell loop that posts to the recorder every 100 ms, under the effect's key, until it is ended.
+pub fn shell_loop(recorder: &str, step: &str) -> Vec<u8> {
+    let script = format!(
+        "while true; do python3 -c 'import os,urllib.request as u; u.urlopen(u.Request(\"{recorder}/{step}\", data=b\"\", \
+         headers={{\"Idempotency-Key\": os.environ[\"FLEET_EFFECT_KEY\"]}}, method=\"POST\"), timeout=2)'; sleep 0.1; done"
+    );
+    document("shell-loop", &json!([{ "post": { "run": { "shell": { "command": script } } } }]))
+}
+
+fn document(name: &str, tasks: &serde_json::Value) -> Vec<u8> {
+    json!({
+        "document": { "dsl": "1.0.3", "namespace": "test", "name": name, "version": "1.0.0" },
+        "do": tasks,
+    })
+    .to_string()
+    .into_bytes()
+}
