@@ -2,7 +2,7 @@
 //! keeps data and logs if the test failed.
 
 use std::net::{TcpListener, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -242,11 +242,6 @@ impl Cluster {
             ..ClientOptions::default()
         })
         .expect("loopback needs no credential")
-    }
-
-    /// Where data and logs are.
-    pub fn root(&self) -> &Path {
-        &self.root
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Nothing here links the daemon: nodes are the built binary, spoken to over their own protocol.
 
-pub mod cluster;
-pub mod history;
-pub mod recorder;
-pub mod wait;
-pub mod workflows;
+pub(crate) mod cluster;
+pub(crate) mod history;
+pub(crate) mod recorder;
+pub(crate) mod wait;
+pub(crate) mod workflows;

@@ -21,6 +21,8 @@ pub struct Request {
     pub step: String,
     /// `Idempotency-Key`, or what a process sent as its key; empty if none.
     pub key: String,
+    /// The node that says it sent this, where the workflow tells (`?node=`); empty if it does not.
+    pub node: String,
     /// When it arrived.
     pub arrived: Instant,
     /// When it was answered, if it was.
@@ -43,10 +45,8 @@ impl Recorder {
         let log = Arc::new(Log::default());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a loopback port is free");
         let address = listener.local_addr().expect("a bound listener has an address");
-        let routes = Router::new()
-            .route("/{step}", post(take))
-            .route("/fail/{step}", post(fail))
-            .with_state(Arc::clone(&log));
+        let routes =
+            Router::new().route("/{step}", post(take)).route("/fail/{step}", post(fail)).with_state(Arc::clone(&log));
         tokio::spawn(async move { axum::serve(listener, routes).await });
         Self { log, address }
     }
@@ -65,15 +65,6 @@ impl Recorder {
     pub fn of_step(&self, step: &str) -> Vec<Request> {
         self.requests().into_iter().filter(|request| request.step == step).collect()
     }
-
-    /// How often each key was answered.
-    pub fn answered_by_key(&self) -> BTreeMap<String, usize> {
-        let mut counts = BTreeMap::new();
-        for request in self.requests().into_iter().filter(|request| request.answered.is_some()) {
-            *counts.entry(request.key).or_default() += 1;
-        }
-        counts
-    }
 }
 
 async fn take(
@@ -82,7 +73,8 @@ async fn take(
     Query(query): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
 ) -> axum::Json<serde_json::Value> {
-    let position = note(&log, &step, &headers);
+    let node = query.get("node").cloned().unwrap_or_default();
+    let position = note(&log, &step, node, &headers);
     let delay_ms = query.get("ms").and_then(|ms| ms.parse().ok()).unwrap_or(0);
     tokio::time::sleep(Duration::from_millis(delay_ms)).await;
     if let Some(request) = log.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(position) {
@@ -92,13 +84,13 @@ async fn take(
 }
 
 async fn fail(State(log): State<Arc<Log>>, Path(step): Path<String>, headers: HeaderMap) -> StatusCode {
-    note(&log, &step, &headers);
+    note(&log, &step, String::new(), &headers);
     StatusCode::INTERNAL_SERVER_ERROR
 }
 
-fn note(log: &Log, step: &str, headers: &HeaderMap) -> usize {
+fn note(log: &Log, step: &str, node: String, headers: &HeaderMap) -> usize {
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default().to_owned();
     let mut requests = log.0.lock().unwrap_or_else(PoisonError::into_inner);
-    requests.push(Request { step: step.to_owned(), key, arrived: Instant::now(), answered: None });
+    requests.push(Request { step: step.to_owned(), key, node, arrived: Instant::now(), answered: None });
     requests.len() - 1
 }

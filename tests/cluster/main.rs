@@ -1,0 +1,8 @@
+//! Real processes: nodes join, work is submitted, processes are killed, frozen, wiped and restarted, and one judge holds
+//! what clients were told and what the outside saw against the promises.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod kills;
+mod life;
