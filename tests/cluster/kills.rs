@@ -128,7 +128,7 @@ async fn a_frozen_node_lets_go_and_starts_nothing_when_it_wakes() {
         if nodes.iter().any(|node| *node != first.node) { Ok(()) } else { Err(format!("{} posts", nodes.len())) }
     })
     .await;
-    let last_of_frozen = recorder.of_step("beat").into_iter().filter(|request| request.node == first.node).next_back();
+    let last_of_frozen = recorder.of_step("beat").into_iter().rfind(|request| request.node == first.node);
     let after_freeze = last_of_frozen.map(|request| request.arrived.saturating_duration_since(frozen_at));
     assert!(after_freeze <= Some(Duration::from_millis(2_500)), "posts went on for {after_freeze:?} after the freeze");
     cluster.nodes[frozen].thaw();

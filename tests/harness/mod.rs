@@ -2,6 +2,8 @@
 //!
 //! Nothing here links the daemon: nodes are the built binary, spoken to over their own protocol.
 
+#![allow(unreachable_pub, dead_code, reason = "each suite that includes this uses its own part of it")]
+
 pub(crate) mod cluster;
 pub(crate) mod history;
 pub(crate) mod recorder;
