@@ -1,11 +1,5 @@
-//! The ports of the node's crates, implemented with this process's clients: effects, the robot link, peers, gossip's memory.
+//! The ports of the node's crates, implemented with this process's clients: effects, the robot link, the group's network.
 
 mod effects;
-mod link;
-mod memory;
-mod peers;
 
 pub use effects::EffectsPort;
-pub use link::{LinkPort, LocalLinks, pump};
-pub use memory::StoreMemory;
-pub use peers::Peers;

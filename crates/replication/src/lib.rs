@@ -2,3 +2,4 @@
 
 pub mod autopilot;
 pub mod command;
+pub mod fsm;

@@ -15,6 +15,7 @@ mod pending;
 mod platform;
 pub mod record;
 mod snapshot;
+pub mod state;
 mod store;
 mod transaction;
 mod writer;

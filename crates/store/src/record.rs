@@ -13,7 +13,7 @@ pub mod site;
 pub mod token;
 pub mod trust;
 
-pub use content::{Content, Payload};
+pub use content::{BlobUse, Content, Payload};
 pub use definition::DefinitionUse;
 pub use job::{Assignment, CommandId, Ending, Job, JobSpec, JobState, Settled, StopCause, WorkflowName};
 pub use journal::{JournalMark, JournalRecord};

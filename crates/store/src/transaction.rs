@@ -133,6 +133,19 @@ pub trait StateRead {
         rows.iter().map(|row| table.decode_row(row)).collect()
     }
 
+    /// At most `limit` rows with `from <= key < to`, greatest key first. The bounds may be leading parts of the key's tuple.
+    fn range_back<K: StateKey, V: Record>(
+        &self,
+        table: &StateTable<K, V>,
+        from: &impl StateKey,
+        to: &impl StateKey,
+        limit: usize,
+    ) -> Result<Vec<(K, V)>, Error> {
+        let (start, end) = (table.locate(self.group(), from), table.locate(self.group(), to));
+        let rows = self.raw_range(Bound::Included(&start), &end, limit, true)?;
+        rows.iter().map(|row| table.decode_row(row)).collect()
+    }
+
     /// The row with the greatest key that starts with `prefix`.
     fn last<K: StateKey, V: Record>(
         &self,

@@ -1,6 +1,6 @@
 //! Why a command was refused. A refused command has changed nothing.
 
-use fleet_core::{Digest, ErrorKind, Fence, JobId, NodeId};
+use fleet_core::{Digest, ErrorKind, Fence, JobId, NodeId, SiteName};
 use fleet_store::record::{JobState, TokenId};
 use serde::{Deserialize, Serialize};
 
@@ -84,9 +84,9 @@ pub enum Refusal {
         /// Who has it.
         node: NodeId,
     },
-    /// A node is not of this site.
-    #[error("node {0} belongs to another site")]
-    SiteMismatch(NodeId),
+    /// It is meant for another site.
+    #[error("this is not site {0}")]
+    SiteMismatch(SiteName),
     /// There is no such token.
     #[error("token {0} does not exist")]
     TokenUnknown(TokenId),

@@ -102,3 +102,10 @@ impl Content {
         }
     }
 }
+
+/// How many rows of kept jobs name a blob.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobUse {
+    /// The rows.
+    pub rows: u64,
+}

@@ -2,10 +2,11 @@
 
 use fleet_core::{NodeId, Timestamp};
 use fleet_workflow::machine::command::EffectPath;
-use fleet_workflow::machine::event::Event;
+use fleet_workflow::machine::event::{ErrorObject, Event};
 use serde::{Deserialize, Serialize};
 
 use super::content::Content;
+use crate::Error;
 
 /// What the state machine must know of an event without reading it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,12 +32,12 @@ pub struct JournalRecord {
 
 impl JournalRecord {
     /// The record of `event`, written by `node`, its JSON in the record.
-    pub fn of_event(node: Option<NodeId>, event: &Event) -> Result<Self, serde_json::Error> {
-        Ok(Self { node, mark: JournalMark::of_event(event), event: Content::inline(serde_json::to_vec(event)?) })
+    pub fn of_event(node: Option<NodeId>, event: &Event) -> Result<Self, Error> {
+        Ok(Self { node, mark: JournalMark::of_event(event), event: Content::inline(json(event)?) })
     }
 
     /// The group's own record that the effect at `path` was lost in flight.
-    pub fn effect_lost(path: &str, at: Timestamp) -> Result<Self, serde_json::Error> {
+    pub fn effect_lost(path: &str, at: Timestamp) -> Result<Self, Error> {
         Self::of_event(None, &Event::EffectLost { path: EffectPath(path.to_owned()), at_ms: at.0 })
     }
 }
@@ -50,4 +51,14 @@ impl JournalMark {
             _ => Self::Plain,
         }
     }
+}
+
+/// The error of a job whose journal would have passed `bytes_max`.
+pub fn journal_full(bytes_max: u64) -> Result<Content, Error> {
+    let detail = format!("the job's journal would be larger than {bytes_max} bytes");
+    Ok(Content::inline(json(&ErrorObject::standard("runtime", 500, "Journal full", detail))?))
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(value).map_err(|error| Error::corrupt("journal's JSON", error.to_string()))
 }

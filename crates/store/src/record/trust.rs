@@ -13,7 +13,8 @@ pub enum TrustKind {
     Authority = 0,
     /// An authority's key sealed for one voter, under `authority/voter`. Replaced when sealed anew.
     SealedKey = 1,
-    /// A certificate that was issued, under its serial number. Written once.
+    /// A certificate that was issued, under its serial number; the value is the sixteen bytes of the node's id, or empty
+    /// for an operator's. Written once.
     Issued = 2,
     /// A serial number that is revoked. Written once; for ever.
     Revoked = 3,

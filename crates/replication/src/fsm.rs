@@ -1,0 +1,106 @@
+//! The state machine of a site's group: commands in, rows and events out, the same on every node.
+//!
+//! Pure: no clock, no randomness, no hash-map order; time and random values come with the command. Every precondition is
+//! checked here and nowhere else counts. A refused command changes nothing. How commands are split into entries changes
+//! nothing but the fences, which are minted from the entry's place in the log.
+//!
+//! Not here: what is worth proposing (scheduler, robot link), and how entries are agreed on (the group).
+
+mod assign;
+mod control;
+mod event;
+mod holder;
+mod node;
+mod release;
+mod scope;
+mod site;
+mod submit;
+mod timer;
+mod token;
+mod transition;
+mod trust;
+
+pub use event::Event;
+
+use fleet_core::Fence;
+use fleet_store::state::jobs::site as read_site;
+use fleet_store::state::tables::SITE;
+use fleet_store::{Error, StateTransaction};
+
+use crate::command::{Action, Command, Outcome, Refusal};
+use scope::{Halt, Scope};
+
+/// Where a log entry stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EntryPosition {
+    /// Epoch of the group.
+    pub epoch: u64,
+    /// Term of the leader that proposed the entry.
+    pub term: u64,
+    /// Index of the entry.
+    pub index: u64,
+}
+
+/// What came of one command, and what changed by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What changed, in order; empty if nothing did.
+    pub events: Vec<Event>,
+}
+
+/// Applies the commands of the entry at `entry`, in order. An error is the store's: the transaction must not be committed.
+pub fn apply(
+    transaction: &mut StateTransaction<'_>,
+    entry: EntryPosition,
+    commands: &[Command],
+) -> Result<Vec<Applied>, Error> {
+    let before = read_site(transaction)?;
+    let mut scope = Scope::new(transaction, entry, before.clone());
+    let mut applied = Vec::with_capacity(commands.len());
+    for (position, command) in (0_u32..).zip(commands) {
+        scope.begin(command, Fence::mint(entry.epoch, entry.index, position));
+        let outcome = match apply_one(&mut scope, &command.action) {
+            Ok(outcome) => outcome,
+            Err(Halt::Refused(refusal)) => Outcome::Refused(refusal),
+            Err(Halt::Store(error)) => return Err(error),
+        };
+        applied.push(Applied { outcome, events: scope.take_events() });
+    }
+    if scope.site != before {
+        scope.transaction.put(&SITE, &(), &scope.site)?;
+    }
+    Ok(applied)
+}
+
+fn apply_one(scope: &mut Scope<'_, '_>, action: &Action) -> Result<Outcome, Halt> {
+    if scope.site.founding.is_none() && !matches!(action, Action::Found(_) | Action::Lead { .. }) {
+        return Err(Refusal::NotFounded.into());
+    }
+    match action {
+        Action::Found(founding) => site::found(scope, founding),
+        Action::Lead { node } => Ok(site::lead(scope, *node)),
+        Action::Submit(submission) => submit::submit(scope, submission),
+        Action::Assign { job, attempt, session } => assign::assign(scope, *job, *attempt, *session),
+        Action::Record(records) => holder::record(scope, records),
+        Action::Stop { job, cause } => control::stop(scope, *job, *cause),
+        Action::Release { job, fence, cause } => release::release(scope, *job, *fence, *cause),
+        Action::Resume { job } => control::resume(scope, *job),
+        Action::Deliver { job, event } => control::deliver(scope, *job, event),
+        Action::FireTimers => timer::fire(scope),
+        Action::PutNode(admission) => node::put(scope, admission),
+        Action::DrainNode { node, deadline } => node::drain(scope, *node, *deadline),
+        Action::UndrainNode { node } => node::undrain(scope, *node),
+        Action::RemoveNode { node } => node::remove(scope, *node),
+        Action::CreateToken(grant) => token::create(scope, grant),
+        Action::RedeemToken(redeeming) => token::redeem(scope, redeeming),
+        Action::RevokeToken { token } => token::revoke(scope, *token),
+        Action::PutTrust { rows } => trust::put(scope, rows),
+        Action::PutKeyring(keyring) => trust::put_keyring(scope, keyring),
+        Action::Gate { version } => Ok(site::raise_gate(scope, *version)),
+        Action::Hold { awaited } => Ok(site::hold(scope, awaited)),
+        Action::Reconciled { node } => Ok(site::reconciled(scope, *node)),
+        Action::EndHold => Ok(site::end_hold(scope)),
+    }
+}

@@ -1,0 +1,94 @@
+//! Accepting a job.
+
+use fleet_core::Digest;
+use fleet_core::limits::QUEUE_JOBS_MAX;
+use fleet_store::record::{Content, DefinitionUse, Job, JobState};
+use fleet_store::state::jobs;
+use fleet_store::state::tables::{DEFINITION_USES, DEFINITIONS, JOB_INPUTS, JOB_SPECS};
+
+use super::scope::{Halt, Scope};
+use super::site::check_site;
+use super::transition::Transition;
+use crate::command::{Outcome, Refusal, Submission};
+
+/// Accepts `submission`, or answers like the first time if it was accepted before.
+pub(super) fn submit(scope: &mut Scope<'_, '_>, submission: &Submission) -> Result<Outcome, Halt> {
+    let id = submission.job;
+    if let Some(job) = jobs::job(scope.transaction, id)? {
+        return match is_repeat(scope, submission, &job)? {
+            true => Ok(Outcome::Submitted { job: id, created: false }),
+            false => Err(Refusal::JobConflict(id).into()),
+        };
+    }
+    check_site(scope, &submission.spec.site)?;
+    let queued = scope.site.counters.jobs_in(JobState::Queued);
+    if queued >= QUEUE_JOBS_MAX {
+        return Err(Refusal::QueueFull(queued).into());
+    }
+    let digest = submission.spec.definition;
+    let uses = jobs::definition_uses(scope.transaction, digest)?;
+    if uses == 0 {
+        store_definition(scope, digest, submission.definition.as_ref())?;
+    }
+    scope.transaction.put(&DEFINITION_USES, &digest, &DefinitionUse { jobs: uses + 1 })?;
+    scope.transaction.put(&JOB_SPECS, &id, &submission.spec)?;
+    scope.transaction.put(&JOB_INPUTS, &id, &submission.input)?;
+    scope.count_blob(&submission.input)?;
+    scope.site.counters.submitted += 1;
+    let job = new_job(scope, submission.priority);
+    Transition::create(id, job).save(scope)?;
+    Ok(Outcome::Submitted { job: id, created: true })
+}
+
+fn new_job(scope: &Scope<'_, '_>, priority: u8) -> Job {
+    Job {
+        number: scope.site.counters.submitted,
+        state: JobState::Queued,
+        priority,
+        generation: 0,
+        attempt: 0,
+        lost: 0,
+        created_at: scope.now,
+        started_at: None,
+        ended_at: None,
+        assignment: None,
+        stop: None,
+        node: None,
+        wake_at: None,
+        reason: None,
+        journal_length: 0,
+        journal_bytes: 0,
+        inbox_length: 0,
+        in_flight: Vec::new(),
+        settled: None,
+        handled: Vec::new(),
+    }
+}
+
+/// Whether `submission` asks for what `job` was accepted for. What the software derives from the definition (its
+/// interpreter, capabilities, defaults) does not count, so that a repeat through a newer node is still a repeat.
+fn is_repeat(scope: &Scope<'_, '_>, submission: &Submission, job: &Job) -> Result<bool, Halt> {
+    let spec = jobs::spec(scope.transaction, submission.job)?;
+    let input = jobs::input(scope.transaction, submission.job)?;
+    let asked = &submission.spec;
+    Ok(spec.is_some_and(|spec| {
+        (&spec.definition, &spec.workflow, &spec.tags, &spec.retry_of)
+            == (&asked.definition, &asked.workflow, &asked.tags, &asked.retry_of)
+    }) && input.as_ref() == Some(&submission.input)
+        && job.priority == submission.priority)
+}
+
+/// Stores a definition that no kept job has yet. The digest is checked where the bytes are here; those of a blob were
+/// checked by whoever stored it.
+fn store_definition(scope: &mut Scope<'_, '_>, digest: Digest, content: Option<&Content>) -> Result<(), Halt> {
+    let content = content.ok_or(Refusal::DefinitionMissing(digest))?;
+    let found = match content {
+        Content::Inline(payload) => Digest::of(payload.as_slice()),
+        Content::Blob { digest, .. } => *digest,
+    };
+    if found != digest {
+        return Err(Refusal::DefinitionMismatch(digest).into());
+    }
+    scope.transaction.put(&DEFINITIONS, &digest, content)?;
+    Ok(scope.count_blob(content)?)
+}

@@ -1,0 +1,101 @@
+//! Every table of the state on one screen. Numbers are the tables' places in the file: never change or reuse one.
+
+use fleet_core::{Digest, JobId, NodeId, Timestamp};
+
+use crate::StateTable;
+use crate::codec::Record;
+use crate::record::{
+    BlobUse, Content, DefinitionUse, Ending, Job, JobSpec, JournalRecord, Keyring, NodeRecord, Redemption, Site,
+    TokenRecord, TrustRow,
+};
+
+/// The one row about the site.
+pub const SITE: StateTable<(), Site> = StateTable::new(1, "site");
+/// How each job stands.
+pub const JOBS: StateTable<JobId, Job> = StateTable::new(2, "jobs");
+/// What was asked for with each job.
+pub const JOB_SPECS: StateTable<JobId, JobSpec> = StateTable::new(3, "job_specs");
+/// The input of each job.
+pub const JOB_INPUTS: StateTable<JobId, Content> = StateTable::new(4, "job_inputs");
+/// What each ended job left.
+pub const JOB_ENDINGS: StateTable<JobId, Ending> = StateTable::new(5, "job_endings");
+/// Every job once, under (state, rank, number): the queue's order, and every listing.
+pub const JOBS_BY_STATE: StateTable<(u8, u8, u64), JobId> = StateTable::new(6, "jobs_by_state");
+/// The records of each job, by position.
+pub const JOURNAL: StateTable<(JobId, u32), JournalRecord> = StateTable::new(7, "journal");
+/// Events delivered to each job, by position.
+pub const INBOX: StateTable<(JobId, u32), Content> = StateTable::new(8, "inbox");
+/// Parked jobs with a timer, by due time.
+pub const TIMERS: StateTable<(Timestamp, JobId), ()> = StateTable::new(9, "timers");
+/// Definitions of workflows.
+pub const DEFINITIONS: StateTable<Digest, Content> = StateTable::new(10, "definitions");
+/// How many jobs use each definition.
+pub const DEFINITION_USES: StateTable<Digest, DefinitionUse> = StateTable::new(11, "definition_uses");
+/// How often the rows of jobs name each blob.
+pub const BLOB_USES: StateTable<Digest, BlobUse> = StateTable::new(12, "blob_uses");
+/// The nodes of the site, removed ones included.
+pub const NODES: StateTable<NodeId, NodeRecord> = StateTable::new(13, "nodes");
+/// Join tokens.
+pub const TOKENS: StateTable<u64, TokenRecord> = StateTable::new(14, "tokens");
+/// What joiners got, by the digest of their public key.
+pub const REDEMPTIONS: StateTable<Digest, Redemption> = StateTable::new(15, "redemptions");
+/// Rows of trust, under (kind, name).
+pub const TRUST: StateTable<(u8, String), TrustRow> = StateTable::new(16, "trust");
+/// The gossip keys.
+pub const KEYRING: StateTable<(), Keyring> = StateTable::new(17, "keyring");
+
+impl Record for Site {
+    const NAME: &'static str = "site";
+}
+
+impl Record for Job {
+    const NAME: &'static str = "job";
+}
+
+impl Record for JobSpec {
+    const NAME: &'static str = "job spec";
+}
+
+impl Record for Content {
+    const NAME: &'static str = "content";
+}
+
+impl Record for Ending {
+    const NAME: &'static str = "ending";
+}
+
+impl Record for JobId {
+    const NAME: &'static str = "job id";
+}
+
+impl Record for JournalRecord {
+    const NAME: &'static str = "journal record";
+}
+
+impl Record for DefinitionUse {
+    const NAME: &'static str = "definition use";
+}
+
+impl Record for BlobUse {
+    const NAME: &'static str = "blob use";
+}
+
+impl Record for NodeRecord {
+    const NAME: &'static str = "node";
+}
+
+impl Record for TokenRecord {
+    const NAME: &'static str = "token";
+}
+
+impl Record for Redemption {
+    const NAME: &'static str = "redemption";
+}
+
+impl Record for TrustRow {
+    const NAME: &'static str = "trust";
+}
+
+impl Record for Keyring {
+    const NAME: &'static str = "keyring";
+}
