@@ -4,6 +4,7 @@
 //! visible to its caller as a command.
 
 pub mod dsl;
+pub mod expr;
 pub mod machine;
 pub mod problem;
 pub mod source;

@@ -4,3 +4,4 @@
 pub mod command;
 pub mod effect;
 pub mod event;
+pub mod stack;
