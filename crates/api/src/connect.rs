@@ -22,7 +22,7 @@ use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::cut::CutStream;
-use crate::identity::CertificateName;
+use crate::identity::CertificateFacts;
 use crate::platform;
 use crate::tls::{ClientTls, Trust, error_of_tls};
 
@@ -107,13 +107,13 @@ impl Connector {
         if self.established == Established::FirstByte && stream.fill_buf().await.map_err(broken)?.is_empty() {
             return Err(Error::new(ErrorKind::Unavailable, format!("the node at {address} closed the connection")));
         }
-        let subject = match &certificate {
-            Some(leaf) => CertificateName::of_certificate(leaf)?.subject,
+        let facts = match &certificate {
+            Some(leaf) => CertificateFacts::read(leaf)?,
             None => return Err(Error::new(ErrorKind::Unauthenticated, format!("{address} showed no certificate"))),
         };
         let revocations = self.tls.revocations.clone();
         Ok(CutStream::new(stream, async move {
-            revocations.revoked(subject).await;
+            revocations.revoked(facts).await;
             "the node was removed from the fleet"
         }))
     }

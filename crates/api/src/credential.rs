@@ -57,24 +57,7 @@ impl fmt::Debug for Credential {
 impl Credential {
     /// Reads the credential in the file `path`.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let failed = |source: io::Error| {
-            let kind =
-                if source.kind() == io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Unauthenticated };
-            Error::new(kind, format!("read the credential {}", path.display())).with_source(source)
-        };
-        let metadata = fs::metadata(path).map_err(failed)?;
-        if platform::readable_by_others(&metadata) {
-            let message = format!("the credential {} can be read by others", path.display());
-            return Err(Error::new(ErrorKind::PermissionDenied, message)
-                .with_next_step(format!("Run `chmod 600 {}`.", path.display())));
-        }
-        if metadata.len() > FILE_BYTES_MAX {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!("{} is too large for a credential", path.display()),
-            ));
-        }
-        let text = fs::read_to_string(path).map_err(failed)?;
+        let text = read_private(path)?;
         Self::parse(&text).map_err(|error| {
             Error::new(error.kind, format!("{} is not a usable credential: {error}", path.display()))
                 .with_next_step("Copy `admin.json` again from the data directory of the founding node.")
@@ -129,6 +112,28 @@ fn unusable(field: &str, source: rustls_pki_types::pem::Error) -> Error {
 pub fn locate(flag: Option<&Path>, environment: Option<&Path>, home: Option<&Path>) -> Option<PathBuf> {
     let named = flag.or(environment).map(Path::to_path_buf);
     named.or_else(|| home.map(|home| home.join(DEFAULT_PATH)).filter(|path| path.exists()))
+}
+
+/// Reads the text of `path`, a file with a secret, which nobody but its owner may be able to read.
+pub fn read_private(path: &Path) -> Result<String, Error> {
+    let failed = |source: io::Error| {
+        let kind = match source.kind() {
+            io::ErrorKind::NotFound => ErrorKind::NotFound,
+            io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+            _ => ErrorKind::InvalidInput,
+        };
+        Error::new(kind, format!("read {}", path.display())).with_source(source)
+    };
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if platform::readable_by_others(&metadata) {
+        return Err(Error::new(ErrorKind::PermissionDenied, format!("{} can be read by others", path.display()))
+            .with_next_step(format!("Run `chmod 600 {}`.", path.display())));
+    }
+    if metadata.len() > FILE_BYTES_MAX {
+        let message = format!("{} is too large: at most {FILE_BYTES_MAX} bytes are read", path.display());
+        return Err(Error::new(ErrorKind::InvalidInput, message));
+    }
+    fs::read_to_string(path).map_err(failed)
 }
 
 /// Writes `bytes` to `path` for its owner only: to a new file beside it, synced, then moved into place.

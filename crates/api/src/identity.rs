@@ -6,10 +6,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use fleet_core::{Error, ErrorKind, FleetId, NodeId};
+use fleet_core::{Error, ErrorKind, FleetId, NodeId, Timestamp};
 use rustls_pki_types::CertificateDer;
 use uuid::Uuid;
+use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::time::ASN1Time;
 
 const SCHEME: &str = "fleet://";
 
@@ -54,32 +56,6 @@ pub struct CertificateName {
     pub subject: Subject,
 }
 
-impl CertificateName {
-    /// The name in `certificate`, which must carry exactly one.
-    pub fn of_certificate(certificate: &CertificateDer<'_>) -> Result<Self, Error> {
-        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|source| {
-            Error::new(ErrorKind::Unauthenticated, "the certificate is not valid X.509").with_source(source)
-        })?;
-        let names = parsed.subject_alternative_name().map_err(|source| {
-            Error::new(ErrorKind::Unauthenticated, "the certificate has a malformed alternative name")
-                .with_source(source)
-        })?;
-        let uris: Vec<&str> = names
-            .iter()
-            .flat_map(|extension| &extension.value.general_names)
-            .filter_map(|name| match name {
-                GeneralName::URI(uri) if uri.starts_with(SCHEME) => Some(*uri),
-                _ => None,
-            })
-            .collect();
-        match uris.as_slice() {
-            [uri] => uri.parse(),
-            [] => Err(Error::new(ErrorKind::Unauthenticated, "the certificate names no member of a fleet")),
-            _ => Err(Error::new(ErrorKind::Unauthenticated, "the certificate names more than one member of a fleet")),
-        }
-    }
-}
-
 impl fmt::Display for CertificateName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{SCHEME}{}/{}", self.fleet, self.subject)
@@ -97,6 +73,98 @@ impl FromStr for CertificateName {
             subject: subject.parse().map_err(|source: Error| refused().with_source(source))?,
         })
     }
+}
+
+/// What a certificate says, read but not verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// Who holds its key.
+    pub name: CertificateName,
+    /// Its serial number, lower-case hexadecimal.
+    pub serial: String,
+    /// When it begins to be valid.
+    pub not_before: Timestamp,
+    /// When it ceases to be valid.
+    pub not_after: Timestamp,
+}
+
+impl CertificateFacts {
+    /// Reads `certificate`, which must name exactly one member of a fleet.
+    pub fn read(certificate: &CertificateDer<'_>) -> Result<Self, Error> {
+        let parsed = parse(certificate)?;
+        let name = match fleet_uris(&parsed)?.as_slice() {
+            [uri] => uri.parse()?,
+            [] => return Err(unnamed("the certificate names no member of a fleet")),
+            _ => return Err(unnamed("the certificate names more than one member of a fleet")),
+        };
+        let validity = parsed.validity();
+        Ok(Self {
+            name,
+            serial: parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
+            not_before: timestamp(&validity.not_before),
+            not_after: timestamp(&validity.not_after),
+        })
+    }
+}
+
+/// What a fleet's root certificate says, read but not verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootFacts {
+    /// The fleet.
+    pub fleet: FleetId,
+    /// When the root, and every certificate under it, begins to be valid.
+    pub not_before: Timestamp,
+    /// When it ceases to be valid.
+    pub not_after: Timestamp,
+}
+
+impl RootFacts {
+    /// Reads `certificate`, whose only name must be `fleet://<fleet>`.
+    pub fn read(certificate: &CertificateDer<'_>) -> Result<Self, Error> {
+        let parsed = parse(certificate)?;
+        let fleet = match fleet_uris(&parsed)?.as_slice() {
+            [uri] => uri[SCHEME.len()..].parse().ok(),
+            _ => None,
+        };
+        Ok(Self {
+            fleet: fleet.ok_or_else(|| unnamed("the certificate is not the root of a fleet"))?,
+            not_before: timestamp(&parsed.validity().not_before),
+            not_after: timestamp(&parsed.validity().not_after),
+        })
+    }
+}
+
+/// The name of the root certificate of `fleet`.
+pub fn root_name(fleet: FleetId) -> String {
+    format!("{SCHEME}{fleet}")
+}
+
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
+        .map_err(|source| unnamed("the certificate is not valid X.509").with_source(source))?;
+    Ok(parsed)
+}
+
+fn fleet_uris<'a>(parsed: &'a X509Certificate<'_>) -> Result<Vec<&'a str>, Error> {
+    let names = parsed
+        .subject_alternative_name()
+        .map_err(|source| unnamed("the certificate has a malformed alternative name").with_source(source))?;
+    Ok(names
+        .iter()
+        .flat_map(|extension| &extension.value.general_names)
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) if uri.starts_with(SCHEME) => Some(*uri),
+            _ => None,
+        })
+        .collect())
+}
+
+fn unnamed(message: &str) -> Error {
+    Error::new(ErrorKind::Unauthenticated, message)
+}
+
+fn timestamp(time: &ASN1Time) -> Timestamp {
+    Timestamp(u64::try_from(time.timestamp()).unwrap_or_default().saturating_mul(1_000))
 }
 
 #[cfg(test)]

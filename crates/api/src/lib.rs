@@ -21,7 +21,7 @@ pub mod validity;
 
 pub use client::{ClientOptions, FleetClient, JobWatch};
 pub use credential::Credential;
-pub use identity::{CertificateName, Subject};
+pub use identity::{CertificateFacts, CertificateName, Subject};
 pub use peer::PeerDialer;
-pub use revocation::Revocations;
+pub use revocation::{Revocation, Revocations};
 pub use validity::ValidityClock;

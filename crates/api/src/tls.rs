@@ -17,7 +17,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use crate::identity::{CertificateName, Subject};
+use crate::identity::{CertificateFacts, RootFacts, Subject};
 use crate::revocation::Revocations;
 use crate::status;
 use crate::validity::{ValidityClock, unix_time};
@@ -56,10 +56,10 @@ impl CertificateCell {
         Arc::clone(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
-    /// Who the leaf speaks for.
-    pub fn name(&self) -> Result<CertificateName, Error> {
+    /// What the leaf says.
+    pub fn facts(&self) -> Result<CertificateFacts, Error> {
         match self.current().cert.first() {
-            Some(leaf) => CertificateName::of_certificate(leaf),
+            Some(leaf) => CertificateFacts::read(leaf),
             None => Err(Error::new(ErrorKind::Internal, "the certificate chain is empty")),
         }
     }
@@ -167,12 +167,11 @@ impl NodeVerifier {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
     ) -> Result<(), rustls::Error> {
-        let root = believed_root(&self.tls.trust, intermediates)
-            .map_err(|refusal| rustls::Error::InvalidCertificate(refused(refusal)))?;
+        let root = believed_root(&self.tls.trust, intermediates).map_err(refused)?;
         let mut now = self.tls.validity.now();
         if matches!(self.tls.trust, Trust::RootDigest(_)) {
             // A box whose clock lost its time may join: a pinned root was valid from its own first day on.
-            now = now.max(not_before(&root).unwrap_or_default());
+            now = now.max(RootFacts::read(&root).map_err(refused)?.not_before);
         }
         let mut roots = RootCertStore::empty();
         roots.add(root)?;
@@ -181,9 +180,10 @@ impl NodeVerifier {
     }
 
     fn verify_name(&self, leaf: &CertificateDer<'_>) -> Result<(), CertificateError> {
-        let name = CertificateName::of_certificate(leaf).map_err(refused)?;
-        let Subject::Node(node) = name.subject else {
-            return Err(refused(Error::new(ErrorKind::Unauthenticated, format!("{name} answered, which is no node"))));
+        let facts = CertificateFacts::read(leaf).map_err(refused)?;
+        let Subject::Node(node) = facts.name.subject else {
+            let message = format!("{} answered, which is no node", facts.name);
+            return Err(refused(Error::new(ErrorKind::Unauthenticated, message)));
         };
         if let Some(expected) = self.tls.expected.filter(|expected| *expected != node) {
             return Err(refused(Error::new(
@@ -191,7 +191,7 @@ impl NodeVerifier {
                 format!("node {node} answered at the address of node {expected}"),
             )));
         }
-        if self.tls.revocations.contains(name.subject) {
+        if self.tls.revocations.cover(&facts) {
             return Err(CertificateError::Revoked);
         }
         Ok(())
@@ -252,13 +252,6 @@ fn believed_root(trust: &Trust, shown: &[CertificateDer<'_>]) -> Result<Certific
             .map(|certificate| certificate.clone().into_owned())
             .ok_or_else(|| Error::new(ErrorKind::Unauthenticated, "the node shows no root certificate")),
     }
-}
-
-/// When `certificate` begins to be valid.
-fn not_before(certificate: &CertificateDer<'_>) -> Option<fleet_core::Timestamp> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    let seconds = u64::try_from(parsed.validity().not_before.timestamp()).ok()?;
-    Some(fleet_core::Timestamp(seconds.saturating_mul(1_000)))
 }
 
 /// `refusal` inside an error of rustls, where [`error_of_tls`] finds it again.

@@ -10,3 +10,4 @@ pub mod identity;
 mod platform;
 pub mod ports;
 pub mod telemetry;
+pub mod trust;

@@ -1,0 +1,111 @@
+//! The joiner's side of joining: verify the seed, then show the token, then check what came back. Where the answer is
+//! kept, and what is done with it, is the daemon's part.
+//!
+//! Invariants: the token's secret is sent only inside a connection whose other end proved to be a node under the root
+//! that the token names; without a token only a development fleet on this machine is asked.
+
+use std::time::Duration;
+
+use fleet_api::connect::{Connector, Established};
+use fleet_api::identity::{CertificateFacts, RootFacts, Subject};
+use fleet_api::pb::v1;
+use fleet_api::pb::v1::admission_client::AdmissionClient;
+use fleet_api::status::error_of;
+use fleet_api::tls::{ALPN_CLIENT, ClientTls, Trust};
+use fleet_core::limits::GRPC_MESSAGE_BYTES_MAX;
+use fleet_core::{Digest, Error, ErrorKind, NodeId};
+use rustls_pki_types::CertificateDer;
+
+use crate::trust::node_key::NodeKey;
+use crate::trust::token::JoinToken;
+
+/// How long a seed may take to admit a node.
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why a seed should admit us.
+#[derive(Clone, Debug)]
+pub enum Entitlement {
+    /// A join token.
+    Token(JoinToken),
+    /// The seed is a development fleet on this machine.
+    Development,
+}
+
+impl Entitlement {
+    fn trust(&self) -> Trust {
+        match self {
+            Self::Token(token) => Trust::RootDigest(token.root),
+            Self::Development => Trust::Shown,
+        }
+    }
+}
+
+/// Asks `seed`, `host:port`, for admission with `request`, whose token is filled in here.
+///
+/// # Errors
+/// `Unauthenticated` if the seed is of another fleet than the token, or a token is needed and there is none.
+pub async fn join(
+    seed: &str,
+    entitlement: &Entitlement,
+    mut request: v1::JoinRequest,
+) -> Result<v1::JoinResponse, Error> {
+    let tls = ClientTls::new(entitlement.trust());
+    let connector = Connector::new(tls, ALPN_CLIENT, Established::FirstByte)?;
+    let channel = connector.channel(seed).await.map_err(|error| explained(error, seed, entitlement))?;
+    request.token = match entitlement {
+        Entitlement::Token(token) => token.to_text().to_string(),
+        Entitlement::Development => String::new(),
+    };
+    let mut call = tonic::Request::new(request);
+    call.set_timeout(JOIN_TIMEOUT);
+    let mut client = AdmissionClient::new(channel).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+    match client.join(call).await {
+        Ok(response) => Ok(response.into_inner()),
+        Err(status) => Err(explained(error_of(&status), seed, entitlement)),
+    }
+}
+
+/// The node's key with the certificate in `response`, if that is for this key and `node`, under the root expected.
+///
+/// # Errors
+/// `Unauthenticated` if the answer is not what was asked for.
+pub fn accept(
+    response: &v1::JoinResponse,
+    key: NodeKey,
+    node: NodeId,
+    entitlement: &Entitlement,
+) -> Result<NodeKey, Error> {
+    let refused =
+        |message: &str| Error::new(ErrorKind::Unauthenticated, format!("the seed's answer is refused: {message}"));
+    let chain: Vec<CertificateDer<'static>> = response.certificates.iter().cloned().map(CertificateDer::from).collect();
+    let (Some(leaf), Some(root)) = (chain.first(), chain.last()) else {
+        return Err(refused("it has no certificate"));
+    };
+    if root.as_ref() != response.root {
+        return Err(refused("its chain does not end at its root"));
+    }
+    if let Entitlement::Token(token) = entitlement
+        && Digest::of(root) != token.root
+    {
+        return Err(refused("its root is not the one the token names"));
+    }
+    let (facts, root) = (CertificateFacts::read(leaf)?, RootFacts::read(root)?);
+    if facts.name.subject != Subject::Node(node) {
+        return Err(refused("its certificate is for another node"));
+    }
+    if facts.name.fleet != root.fleet || response.fleet_id != root.fleet.as_bytes() {
+        return Err(refused("its fleet and its root differ"));
+    }
+    key.with_chain(chain)
+}
+
+fn explained(error: Error, seed: &str, entitlement: &Entitlement) -> Error {
+    if error.kind == ErrorKind::Unauthenticated && matches!(entitlement, Entitlement::Development) {
+        return Error::new(ErrorKind::Unauthenticated, format!("{seed} admits nobody without a join token"))
+            .with_next_step(
+                "Run `fleetctl token create` with the fleet's credential and pass the token with `--token`.",
+            )
+            .with_source(error);
+    }
+    error
+}

@@ -1,0 +1,88 @@
+//! When a node asks for a new certificate, and whether an old one still entitles to that. Pure.
+//!
+//! Invariant: an expired certificate is good for a renewal and nothing else, for one year.
+
+use std::time::Duration;
+
+use fleet_core::Timestamp;
+
+use crate::trust::authority::NODE_LIFETIME;
+
+/// How old a node's certificate is when its node first asks for the next one.
+pub const RENEWAL_AGE: Duration = Duration::from_secs(10 * 86_400);
+/// How long after its end a certificate still entitles to a renewal: the time that a box may be off.
+pub const EXPIRED_MAX: Duration = Duration::from_secs(365 * 86_400);
+/// The wait after the first failed renewal; it doubles up to [`RETRY_MAX`].
+pub const RETRY_MIN: Duration = Duration::from_secs(60);
+/// The longest wait between two tries.
+pub const RETRY_MAX: Duration = Duration::from_secs(3_600);
+
+/// What a certificate is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Everything.
+    Valid,
+    /// Asking for the next one.
+    RenewalOnly,
+    /// Nothing.
+    Dead,
+}
+
+/// What a node's certificate that ends at `not_after` is good for at `now`.
+pub fn standing(not_after: Timestamp, now: Timestamp) -> Standing {
+    if now <= not_after {
+        Standing::Valid
+    } else if now <= not_after.saturating_add(EXPIRED_MAX) {
+        Standing::RenewalOnly
+    } else {
+        Standing::Dead
+    }
+}
+
+/// How long after `now` a node whose certificate ends at `not_after` asks for the next one; zero if it is time.
+pub fn renewal_in(not_after: Timestamp, now: Timestamp) -> Duration {
+    let due = not_after.0.saturating_sub(u64::try_from((NODE_LIFETIME - RENEWAL_AGE).as_millis()).unwrap_or(u64::MAX));
+    Timestamp(due).saturating_since(now)
+}
+
+/// The wait after `failures` failed renewals in a row.
+pub fn retry_in(failures: u32) -> Duration {
+    RETRY_MIN.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(RETRY_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_MS: u64 = 86_400_000;
+
+    #[test]
+    fn a_certificate_is_valid_then_renewable_then_dead() {
+        let end = Timestamp(1_000 * DAY_MS);
+        for (now, expected) in [
+            (0, Standing::Valid),
+            (end.0, Standing::Valid),
+            (end.0 + 1, Standing::RenewalOnly),
+            (end.0 + 365 * DAY_MS, Standing::RenewalOnly),
+            (end.0 + 365 * DAY_MS + 1, Standing::Dead),
+        ] {
+            assert_eq!(standing(end, Timestamp(now)), expected, "{now}");
+        }
+    }
+
+    #[test]
+    fn renewal_is_due_from_the_tenth_day() {
+        let issued = Timestamp(500 * DAY_MS);
+        let end = issued.saturating_add(NODE_LIFETIME);
+        assert_eq!(renewal_in(end, issued), RENEWAL_AGE);
+        assert_eq!(renewal_in(end, Timestamp(issued.0 + 10 * DAY_MS)), Duration::ZERO);
+        assert_eq!(renewal_in(end, Timestamp(issued.0 + 90 * DAY_MS)), Duration::ZERO);
+    }
+
+    #[test]
+    fn failed_renewals_are_tried_again_ever_more_slowly() {
+        assert_eq!(retry_in(1), RETRY_MIN);
+        assert_eq!(retry_in(2), RETRY_MIN * 2);
+        assert_eq!(retry_in(u32::MAX), RETRY_MAX);
+    }
+}
