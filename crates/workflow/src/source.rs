@@ -70,7 +70,7 @@ pub struct Member {
 pub struct SyntaxError {
     /// Where.
     pub position: Position,
-    /// JSON pointer of the object or array that holds the place, as far as known.
+    /// JSON pointer of the value or of the object that holds it, as far as known.
     pub pointer: String,
     /// What is wrong.
     pub message: String,

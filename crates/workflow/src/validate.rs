@@ -1,5 +1,6 @@
 //! From the bytes of a file to a valid [`Workflow`], or to every problem of the file with its place.
 
+mod expression;
 mod foreign;
 mod reference;
 
@@ -32,9 +33,11 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Vec<Problem>> {
     }
     let workflow = read_workflow(&tree.root, &mut reader);
     reference::check(&tree.root, &mut reader);
+    expression::check(&mut reader);
     match workflow {
         Some(mut workflow) if !reader.has_problems() => {
             workflow.unsupported = std::mem::take(&mut reader.unsupported);
+            workflow.unsupported.sort_by_key(|problem| (problem.line, problem.column));
             let mut warnings = workflow.unsupported.clone();
             warnings.iter_mut().for_each(|warning| warning.severity = Severity::Warning);
             Ok(Parsed { workflow, warnings })

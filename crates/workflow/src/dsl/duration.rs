@@ -3,7 +3,7 @@
 //! Years and months are calendar units in UTC, counted from the instant the duration begins; a day is 24 hours, a week
 //! seven of them. A fraction of a year is one of twelve months, a fraction of a month one of thirty days.
 
-use super::reader::{Fields, Place, Reader, expression_body, integer, text};
+use super::reader::{Fields, Form, Place, Reader, integer, is_evaluated, text};
 use crate::source::Content;
 
 /// A duration as the author gave it.
@@ -109,8 +109,8 @@ const FIELDS: [(&str, u64); 5] =
 pub(super) fn read(place: &Place<'_>, reader: &mut Reader) -> Option<Duration> {
     match &place.node.content {
         Content::Object(_) => read_fields(place, reader),
-        Content::Text(text) if expression_body(text).is_some() => {
-            reader.note_expression(place, text);
+        Content::Text(text) if is_evaluated(text) => {
+            reader.note_expression(place, Form::Text, text);
             Some(Duration::Expression(text.clone()))
         }
         Content::Text(text) => match Length::parse(text) {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::reader::{Component, Fields, Place, Reader, expression_body, integer, template, text};
+use super::reader::{Component, Fields, Place, Reader, integer, is_evaluated, template, text};
 use super::resource::read_uri;
 
 /// An error, in place or by name.
@@ -70,7 +70,7 @@ pub(super) fn read_definition(place: &Place<'_>, reader: &mut Reader) -> Option<
 /// A JSON pointer or an expression.
 fn read_instance(place: &Place<'_>, reader: &mut Reader) -> Option<String> {
     let text = template(place, reader)?;
-    if expression_body(&text).is_some() || is_pointer(&text) {
+    if is_evaluated(&text) || is_pointer(&text) {
         return Some(text);
     }
     reader.problem(place, format!("`{text}` is not a JSON pointer such as /do/0/fetch"));

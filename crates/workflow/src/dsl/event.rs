@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::data::{Export, Output, read_export, read_output};
-use super::reader::{Fields, Place, Reader, Stage, any, entries, expression, expression_body, list, template, text};
+use super::r#for::variable;
+use super::reader::{Fields, Place, Reader, Stage, any, entries, expression, is_evaluated, list, template};
 use super::resource::read_uri;
 use super::task::{TaskList, read_list};
 use crate::source::Content;
@@ -115,7 +116,7 @@ pub(super) fn read_properties(place: &Place<'_>, required: &[&str], reader: &mut
 /// An RFC 3339 time or an expression.
 fn read_time(place: &Place<'_>, reader: &mut Reader) -> Option<String> {
     let text = template(place, reader)?;
-    if expression_body(&text).is_some() || text.parse::<jiff::Timestamp>().is_ok() {
+    if is_evaluated(&text) || text.parse::<jiff::Timestamp>().is_ok() {
         return Some(text);
     }
     reader.problem(place, format!("`{text}` is not an RFC 3339 time such as 2026-01-31T12:00:00Z"));
@@ -174,8 +175,8 @@ fn read_until(place: &Place<'_>, reader: &mut Reader) -> Option<Until> {
 pub(super) fn read_iterator(place: &Place<'_>, reader: &mut Reader) -> Option<SubscriptionIterator> {
     let what = "`foreach`";
     let mut fields = Fields::open(place, what, reader)?;
-    let item = fields.optional("item", reader, text).unwrap_or_else(|| "item".to_owned());
-    let at = fields.optional("at", reader, text).unwrap_or_else(|| "index".to_owned());
+    let item = fields.optional("item", reader, variable).unwrap_or_else(|| "item".to_owned());
+    let at = fields.optional("at", reader, variable).unwrap_or_else(|| "index".to_owned());
     let iterator = reader.with_locals(&[&item, &at], |reader| {
         let tasks = fields.optional("do", reader, read_list).unwrap_or_default();
         let output = reader.at_stage(Stage::TaskOutput, |reader| fields.optional("output", reader, read_output));

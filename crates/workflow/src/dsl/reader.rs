@@ -4,6 +4,8 @@
 //! least one problem. Nothing stops at the first problem. References, expressions and tasks that cannot run are only
 //! collected here; `validate` judges them once the whole file was read.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::suggest::suggestion;
@@ -12,6 +14,8 @@ use crate::source::{Content, Member, Node, Position, pointer_join};
 
 /// More problems than this are counted, not listed.
 const MAX_PROBLEMS: usize = 1000;
+/// Most expressions of a file: each costs time to compile.
+const MAX_EXPRESSIONS: usize = 5000;
 
 /// A node of the tree and its JSON pointer.
 #[derive(Clone)]
@@ -93,7 +97,7 @@ pub(crate) struct Reference {
 }
 
 /// When an expression is evaluated: decides which variables it may name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     /// `input.from` of the workflow.
     WorkflowInput,
@@ -107,11 +111,22 @@ pub(crate) enum Stage {
     TaskOutput,
     /// `export.as` of a task.
     TaskExport,
+    /// A retry policy in `use`, in whatever `catch` names it.
+    NamedRetry,
 }
 
-/// An expression found in the file, without `${ }`.
-#[expect(dead_code, reason = "read once the expression compiler is here")]
+/// How an expression stands in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Form {
+    /// In a field that is an expression by definition: bare, or in `${ }`.
+    Expression,
+    /// In a text, as one or more `${ }`.
+    Text,
+}
+
+/// An expression found in the file.
 pub(crate) struct FoundExpression {
+    pub(crate) form: Form,
     pub(crate) text: String,
     pub(crate) pointer: String,
     pub(crate) position: Position,
@@ -129,6 +144,8 @@ pub(crate) struct Reader {
     pub(crate) expressions: Vec<FoundExpression>,
     /// Variables that enclosing tasks add: `$item`, `$index`, `$error`.
     pub(crate) locals: Vec<String>,
+    /// The variables of all `catch`, for the retry policies that they name.
+    pub(crate) catch_variables: BTreeSet<String>,
     /// Stage of the part being read.
     pub(crate) stage: Stage,
 }
@@ -142,6 +159,7 @@ impl Reader {
             references: Vec::new(),
             expressions: Vec::new(),
             locals: Vec::new(),
+            catch_variables: BTreeSet::new(),
             stage: Stage::TaskBody,
         }
     }
@@ -160,11 +178,21 @@ impl Reader {
         }
     }
 
+    /// The known word closest to `word`, as long as another problem will be listed at all.
+    pub(crate) fn suggestion<'k>(&self, word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+        if self.problems.len() < MAX_PROBLEMS { suggestion(word, known) } else { None }
+    }
+
     /// Notes something valid that this version cannot run.
     pub(crate) fn cannot_run(&mut self, place: &Place<'_>, what: impl Into<String>) {
+        self.cannot_run_at(place.pointer.clone(), place.node.position, what);
+    }
+
+    /// Notes something valid that this version cannot run, by its place.
+    pub(crate) fn cannot_run_at(&mut self, pointer: String, position: Position, what: impl Into<String>) {
         if self.unsupported.len() < MAX_PROBLEMS {
             let message = format!("{} cannot run in this version", what.into());
-            self.unsupported.push(Problem::new(place.pointer.clone(), place.node.position, Severity::Error, message));
+            self.unsupported.push(Problem::new(pointer, position, Severity::Error, message));
         }
     }
 
@@ -178,11 +206,17 @@ impl Reader {
         });
     }
 
-    /// Notes an expression, bare or in `${ }`, to be compiled later.
-    pub(crate) fn note_expression(&mut self, place: &Place<'_>, text: &str) {
-        let text = expression_body(text).unwrap_or(text).to_owned();
+    /// Notes a text to be compiled later.
+    pub(crate) fn note_expression(&mut self, place: &Place<'_>, form: Form, text: &str) {
+        if self.expressions.len() == MAX_EXPRESSIONS {
+            self.problem(place, format!("a file has at most {MAX_EXPRESSIONS} expressions"));
+        }
+        if self.expressions.len() > MAX_EXPRESSIONS {
+            return;
+        }
         self.expressions.push(FoundExpression {
-            text,
+            form,
+            text: text.to_owned(),
             pointer: place.pointer.clone(),
             position: place.node.position,
             stage: self.stage,
@@ -285,8 +319,10 @@ impl<'a> Fields<'a> {
     /// Reports that `key` is missing, unless a misspelt one will be reported as unknown with `key` as suggestion.
     fn missing(&self, key: &str, reader: &mut Reader) {
         let known = |name: &str| self.known.contains(&name);
-        let misspelt =
-            self.members.iter().any(|(member, _)| !known(&member.key) && suggestion(&member.key, [key]).is_some());
+        let misspelt = self
+            .members
+            .iter()
+            .any(|(member, _)| !known(&member.key) && reader.suggestion(&member.key, [key]).is_some());
         let hint = if misspelt { " (a key beside it looks like it)" } else { "" };
         reader.problem(&self.place, format!("`{key}` is missing{hint}"));
     }
@@ -326,12 +362,12 @@ impl<'a> Fields<'a> {
 
     /// Reports every field that was never asked for.
     pub(crate) fn finish(self, what: &str, reader: &mut Reader) {
+        let free: Vec<&str> = self.known.iter().copied().filter(|key| !self.has(key)).collect();
         for (member, place) in &self.members {
             if self.known.iter().any(|known| *known == member.key) {
                 continue;
             }
-            let free = self.known.iter().copied().filter(|key| !self.has(key));
-            let hint = match suggestion(&member.key, free) {
+            let hint = match reader.suggestion(&member.key, free.iter().copied()) {
                 Some(close) => format!("did you mean `{close}`?"),
                 None if self.known.is_empty() => "no key is known here".to_owned(),
                 None => format!("known keys: {}", self.known.join(", ")),
@@ -345,10 +381,11 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The program inside `${ }`, if the whole text is one.
-pub(crate) fn expression_body(text: &str) -> Option<&str> {
-    let body = text.trim().strip_prefix("${")?.strip_suffix('}')?;
-    if body.is_empty() { None } else { Some(body) }
+/// Whether a text begins and ends as an expression in `${ }` does: the language's own test of what may stand for a value
+/// of another form. More expressions may stand within.
+pub(crate) fn is_evaluated(text: &str) -> bool {
+    let body = text.trim().strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    body.is_some_and(|body| !body.is_empty())
 }
 
 /// A string.
@@ -366,11 +403,11 @@ pub(crate) fn text(place: &Place<'_>, reader: &mut Reader) -> Option<String> {
     }
 }
 
-/// A string that is a literal or, in `${ }`, an expression.
+/// A string that may have expressions in it, each in `${ }`.
 pub(crate) fn template(place: &Place<'_>, reader: &mut Reader) -> Option<String> {
     let text = text(place, reader)?;
-    if expression_body(&text).is_some() {
-        reader.note_expression(place, &text);
+    if text.contains("${") {
+        reader.note_expression(place, Form::Text, &text);
     }
     Some(text)
 }
@@ -378,7 +415,7 @@ pub(crate) fn template(place: &Place<'_>, reader: &mut Reader) -> Option<String>
 /// An expression, bare or in `${ }`.
 pub(crate) fn expression(place: &Place<'_>, reader: &mut Reader) -> Option<String> {
     let text = text(place, reader)?;
-    reader.note_expression(place, &text);
+    reader.note_expression(place, Form::Expression, &text);
     Some(text)
 }
 
@@ -423,7 +460,7 @@ pub(crate) fn word<T: Copy>(place: &Place<'_>, reader: &mut Reader, words: &[(&'
         return Some(*value);
     }
     let listed = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
-    let hint = match suggestion(&text, words.iter().map(|(word, _)| *word)) {
+    let hint = match reader.suggestion(&text, words.iter().map(|(word, _)| *word)) {
         Some(close) => format!("did you mean `{close}`?"),
         None => format!("it must be one of {listed}"),
     };
@@ -438,8 +475,8 @@ pub(crate) fn any(place: &Place<'_>, reader: &mut Reader) -> Option<Value> {
 }
 
 fn note_expressions_within(place: &Place<'_>, reader: &mut Reader) {
-    if let Some(text) = place.as_text().filter(|text| expression_body(text).is_some()) {
-        reader.note_expression(place, text);
+    if let Some(text) = place.as_text().filter(|text| text.contains("${")) {
+        reader.note_expression(place, Form::Text, text);
     }
     for item in place.items().unwrap_or_default() {
         note_expressions_within(&item, reader);

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::authentication::{AuthenticationReference, read_reference};
-use super::reader::{Fields, Place, Reader, expression_body, literal, text};
+use super::reader::{Fields, Form, Place, Reader, is_evaluated, literal, text};
+use crate::expr::uri::UriTemplate;
 use crate::source::Content;
 
 /// Where something is.
@@ -57,11 +58,17 @@ pub(super) fn read_endpoint(place: &Place<'_>, reader: &mut Reader) -> Option<En
 /// A URI or URI template with a scheme, or an expression.
 pub(super) fn read_uri(place: &Place<'_>, reader: &mut Reader) -> Option<String> {
     let text = text(place, reader)?;
-    if expression_body(&text).is_some() {
-        reader.note_expression(place, &text);
+    if is_evaluated(&text) {
+        reader.note_expression(place, Form::Text, &text);
         return Some(text);
     }
-    match check_uri_template(&text) {
+    let checked = if text.contains("${") {
+        reader.note_expression(place, Form::Text, &text);
+        check_scheme(&text).map(drop)
+    } else {
+        check_uri_template(&text).and_then(|()| UriTemplate::compile(&text, &[]).map(drop))
+    };
+    match checked {
         Ok(()) => Some(text),
         Err(why) => {
             reader.problem(place, format!("`{text}` is not a URI: {why}"));
@@ -84,12 +91,21 @@ pub(super) fn read_literal_uri(place: &Place<'_>, reader: &mut Reader) -> Option
 
 /// Whether a text is an absolute URI or a template of one: a scheme, `://`, no white space, and braces only around names.
 fn check_uri_template(text: &str) -> Result<(), String> {
-    let (scheme, rest) = text.split_once("://").ok_or("it needs a scheme, such as https://")?;
+    check_template(check_scheme(text)?)
+}
+
+/// What follows the scheme and its `://`.
+fn check_scheme(text: &str) -> Result<&str, String> {
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| {
+        let hint = "a text with `${ }` needs it too, or write it all as one expression: ${ .base + \"/path\" }";
+        let hint = if text.contains("${") { format!("; {hint}") } else { String::new() };
+        format!("it needs a scheme, such as https://{hint}")
+    })?;
     let scheme_bytes = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
     if !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) || !scheme.bytes().all(scheme_bytes) {
         return Err(format!("`{scheme}` is not a scheme"));
     }
-    check_template(rest)
+    Ok(rest)
 }
 
 /// Whether braces are balanced around names and no character is one a URI template cannot have.

@@ -3,7 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::duration::{self, Duration};
-use super::reader::{Fields, Place, Reader, boolean, literal_object, object, template, templates, text, word};
+use super::reader::{
+    Fields, Place, Reader, boolean, is_evaluated, literal_object, object, template, templates, text, word,
+};
 use super::resource::{ExternalResource, read_resource};
 use crate::machine::effect::ProcessReturn;
 
@@ -98,7 +100,7 @@ pub struct Script {
 /// Where the code of a script is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ScriptCode {
-    /// In the workflow.
+    /// In the workflow: an expression if the whole text is one `${ }`, else code as it stands, whatever `${ }` is in it.
     Inline(String),
     /// Somewhere else.
     Source(ExternalResource),
@@ -226,7 +228,7 @@ fn read_script(place: &Place<'_>, reader: &mut Reader) -> Option<Script> {
     });
     let code = fields.exactly_one(&["code", "source"], what, reader);
     let code = code.and_then(|(key, place)| match key {
-        "code" => template(&place, reader).map(ScriptCode::Inline),
+        "code" => read_code(&place, reader).map(ScriptCode::Inline),
         _ => read_resource(&place, reader).map(ScriptCode::Source),
     });
     let stdin = fields.optional("stdin", reader, template);
@@ -234,6 +236,14 @@ fn read_script(place: &Place<'_>, reader: &mut Reader) -> Option<Script> {
     let environment = fields.optional("environment", reader, object).unwrap_or_default();
     fields.finish(what, reader);
     Some(Script { language: language?, code: code?, stdin, arguments, environment })
+}
+
+/// Code, or one expression that gives it. Code may have `${ }` of its own language in it, so they are left alone.
+fn read_code(place: &Place<'_>, reader: &mut Reader) -> Option<String> {
+    match place.as_text() {
+        Some(code) if is_evaluated(code) => template(place, reader),
+        _ => text(place, reader),
+    }
 }
 
 fn read_shell(place: &Place<'_>, reader: &mut Reader) -> Option<Shell> {

@@ -3,6 +3,9 @@
 /// Words longer than this are not compared.
 const MAX_LENGTH: usize = 64;
 
+/// More words than this are not compared.
+const MAX_WORDS: usize = 500;
+
 /// The known word closest to `word`, if it is close enough to be a slip of the hand.
 pub(crate) fn suggestion<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let word: Vec<char> = word.chars().take(MAX_LENGTH + 1).collect();
@@ -10,7 +13,7 @@ pub(crate) fn suggestion<'k>(word: &str, known: impl IntoIterator<Item = &'k str
         return None;
     }
     let mut best: Option<(usize, &'k str)> = None;
-    for candidate in known {
+    for candidate in known.into_iter().take(MAX_WORDS) {
         let letters: Vec<char> = candidate.chars().take(MAX_LENGTH + 1).collect();
         let allowed = (word.len().max(letters.len()) / 3).clamp(1, 3);
         let distance = distance(&word, &letters);

@@ -1,5 +1,7 @@
 //! A task: what all twelve kinds share, and the dispatch on the key that tells the kind.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::call::Call;
@@ -141,6 +143,9 @@ pub enum Timeout {
 const KIND_KEYS: [&str; 12] =
     ["call", "for", "do", "emit", "fork", "listen", "raise", "run", "set", "switch", "try", "wait"];
 
+/// How many names of a scope a message lists.
+const NAMES_LISTED: usize = 8;
+
 /// Reads a task list and checks what only the scope as a whole tells: unique names, targets of `then`.
 pub(super) fn read_list(place: &Place<'_>, reader: &mut Reader) -> Option<TaskList> {
     check_scope(place, reader);
@@ -153,12 +158,12 @@ pub(super) fn read_list(place: &Place<'_>, reader: &mut Reader) -> Option<TaskLi
 /// Names and targets, taken from the tree so that a task with other problems still counts.
 fn check_scope(place: &Place<'_>, reader: &mut Reader) {
     let Content::Array(items) = &place.node.content else { return };
-    let mut names: Vec<&str> = Vec::new();
+    let mut names: BTreeSet<&str> = BTreeSet::new();
     for item in items {
         let Content::Object(members) = &item.content else { continue };
         names.extend(members.iter().map(|member| member.key.as_str()));
     }
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for item in place.items().unwrap_or_default() {
         for (member, task) in item.members().unwrap_or_default() {
             if !seen.insert(member.key.as_str()) {
@@ -190,17 +195,23 @@ fn targets<'a>(task: &Place<'a>) -> Vec<Place<'a>> {
     found
 }
 
-fn check_target(target: &Place<'_>, names: &[&str], reader: &mut Reader) {
+fn check_target(target: &Place<'_>, names: &BTreeSet<&str>, reader: &mut Reader) {
     let Some(name) = target.as_text() else { return };
-    if matches!(name, "continue" | "exit" | "end") || names.contains(&name) {
+    if matches!(name, "continue" | "exit" | "end") || names.contains(name) {
         return;
     }
     let known = names.iter().copied().chain(["continue", "exit", "end"]);
-    let hint = match suggestion(name, known) {
+    let hint = match reader.suggestion(name, known) {
         Some(close) => format!("did you mean `{close}`?"),
-        None => format!("it may be continue, exit, end or one of {}", names.join(", ")),
+        None => format!("it may be continue, exit, end or {}", some_of(names)),
     };
     reader.problem(target, format!("no task `{name}` in this scope; {hint}"));
+}
+
+/// The first few of some names.
+fn some_of(names: &BTreeSet<&str>) -> String {
+    let listed = names.iter().take(NAMES_LISTED).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > NAMES_LISTED { format!("one of {listed} …") } else { format!("one of {listed}") }
 }
 
 /// Reads one task under its name.
@@ -243,22 +254,11 @@ fn read_kind(fields: &mut Fields<'_>, reader: &mut Reader) -> Option<TaskKind> {
     if present.contains(&"for") {
         present.retain(|key| *key != "do");
     }
-    let key = match present.as_slice() {
-        [key] => *key,
-        [] => {
-            reader.problem(&fields.place, no_kind(fields));
-            return None;
-        }
-        [_, ..] => {
-            let listed = present.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(" and ");
-            reader.problem(&fields.place, format!("a task does one thing; this one has {listed}"));
-            for key in KIND_KEYS {
-                fields.take(key);
-            }
-            return None;
-        }
+    let [key] = present.as_slice() else {
+        report_kinds(fields, &present, reader);
+        return None;
     };
-    match key {
+    match *key {
         "call" => super::call::read(fields, reader).map(TaskKind::Call),
         "do" => super::r#do::read(fields, reader).map(TaskKind::Do),
         "emit" => super::emit::read(fields, reader).map(Box::new).map(TaskKind::Emit),
@@ -274,16 +274,23 @@ fn read_kind(fields: &mut Fields<'_>, reader: &mut Reader) -> Option<TaskKind> {
     }
 }
 
-fn no_kind(fields: &Fields<'_>) -> String {
-    let keys = fields.place.members().unwrap_or_default();
-    let close = keys.iter().find_map(|(member, _)| Some((&member.key, suggestion(&member.key, KIND_KEYS)?)));
-    match close {
-        Some((key, kind)) => format!("this task does nothing; did you mean `{kind}` instead of `{key}`?"),
-        None => {
-            let mut sorted = KIND_KEYS;
-            sorted.sort_unstable();
-            format!("this task does nothing; it needs exactly one of {}", sorted.join(", "))
-        }
+/// Reports a task of no kind or of several.
+fn report_kinds(fields: &mut Fields<'_>, present: &[&str], reader: &mut Reader) {
+    for key in KIND_KEYS {
+        fields.take(key);
+    }
+    let members = fields.place.members().unwrap_or_default();
+    // A misspelt kind is reported as an unknown key; that is all there is to say.
+    let is_misspelt = |key: &str| suggestion(key, KIND_KEYS).is_some_and(|kind| kind != key);
+    if present.is_empty() && !members.iter().any(|(member, _)| is_misspelt(&member.key)) {
+        let mut sorted = KIND_KEYS;
+        sorted.sort_unstable();
+        let message = format!("this task does nothing; it needs exactly one of {}", sorted.join(", "));
+        reader.problem(&fields.place, message);
+    }
+    if !present.is_empty() {
+        let listed = present.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(" and ");
+        reader.problem(&fields.place, format!("a task does one thing; this one has {listed}"));
     }
 }
 

@@ -55,7 +55,7 @@ impl Builder {
         Ok(())
     }
 
-    /// An error at a position, under the innermost open array or object.
+    /// An error at a position.
     pub(super) fn error(&self, position: Position, message: String) -> SyntaxError {
         SyntaxError { position, pointer: self.pointer(), message }
     }
@@ -66,17 +66,13 @@ impl Builder {
         self.errors.push(error);
     }
 
-    /// The pointer of the innermost open array or object.
+    /// The pointer of the value to come; in an object without a key yet, that of the object.
     fn pointer(&self) -> String {
-        let mut pointer = String::new();
-        for open in &self.open[..self.open.len().saturating_sub(1)] {
-            let segment = match open {
-                Open::Array { items, .. } => items.len().to_string(),
-                Open::Object { key, .. } => key.as_ref().map(|(key, _)| key.clone()).unwrap_or_default(),
-            };
-            pointer = pointer_join(&pointer, &segment);
-        }
-        pointer
+        self.open.iter().fold(String::new(), |pointer, open| match open {
+            Open::Array { items, .. } => pointer_join(&pointer, &items.len().to_string()),
+            Open::Object { key: Some((key, _)), .. } => pointer_join(&pointer, key),
+            Open::Object { key: None, .. } => pointer,
+        })
     }
 
     pub(super) fn begin_array(&mut self, position: Position) -> Result<(), SyntaxError> {

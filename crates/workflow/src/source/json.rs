@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use serde_json::Number;
 
 use super::builder::Builder;
-use super::{Content, Lines, SyntaxError, Tree};
+use super::{Content, Lines, MAX_DEPTH, SyntaxError, Tree};
 
 pub(super) fn parse(text: &str) -> Result<Tree, SyntaxError> {
     let lines = Lines::new(text);
@@ -17,6 +17,10 @@ pub(super) fn parse(text: &str) -> Result<Tree, SyntaxError> {
         let plain = message.split(" at line ").next().unwrap_or_default();
         SyntaxError { position, pointer: String::new(), message: format!("not valid JSON: {plain}") }
     })?;
+    if let Some(offset) = too_deep(text) {
+        let message = format!("nested deeper than {MAX_DEPTH} levels");
+        return Err(SyntaxError { position: lines.position(offset), pointer: String::new(), message });
+    }
     let collect = CollectOptions { comments: CommentCollectionStrategy::Off, tokens: false };
     let parsed = parse_to_ast(text, &collect, &strict()).map_err(|error| SyntaxError {
         position: lines.position(error.range().start),
@@ -28,6 +32,28 @@ pub(super) fn parse(text: &str) -> Result<Tree, SyntaxError> {
         walk(value, &lines, &mut builder)?;
     }
     builder.finish().ok_or_else(|| SyntaxError::at_start("the file is empty".to_owned()))
+}
+
+/// Where valid JSON opens one level too many. The lenient reader recurses, so this comes before it.
+fn too_deep(text: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut in_text = false;
+    let mut escaped = false;
+    for (offset, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Some(offset);
+        }
+    }
+    None
 }
 
 fn strict() -> ParseOptions {

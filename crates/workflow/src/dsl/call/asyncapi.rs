@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::dsl::authentication::{AuthenticationReference, read_reference};
 use crate::dsl::duration::{self, Duration};
 use crate::dsl::event::{SubscriptionIterator, read_iterator};
-use crate::dsl::reader::{Fields, Place, Reader, expression_body, integer, object, template, text, word};
+use crate::dsl::reader::{Fields, Form, Place, Reader, integer, is_evaluated, object, template, text, word};
 use crate::dsl::resource::{ExternalResource, read_resource};
 use crate::dsl::task::TaskList;
 
@@ -187,10 +187,10 @@ fn read_consume(place: &Place<'_>, reader: &mut Reader) -> Option<(Option<Durati
 /// An expression that must stand in `${ }`.
 fn enclosed_expression(place: &Place<'_>, reader: &mut Reader) -> Option<String> {
     let text = text(place, reader)?;
-    if expression_body(&text).is_none() {
+    if !is_evaluated(&text) {
         reader.problem(place, "must be an expression in ${ }");
         return None;
     }
-    reader.note_expression(place, &text);
+    reader.note_expression(place, Form::Text, &text);
     Some(text)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::dsl::reader::{Fields, Place, Reader, any, boolean, entries, expression_body, template, word};
+use crate::dsl::reader::{Fields, Form, Place, Reader, any, boolean, entries, is_evaluated, template, word};
 use crate::dsl::resource::{Endpoint, read_endpoint};
 use crate::machine::effect::HttpOutput;
 use crate::source::Content;
@@ -57,8 +57,8 @@ pub(super) fn read_output(place: &Place<'_>, reader: &mut Reader) -> Option<Http
 
 fn read_text_map(place: &Place<'_>, reader: &mut Reader) -> Option<TextMap> {
     match &place.node.content {
-        Content::Text(text) if expression_body(text).is_some() => {
-            reader.note_expression(place, text);
+        Content::Text(text) if is_evaluated(text) => {
+            reader.note_expression(place, Form::Text, text);
             Some(TextMap::Expression(text.clone()))
         }
         Content::Text(text) => {
