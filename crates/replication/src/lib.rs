@@ -1,5 +1,42 @@
 //! The group of a site: its log, its commands and its deterministic state machine.
+//!
+//! [`Group`] is what the rest of the node sees. openraft orders the log; gossip only hints who should lead; nothing
+//! irreversible happens without a committed entry. Absent on purpose: gossip itself, gRPC, placement, robots.
 
 pub mod autopilot;
+mod blobs;
 pub mod command;
+mod consensus;
+mod contact;
+mod election;
+mod error;
 pub mod fsm;
+mod group;
+mod leadership;
+mod log_storage;
+mod member;
+mod network;
+mod proposer;
+mod read_index;
+mod recover;
+mod server;
+mod site_view;
+mod snapshot;
+mod state_machine;
+mod status;
+mod takeover;
+mod upkeep;
+mod watchdog;
+mod wire;
+
+pub use consensus::{CodecError, EntryData, EntryOutcome, TypeConfig, VoterId};
+pub use error::Error;
+pub use group::{Group, GroupConfig};
+pub use log_storage::LogStorage;
+pub use network::{CallError, CallFuture, GroupNetwork};
+pub use read_index::Confirmed;
+pub use recover::{Recovered, recover};
+pub use site_view::{SiteNode, SiteView};
+pub use snapshot::{SnapshotData, SnapshotError};
+pub use state_machine::{AppliedEntry, ApplyCommands, StateMachine};
+pub use status::{Role, Status};

@@ -24,7 +24,7 @@ pub use codec::Record;
 pub use error::Error;
 pub use facts::Member;
 pub use key::StateKey;
-pub use log::{LogExtent, LogFact};
+pub use log::{LogExtent, LogFact, Refounding};
 pub use pending::Pending;
 pub use snapshot::{SnapshotSource, StateChunk};
 pub use store::{CACHE_BYTES_DEFAULT, Store};

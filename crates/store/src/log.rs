@@ -13,6 +13,7 @@ use redb::ReadableTable;
 
 use crate::database::{self, LOG, LOG_FACTS, Tables};
 use crate::pending::{self, Pending};
+use crate::transaction::StateTransaction;
 use crate::writer::Urgency;
 use crate::{Error, Store};
 
@@ -206,8 +207,8 @@ impl Store {
         });
     }
 
-    /// The entries with indices in `range`, in order and without a gap; fewer if the log does not reach so far, or where
-    /// the next one would make more than `bytes_max` of them (the first is always there).
+    /// The entries with indices in `range` that exist, in order and without a gap; fewer where the next one would make
+    /// more than `bytes_max` of them (one is always there).
     pub fn read_log(&self, group: GroupId, range: Range<u64>, bytes_max: usize) -> Result<Vec<Bytes>, Error> {
         let cached: BTreeMap<u64, Bytes> = {
             let cache = self.log_cache().lock();
@@ -222,11 +223,12 @@ impl Store {
             .collect()
         };
         let mut entries = Vec::new();
-        let mut next = range.start;
         let oldest_cached = cached.keys().next().copied().unwrap_or(range.end);
-        if next < oldest_cached {
-            self.read_stored(group, next..oldest_cached, bytes_max, &mut entries)?;
-            next += entries.len() as u64;
+        let mut next = oldest_cached;
+        if range.start < oldest_cached
+            && let Some(first) = self.read_stored(group, range.start..oldest_cached, bytes_max, &mut entries)?
+        {
+            next = first + entries.len() as u64;
         }
         let mut bytes: usize = entries.iter().map(Bytes::len).sum();
         for (index, entry) in cached {
@@ -240,27 +242,29 @@ impl Store {
         Ok(entries)
     }
 
+    /// Reads entries from the file into `entries`; tells the index of the first.
     fn read_stored(
         &self,
         group: GroupId,
         range: Range<u64>,
         bytes_max: usize,
         entries: &mut Vec<Bytes>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<u64>, Error> {
         let fail = |error| Error::database("read the log", error);
         let log = database::read_table(&*self.database("read the log")?, LOG)?;
         let (start, end) = (log_key(group, range.start), log_key(group, range.end));
-        let mut bytes = 0;
-        for (row, wanted) in log.range::<&[u8]>(start.as_slice()..end.as_slice()).map_err(fail)?.zip(range) {
+        let (mut bytes, mut first) = (0, None);
+        for row in log.range::<&[u8]>(start.as_slice()..end.as_slice()).map_err(fail)? {
             let (key, value) = row.map_err(fail)?;
-            let length = value.value().len();
-            if index_of(key.value())? != wanted || (bytes > 0 && bytes + length > bytes_max) {
+            let (index, length) = (index_of(key.value())?, value.value().len());
+            let wanted = *first.get_or_insert(index) + entries.len() as u64;
+            if index != wanted || (bytes > 0 && bytes + length > bytes_max) {
                 break;
             }
             bytes += length;
             entries.push(Bytes::copy_from_slice(value.value()));
         }
-        Ok(())
+        Ok(first)
     }
 
     /// The last entry of the log of `group` on the disk, and how many bytes each takes.
@@ -320,4 +324,45 @@ fn remove_purged(tables: &mut Tables<'_>, group: GroupId, through: u64) -> Resul
     let stop = first.saturating_add(PURGE_ENTRIES_MAX as u64 - 1).min(through);
     log.retain_in::<&[u8], _>(start.as_slice()..=log_key(group, stop).as_slice(), |_, _| false).map_err(fail)?;
     Ok(stop < through)
+}
+
+/// What a group that is founded anew starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refounding {
+    /// The row beside the state.
+    pub applied: Vec<u8>,
+    /// The first vote.
+    pub vote: Vec<u8>,
+    /// What is committed.
+    pub committed: Vec<u8>,
+    /// The epoch.
+    pub epoch: Vec<u8>,
+    /// Entries from here on are removed.
+    pub truncate_from: u64,
+}
+
+impl Store {
+    /// Founds `group` anew from what is here, in one transaction with what `prepare` writes to the state.
+    pub fn refound(
+        &self,
+        group: GroupId,
+        refounding: Refounding,
+        prepare: impl FnOnce(&mut StateTransaction<'_>) -> Result<(), Error> + Send + 'static,
+    ) -> Pending<()> {
+        let from = refounding.truncate_from;
+        self.log_cache().lock().remove(group, from..u64::MAX);
+        self.submit("found the group anew", Urgency::Synced, 0, move |tables| {
+            let (start, end) = (log_key(group, from), log_key(group, u64::MAX));
+            tables
+                .log()?
+                .retain_in::<&[u8], _>(start.as_slice()..=end.as_slice(), |_, _| false)
+                .map_err(|error| Error::database("truncate the log", error))?;
+            put_fact(tables, group, LogFact::Vote, &refounding.vote)?;
+            put_fact(tables, group, LogFact::Committed, &refounding.committed)?;
+            put_fact(tables, group, LogFact::Epoch, &refounding.epoch)?;
+            let state = tables.state(group)?;
+            prepare(state)?;
+            state.put_applied(&refounding.applied)
+        })
+    }
 }

@@ -1,0 +1,93 @@
+//! Carries out what the watchdog decides: looks every tick, asks the voters, and triggers the election.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fleet_core::NodeId;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::consensus::Raft;
+use crate::member::Member;
+use crate::network::exchange;
+use crate::site_view::SiteView;
+use crate::status::{Role, Status};
+use crate::watchdog::{self, Outlook};
+use crate::wire::{PollAnswer, Request, Response};
+
+/// The elections of one voter.
+pub(crate) struct Elections {
+    pub(crate) member: Arc<Member>,
+    pub(crate) raft: Raft,
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) site: watch::Receiver<Option<SiteView>>,
+}
+
+impl Elections {
+    pub(crate) async fn run(self) {
+        let mut tick = tokio::time::interval(self.member.timing.watchdog_tick);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tried_at = None;
+        loop {
+            tick.tick().await;
+            let outlook = self.outlook(tried_at);
+            if self.status.borrow().is_stopped() {
+                return;
+            }
+            if self.member.superseded_by().is_some() || !watchdog::should_poll(&outlook, &self.member.timing) {
+                continue;
+            }
+            let answers = self.poll(&outlook).await;
+            let own_last_log = self.raft.data_metrics().borrow().last_log;
+            // Something may have been heard while the others answered.
+            let outlook = self.outlook(tried_at);
+            if !watchdog::should_poll(&outlook, &self.member.timing)
+                || !watchdog::should_elect(&outlook, own_last_log, &answers, self.member.timing.group_lease)
+            {
+                continue;
+            }
+            tracing::info!(term = outlook.term, "no leader is heard: asking for an election");
+            metrics::counter!("fleet_group_elections_started").increment(1);
+            tried_at = Some(self.member.clock.boot_now());
+            if self.raft.trigger().elect().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn outlook(&self, tried_at: Option<fleet_core::BootInstant>) -> Outlook {
+        let status = self.status.borrow().clone();
+        let alive = self.site.borrow().as_ref().map(SiteView::alive);
+        let contact = self.member.contact();
+        Outlook {
+            group: self.member.group,
+            node: self.member.node,
+            term: status.term,
+            leads: status.role == Role::Leader,
+            voters: status.voter_sets,
+            alive,
+            heard: contact.last_heard(),
+            started_at: contact.started_at(),
+            tried_at,
+            now: self.member.clock.boot_now(),
+        }
+    }
+
+    /// Asks every other voter; whoever does not answer within a rank's step counts for nothing.
+    async fn poll(&self, outlook: &Outlook) -> BTreeMap<NodeId, PollAnswer> {
+        let others: BTreeSet<NodeId> =
+            outlook.voters.iter().flatten().copied().filter(|voter| *voter != outlook.node).collect();
+        let mut calls = JoinSet::new();
+        for voter in others {
+            let (member, deadline) = (Arc::clone(&self.member), self.member.timing.rank_step);
+            calls.spawn(async move { (voter, exchange(&member, voter, Request::Poll, deadline).await) });
+        }
+        let mut answers = BTreeMap::new();
+        while let Some(call) = calls.join_next().await {
+            if let Ok((voter, Ok(Response::Poll(answer)))) = call {
+                answers.insert(voter, answer);
+            }
+        }
+        answers
+    }
+}

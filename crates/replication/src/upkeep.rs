@@ -1,0 +1,117 @@
+//! What a group does by itself now and then: snapshots and purges by the log's bytes, and on the leader the changes of
+//! membership that the autopilot asks for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::{ChangeMembers, EmptyNode};
+use tokio::sync::watch;
+
+use crate::autopilot::{self, Candidate, Change, Picture};
+use crate::consensus::{Raft, VoterId};
+use crate::error::Error;
+use crate::log_storage::LogMeter;
+use crate::member::Member;
+use crate::site_view::SiteView;
+use crate::status::Status;
+
+/// How often it looks.
+const TICK: Duration = Duration::from_millis(250);
+/// Bytes of log past which a snapshot is taken and the log is purged.
+const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of log that a purge leaves, so that a follower that was away for a moment needs no snapshot.
+const LOG_BYTES_KEPT: u64 = 16 * 1024 * 1024;
+/// How many entries behind the leader a learner may be to get a vote.
+const CAUGHT_UP_ENTRIES_MAX: u64 = 64;
+/// How long a change of membership may take.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The task that looks after the group.
+pub(crate) struct Upkeep {
+    pub(crate) member: Arc<Member>,
+    pub(crate) raft: Raft,
+    pub(crate) meter: LogMeter,
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) site: watch::Receiver<Option<SiteView>>,
+}
+
+impl Upkeep {
+    pub(crate) async fn run(self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if self.status.borrow().is_stopped() || self.shorten_log().await.is_err() {
+                return;
+            }
+            if self.member.serving_term(&self.status).is_some()
+                && let Some(change) = self.picture().as_ref().and_then(autopilot::decide)
+            {
+                tracing::info!(?change, "the autopilot changes the membership");
+                if let Err(error) = change_membership(&self.raft, change).await {
+                    tracing::warn!(%error, "the autopilot's change failed");
+                }
+            }
+        }
+    }
+
+    async fn shorten_log(&self) -> Result<(), Error> {
+        if self.meter.total_bytes() < LOG_BYTES_MAX {
+            return Ok(());
+        }
+        let ended = |error| Error::consensus("shorten the log", &error);
+        // The state is its own snapshot: taking one only moves the mark up to which the log may go.
+        self.raft.trigger().snapshot().await.map_err(ended)?;
+        if let Some(index) = self.meter.purge_point(LOG_BYTES_KEPT) {
+            self.raft.trigger().purge_log(index).await.map_err(ended)?;
+        }
+        Ok(())
+    }
+
+    /// What the autopilot decides on; `None` where gossip is blind.
+    fn picture(&self) -> Option<Picture> {
+        let metrics = self.raft.metrics().borrow().clone();
+        let (replication, last_log) = (metrics.replication?, metrics.last_log_index?);
+        let now = self.member.clock.boot_now();
+        let status = self.status.borrow().clone();
+        let site = self.site.borrow().clone()?;
+        let candidates = site.nodes.iter().map(|node| {
+            let matched = replication.get(&VoterId(node.node)).copied().flatten().map(|id| id.index);
+            Candidate {
+                node: node.node,
+                is_alive: node.down_since.is_none() || node.node == self.member.node,
+                down_for: node.down_for(now),
+                is_caught_up: node.node == self.member.node
+                    || matched.is_some_and(|index| index + CAUGHT_UP_ENTRIES_MAX >= last_log),
+                is_removed: node.is_removed,
+            }
+        });
+        Some(Picture {
+            voters: status.voter_sets,
+            learners: status.learners,
+            candidates: candidates.collect(),
+            leader: self.member.node,
+        })
+    }
+}
+
+/// Carries out `change` through the log.
+pub(crate) async fn change_membership(raft: &Raft, change: Change) -> Result<(), Error> {
+    let work = async {
+        match change {
+            Change::AddLearner(node) => raft.add_learner(VoterId(node), EmptyNode {}, false).await,
+            Change::RemoveLearner(node) => {
+                raft.change_membership(ChangeMembers::RemoveNodes([VoterId(node)].into()), true).await
+            }
+            Change::SetVoters(voters) => {
+                let voters = voters.into_iter().map(VoterId).collect();
+                raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), true).await
+            }
+        }
+    };
+    match tokio::time::timeout(CHANGE_TIMEOUT, work).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(Error::Membership { problem: error.to_string() }),
+        Err(_) => Err(Error::OutcomeUnknown),
+    }
+}

@@ -1,0 +1,104 @@
+//! When a voter should ask for an election: a pure, level-triggered decision.
+//!
+//! Gossip leads, the log guards: gossip only decides in which order voters try. Rules (`reference`: the design, §5): only a
+//! voter that does not lead and heard no leader for longer than the group lease; the later, the lower its rank in a
+//! rendezvous hash over the voters that gossip holds alive, the silent leader left out; in voter order where gossip is
+//! blind; and only after a quorum of voters said that they would follow. None of this can break safety: it gates liveness.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fleet_core::timing::Timing;
+use fleet_core::{BootInstant, Digest, GroupId, NodeId};
+
+use crate::consensus::LogId;
+use crate::wire::PollAnswer;
+
+/// What a voter knows when it looks.
+#[derive(Clone, Debug)]
+pub(crate) struct Outlook {
+    pub(crate) group: GroupId,
+    pub(crate) node: NodeId,
+    pub(crate) term: u64,
+    pub(crate) leads: bool,
+    /// The voters; two sets while a joint configuration is under way.
+    pub(crate) voters: Vec<BTreeSet<NodeId>>,
+    /// The nodes that gossip holds alive; `None` where gossip is blind.
+    pub(crate) alive: Option<BTreeSet<NodeId>>,
+    /// The leader heard last, and when.
+    pub(crate) heard: Option<(NodeId, BootInstant)>,
+    pub(crate) started_at: BootInstant,
+    /// When this voter last asked for an election.
+    pub(crate) tried_at: Option<BootInstant>,
+    pub(crate) now: BootInstant,
+}
+
+/// Whether it is this voter's turn to ask the others.
+pub(crate) fn should_poll(outlook: &Outlook, timing: &Timing) -> bool {
+    let all: BTreeSet<NodeId> = outlook.voters.iter().flatten().copied().collect();
+    if outlook.leads || !all.contains(&outlook.node) {
+        return false;
+    }
+    // An election under way gets the time of two ranks before it is overtaken.
+    if outlook.tried_at.is_some_and(|at| outlook.now.saturating_since(at) < timing.rank_step * 2) {
+        return false;
+    }
+    if all.len() == 1 {
+        // Nobody else can lead, so nobody's lease is in the way.
+        return true;
+    }
+    let since = outlook.heard.map_or(outlook.started_at, |(_, at)| at.max(outlook.started_at));
+    let silence = outlook.now.saturating_since(since);
+    silence > timing.group_lease + timing.rank_step * rank(outlook, &all)
+}
+
+/// How many voters should try before this one.
+fn rank(outlook: &Outlook, all: &BTreeSet<NodeId>) -> u32 {
+    let silent_leader = outlook.heard.map(|(leader, _)| leader);
+    let place = |order: Vec<NodeId>| {
+        let before = order.iter().take_while(|voter| **voter != outlook.node).count();
+        u32::try_from(before).unwrap_or(u32::MAX)
+    };
+    let candidates = all.iter().copied().filter(|voter| *voter == outlook.node || Some(*voter) != silent_leader);
+    match &outlook.alive {
+        None => place(candidates.collect()),
+        Some(alive) => {
+            let mut order: Vec<NodeId> =
+                candidates.filter(|voter| *voter == outlook.node || alive.contains(voter)).collect();
+            order.sort_by_key(|voter| weight(outlook.group, outlook.term, *voter));
+            place(order)
+        }
+    }
+}
+
+/// The place of `voter` in the order of `term`: the same on every node, another one in each term.
+fn weight(group: GroupId, term: u64, voter: NodeId) -> Digest {
+    let mut content = Vec::with_capacity(40);
+    content.extend_from_slice(group.as_bytes());
+    content.extend_from_slice(&term.to_be_bytes());
+    content.extend_from_slice(voter.as_bytes());
+    Digest::of(&content)
+}
+
+/// Whether what the other voters answered makes an election worth its disturbance. `own_last_log` is this voter's own.
+pub(crate) fn should_elect(
+    outlook: &Outlook,
+    own_last_log: Option<LogId>,
+    answers: &BTreeMap<NodeId, PollAnswer>,
+    lease: Duration,
+) -> bool {
+    let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+    let would_follow = |voter: &NodeId| {
+        *voter == outlook.node
+            || answers
+                .get(voter)
+                .is_some_and(|answer| !answer.leads && answer.silence_ms >= lease_ms && answer.last_log <= own_last_log)
+    };
+    let anyone_leads = answers.values().any(|answer| answer.leads);
+    !anyone_leads
+        && outlook.voters.iter().all(|set| set.iter().filter(|voter| would_follow(voter)).count() > set.len() / 2)
+}
+
+#[cfg(test)]
+#[path = "watchdog_tests.rs"]
+mod tests;
