@@ -95,6 +95,17 @@ pub struct CodecError {
     problem: String,
 }
 
+/// What the store has cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoredError {
+    /// The store failed.
+    #[error("read what the group stored")]
+    Store(#[from] fleet_store::Error),
+    /// A record is damaged.
+    #[error("read what the group stored")]
+    Codec(#[from] CodecError),
+}
+
 /// `value` as bytes behind a version byte.
 pub(crate) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, CodecError> {
     postcard::to_extend(value, vec![FORMAT]).map_err(|error| CodecError {

@@ -37,6 +37,6 @@ pub use network::{CallError, CallFuture, GroupNetwork};
 pub use read_index::Confirmed;
 pub use recover::{Recovered, recover};
 pub use site_view::{SiteNode, SiteView};
-pub use snapshot::{SnapshotData, SnapshotError};
+pub use snapshot::SnapshotData;
 pub use state_machine::{AppliedEntry, ApplyCommands, StateMachine};
 pub use status::{Role, Status};

@@ -11,7 +11,9 @@ use fleet_store::{LogFact, Store};
 use openraft::storage::{LogFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{AnyError, ErrorSubject, ErrorVerb, OptionalSend, RaftLogId, StorageIOError, Vote};
 
-use crate::consensus::{self, Entry, LogId, StorageError, TypeConfig, VoterId};
+use serde::de::DeserializeOwned;
+
+use crate::consensus::{self, Entry, LogId, StorageError, StoredError, TypeConfig, VoterId};
 
 /// Most bytes of entries that travel in one append. openraft gives an append one heartbeat interval, payload included.
 const APPEND_BYTES_MAX: usize = 1024 * 1024;
@@ -107,21 +109,36 @@ impl LogStorage {
         self.meter.clone()
     }
 
-    fn fact<T: serde::de::DeserializeOwned>(
-        &self,
-        fact: LogFact,
-        name: &'static str,
-    ) -> Result<Option<T>, StorageError> {
-        let bytes = self.store.log_fact(self.group, fact).map_err(|error| log_error(ErrorVerb::Read, &error))?;
-        let decoded = bytes.map(|bytes| consensus::decode(name, &bytes)).transpose();
-        decoded.map_err(|error| log_error(ErrorVerb::Read, &error))
+    fn fact<T: DeserializeOwned>(&self, fact: LogFact, name: &'static str) -> Result<Option<T>, StoredError> {
+        let bytes = self.store.log_fact(self.group, fact)?;
+        Ok(bytes.map(|bytes| consensus::decode(name, &bytes)).transpose()?)
     }
 
-    fn read(&self, start: u64, end: u64, bytes_max: usize) -> Result<Vec<Entry>, StorageError> {
-        let rows = self.store.read_log(self.group, start..end, bytes_max);
-        let rows = rows.map_err(|error| log_error(ErrorVerb::Read, &error))?;
-        let entries: Result<Vec<Entry>, _> = rows.iter().map(|bytes| consensus::decode("log entry", bytes)).collect();
-        entries.map_err(|error| log_error(ErrorVerb::Read, &error))
+    fn read(&self, start: u64, end: u64, bytes_max: usize) -> Result<Vec<Entry>, StoredError> {
+        let rows = self.store.read_log(self.group, start..end, bytes_max)?;
+        rows.iter().map(|bytes| Ok(consensus::decode("log entry", bytes)?)).collect()
+    }
+
+    fn state(&self) -> Result<LogState<TypeConfig>, StoredError> {
+        let purged: Option<LogId> = self.fact(LogFact::Purged, "purged log id")?;
+        let extent = self.store.log_extent(self.group)?;
+        self.meter.with(|sizes| {
+            sizes.first = extent.first;
+            sizes.total = extent.sizes.iter().map(|size| u64::from(*size)).sum();
+            sizes.sizes = extent.sizes.into();
+            // Rows that an interrupted purge left behind are no part of the log.
+            if let Some(purged) = purged {
+                sizes.purge(purged.index);
+            }
+        });
+        let last = match extent.last {
+            Some((index, bytes)) if purged.is_none_or(|purged| purged.index < index) => {
+                let entry: Entry = consensus::decode("log entry", &bytes)?;
+                Some(entry.log_id)
+            }
+            _ => purged,
+        };
+        Ok(LogState { last_purged_log_id: purged, last_log_id: last })
     }
 }
 
@@ -145,11 +162,11 @@ impl RaftLogReader<TypeConfig> for LogStorage {
             Bound::Excluded(index) => *index,
             Bound::Unbounded => u64::MAX,
         };
-        self.read(start, end, usize::MAX)
+        self.read(start, end, usize::MAX).map_err(|error| log_error(ErrorVerb::Read, &error))
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
-        self.read(start, end, APPEND_BYTES_MAX)
+        self.read(start, end, APPEND_BYTES_MAX).map_err(|error| log_error(ErrorVerb::Read, &error))
     }
 }
 
@@ -157,26 +174,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
-        let purged: Option<LogId> = self.fact(LogFact::Purged, "purged log id")?;
-        let extent = self.store.log_extent(self.group).map_err(|error| log_error(ErrorVerb::Read, &error))?;
-        self.meter.with(|sizes| {
-            sizes.first = extent.first;
-            sizes.total = extent.sizes.iter().map(|size| u64::from(*size)).sum();
-            sizes.sizes = extent.sizes.into();
-            // Rows that an interrupted purge left behind are no part of the log.
-            if let Some(purged) = purged {
-                sizes.purge(purged.index);
-            }
-        });
-        let last = match extent.last {
-            Some((index, bytes)) if purged.is_none_or(|purged| purged.index < index) => {
-                let entry: Entry =
-                    consensus::decode("log entry", &bytes).map_err(|error| log_error(ErrorVerb::Read, &error))?;
-                Some(entry.log_id)
-            }
-            _ => purged,
-        };
-        Ok(LogState { last_purged_log_id: purged, last_log_id: last })
+        self.state().map_err(|error| log_error(ErrorVerb::Read, &error))
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -192,7 +190,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote<VoterId>>, StorageError> {
-        self.fact(LogFact::Vote, "vote")
+        self.fact(LogFact::Vote, "vote").map_err(|error| log_error(ErrorVerb::Read, &error))
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
@@ -205,7 +203,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
-        self.fact(LogFact::Committed, "committed log id")
+        self.fact(LogFact::Committed, "committed log id").map_err(|error| log_error(ErrorVerb::Read, &error))
     }
 
     async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>

@@ -7,7 +7,7 @@ use fleet_store::{SnapshotSource, StateRead, StateReader, Store};
 use openraft::EmptyNode;
 use openraft::storage::{Snapshot, SnapshotMeta};
 
-use crate::consensus::{self, AppliedTo, CodecError, TypeConfig, VoterId};
+use crate::consensus::{self, AppliedTo, StoredError, TypeConfig, VoterId};
 
 /// Description of a snapshot.
 pub(crate) type Meta = SnapshotMeta<VoterId, EmptyNode>;
@@ -30,19 +30,8 @@ impl SnapshotData {
     }
 }
 
-/// Why a snapshot cannot be taken.
-#[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
-    /// The store failed.
-    #[error("take a snapshot")]
-    Store(#[from] fleet_store::Error),
-    /// The state's own description is damaged.
-    #[error("take a snapshot")]
-    Codec(#[from] CodecError),
-}
-
 /// Up to where the state that `reader` sees is applied.
-pub(crate) fn applied_to(reader: &StateReader) -> Result<AppliedTo, SnapshotError> {
+pub(crate) fn applied_to(reader: &StateReader) -> Result<AppliedTo, StoredError> {
     match reader.applied()? {
         Some(bytes) => Ok(consensus::decode("applied log id", &bytes)?),
         None => Ok(AppliedTo::default()),
@@ -50,7 +39,7 @@ pub(crate) fn applied_to(reader: &StateReader) -> Result<AppliedTo, SnapshotErro
 }
 
 /// The state of `group` as of now.
-pub(crate) fn take(store: &Store, group: GroupId) -> Result<Snapshot<TypeConfig>, SnapshotError> {
+pub(crate) fn take(store: &Store, group: GroupId) -> Result<Snapshot<TypeConfig>, StoredError> {
     let reader = store.reader(group)?;
     let AppliedTo { last, membership } = applied_to(&reader)?;
     let snapshot_id = match last {

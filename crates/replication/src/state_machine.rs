@@ -15,7 +15,7 @@ use openraft::{
 use tokio::sync::broadcast;
 
 use crate::command::{Batch, Command};
-use crate::consensus::{self, AppliedTo, Entry, EntryOutcome, LogId, StorageError, TypeConfig, VoterId};
+use crate::consensus::{self, AppliedTo, Entry, EntryOutcome, LogId, StorageError, StoredError, TypeConfig, VoterId};
 use crate::fsm::{Applied as CommandApplied, EntryPosition, Event};
 use crate::snapshot::{self, Meta, SnapshotData};
 
@@ -54,9 +54,8 @@ impl StateMachine {
         Self { store, group, epoch, apply_commands, watchers }
     }
 
-    fn current(&self) -> Result<AppliedTo, StorageError> {
-        let reader = self.store.reader(self.group).map_err(|error| state_error(ErrorVerb::Read, &error))?;
-        snapshot::applied_to(&reader).map_err(|error| state_error(ErrorVerb::Read, &error))
+    fn current(&self) -> Result<AppliedTo, StoredError> {
+        snapshot::applied_to(&self.store.reader(self.group)?)
     }
 }
 
@@ -107,7 +106,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = Self;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership<VoterId, EmptyNode>), StorageError> {
-        let AppliedTo { last, membership } = self.current()?;
+        let current = self.current().map_err(|error| state_error(ErrorVerb::Read, &error));
+        let AppliedTo { last, membership } = current?;
         Ok((last, membership))
     }
 

@@ -1,5 +1,7 @@
 //! openraft's own storage suite on our store.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 use fleet_core::GroupId;
 use fleet_replication::command::Command;
 use fleet_replication::fsm::{Applied, EntryPosition};
