@@ -84,6 +84,9 @@ pub enum Refusal {
         /// Who has it.
         node: NodeId,
     },
+    /// The joiner calls itself a node that was admitted with another key.
+    #[error("node {0} was admitted with another key")]
+    NodeTaken(NodeId),
     /// It is meant for another site.
     #[error("this is not site {0}")]
     SiteMismatch(SiteName),
@@ -132,6 +135,7 @@ impl Refusal {
             Self::JobUnknown(_) | Self::NodeUnknown(_) | Self::TokenUnknown(_) => ErrorKind::NotFound,
             Self::JobConflict(_)
             | Self::NameTaken { .. }
+            | Self::NodeTaken(_)
             | Self::TokenConflict(_)
             | Self::FoundedOtherwise
             | Self::TrustConflict(_) => ErrorKind::Conflict,

@@ -43,7 +43,7 @@ pub(super) fn revoke(scope: &mut Scope<'_, '_>, token: TokenId) -> Result<Outcom
 }
 
 /// Admits a joiner by its token. Who redeemed with this public key before gets the same answer again, whatever became of
-/// the token since, unless the node was removed.
+/// the token since, unless the node was removed. A token lets nobody become a node that is known already.
 pub(super) fn redeem(scope: &mut Scope<'_, '_>, redeeming: &Redeeming) -> Result<Outcome, Halt> {
     if let Some(known) = members::redemption(scope.transaction, redeeming.public_key)? {
         let removed = members::node(scope.transaction, known.node)?
@@ -58,16 +58,20 @@ pub(super) fn redeem(scope: &mut Scope<'_, '_>, redeeming: &Redeeming) -> Result
         None if scope.site.founding.as_ref().is_some_and(|founding| founding.dev) => None,
         None => return Err(Refusal::TokenNeeded.into()),
     };
+    let joiner = redeeming.admission.node;
+    if members::node(scope.transaction, joiner)?.is_some() {
+        return Err(Refusal::NodeTaken(joiner).into());
+    }
     let admission = node::check(scope, &redeeming.admission)?;
     if let Some((token, mut record)) = token {
         record.uses_left -= 1;
         scope.transaction.put(&TOKENS, &token.0, &record)?;
     }
     node::admit(scope, admission)?;
-    let (node, answer) = (redeeming.admission.node, redeeming.answer.clone());
-    let redemption = Redemption { node, at: scope.now, answer: answer.clone() };
+    let answer = redeeming.answer.clone();
+    let redemption = Redemption { node: joiner, at: scope.now, answer: answer.clone() };
     scope.transaction.put(&REDEMPTIONS, &redeeming.public_key, &redemption)?;
-    Ok(Outcome::Redeemed { node, answer })
+    Ok(Outcome::Redeemed { node: joiner, answer })
 }
 
 /// The token, if it may be used with this secret now. The secret is checked first: who does not know it learns nothing.

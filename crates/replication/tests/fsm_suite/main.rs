@@ -1,5 +1,10 @@
 //! The state machine of a site's group, driven through its public face on a store in memory.
 #![cfg(test)]
 
+mod encoding;
 mod jobs;
+mod members;
+mod model;
+mod properties;
+mod reading;
 mod test_site;

@@ -10,7 +10,7 @@ use fleet_store::record::{
     WorkflowName,
 };
 use fleet_store::state::{jobs, listing, queue};
-use fleet_store::{StateReader, Store};
+use fleet_store::{RawRow, StateRead, StateReader, Store};
 
 /// The one workflow of these tests.
 pub(crate) const DEFINITION: &str = r#"{"document":{"dsl":"1.0.3"}}"#;
@@ -98,8 +98,7 @@ impl TestSite {
     }
 
     /// Every row of the state, as bytes.
-    pub(crate) fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        use fleet_store::StateRead;
+    pub(crate) fn rows(&self) -> Vec<RawRow> {
         use std::ops::Bound;
         let reader = self.reader();
         let mut end = self.group.as_bytes().to_vec();
@@ -165,7 +164,7 @@ impl TestSite {
 }
 
 /// The rows without the site's, which notes the time of refused commands too.
-pub(crate) fn strip_latest(mut rows: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn strip_latest(mut rows: Vec<RawRow>) -> Vec<RawRow> {
     rows.retain(|(key, _)| key[16] != 1);
     rows
 }
@@ -247,8 +246,7 @@ pub(crate) fn complete() -> Next {
 }
 
 /// Recounts everything that is kept besides the job rows and compares.
-pub(crate) fn check_consistency(reader: &StateReader) {
-    use fleet_store::StateRead;
+pub(crate) fn check_consistency(reader: &impl StateRead) {
     use fleet_store::state::index::{state_key, timer_due};
     use fleet_store::state::tables::{DEFINITION_USES, JOB_ENDINGS, JOB_SPECS, JOBS, JOBS_BY_STATE, JOURNAL, TIMERS};
     let all = usize::MAX;
