@@ -125,7 +125,10 @@ impl HttpClient {
         if let Some(body) = &prepared.body {
             builder = builder.body(body.clone());
         }
-        let mut response = builder.send().await.map_err(|error| prepared.failed("connection failed", error))?;
+        let mut response = builder.send().await.map_err(|error| {
+            let title = if error.is_connect() { "connection failed" } else { "no response" };
+            prepared.failed(title, error)
+        })?;
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| prepared.failed("response broke off", error))? {
             if body.len() + chunk.len() > HTTP_BODY_BYTES_MAX {
