@@ -1,7 +1,9 @@
 //! Authentication policies.
 
-use super::reader::{Component, Fields, Place, Reader, list, template, text, word};
+use super::fields::Fields;
+use super::reader::{Component, Place, Reader};
 use super::resource::{check_template, read_literal_uri};
+use super::value::{list, template, text, word};
 
 /// A policy, or the name of one in `use.authentications`.
 #[derive(Clone, Debug, PartialEq)]

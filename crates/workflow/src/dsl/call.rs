@@ -16,8 +16,10 @@ use self::grpc::GrpcCall;
 use self::http::HttpCall;
 use self::mcp::McpCall;
 use self::openapi::OpenApiCall;
-use super::reader::{Component, Fields, Place, Reader, object, text};
+use super::fields::Fields;
+use super::reader::{Component, Place, Reader};
 use super::task::TaskList;
+use super::value::{object, text};
 
 /// A call.
 #[derive(Clone, Debug, PartialEq)]

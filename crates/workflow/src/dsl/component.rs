@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use super::authentication::{AuthenticationPolicy, read_policy};
 use super::duration::Duration;
 use super::error::{ErrorDefinition, read_definition};
-use super::reader::{Fields, Place, Reader, Stage, entries, expression, list, single, text, word};
+use super::fields::Fields;
+use super::reader::{Place, Reader, Stage};
 use super::resource::{Endpoint, read_endpoint};
 use super::retry::{RetryPolicy, read_policy as read_retry};
 use super::task::{Task, TaskList, read_list, read_named, read_timeout_after};
+use super::value::{entries, expression, list, single, text, word};
 
 /// The reusable components of a workflow.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
-use super::reader::{Fields, Place, Reader, any, expression};
+use super::fields::Fields;
+use super::reader::{Place, Reader};
 use super::resource::{SchemaDefinition, read_schema};
+use super::value::{any, expression};
 use crate::source::Content;
 
 /// How data is transformed.

@@ -1,6 +1,7 @@
 //! `do`: tasks in sequence.
 
-use super::reader::{Fields, Reader};
+use super::fields::Fields;
+use super::reader::Reader;
 use super::task::{TaskList, read_list};
 
 /// Tasks in sequence.

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::reader::{Fields, Place, Reader, integer, list, literal_object, text, word};
+use super::fields::Fields;
+use super::reader::{Place, Reader};
+use super::value::{integer, list, literal_object, text, word};
 use crate::source::Content;
 
 /// The head of a workflow.

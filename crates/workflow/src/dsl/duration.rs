@@ -3,7 +3,9 @@
 //! Years and months are calendar units in UTC, counted from the instant the duration begins; a day is 24 hours, a week
 //! seven of them. A fraction of a year is one of twelve months, a fraction of a month one of thirty days.
 
-use super::reader::{Fields, Form, Place, Reader, integer, is_evaluated, text};
+use super::fields::Fields;
+use super::reader::{Form, Place, Reader};
+use super::value::{integer, is_evaluated, text};
 use crate::source::Content;
 
 /// A duration as the author gave it.

@@ -1,7 +1,8 @@
 //! `emit`: publish an event.
 
 use super::event::{EventProperties, read_properties};
-use super::reader::{Fields, Place, Reader};
+use super::fields::Fields;
+use super::reader::{Place, Reader};
 
 /// Publishes an event.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
-use super::reader::{Component, Fields, Place, Reader, integer, is_evaluated, template, text};
+use super::fields::Fields;
+use super::reader::{Component, Place, Reader};
 use super::resource::read_uri;
+use super::value::{integer, is_evaluated, template, text};
 
 /// An error, in place or by name.
 #[derive(Clone, Debug, PartialEq)]

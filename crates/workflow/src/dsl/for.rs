@@ -1,7 +1,9 @@
 //! `for`: tasks for each element of a collection.
 
-use super::reader::{Fields, Place, Reader, expression, text};
+use super::fields::Fields;
+use super::reader::{Place, Reader};
 use super::task::{TaskList, read_list};
+use super::value::{expression, text};
 
 /// Tasks for each element of a collection.
 #[derive(Clone, Debug, PartialEq)]

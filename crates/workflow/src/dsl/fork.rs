@@ -1,7 +1,9 @@
 //! `fork`: branches at the same time.
 
-use super::reader::{Fields, Place, Reader, boolean};
+use super::fields::Fields;
+use super::reader::{Place, Reader};
 use super::task::{TaskList, read_list};
+use super::value::boolean;
 
 /// Branches at the same time.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,9 @@
 //! `listen`: wait for events.
 
 use super::event::{ConsumptionStrategy, SubscriptionIterator, read_iterator, read_strategy};
-use super::reader::{Fields, Place, Reader, word};
+use super::fields::Fields;
+use super::reader::{Place, Reader};
+use super::value::word;
 
 /// Waits for events.
 #[derive(Clone, Debug, PartialEq)]

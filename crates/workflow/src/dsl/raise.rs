@@ -1,7 +1,8 @@
 //! `raise`: raise an error.
 
 use super::error::{ErrorReference, read_reference};
-use super::reader::{Fields, Reader};
+use super::fields::Fields;
+use super::reader::Reader;
 
 /// Raises an error.
 #[derive(Clone, Debug, PartialEq)]

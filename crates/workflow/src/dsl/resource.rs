@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use super::authentication::{AuthenticationReference, read_reference};
-use super::reader::{Fields, Form, Place, Reader, is_evaluated, literal, text};
+use super::fields::Fields;
+use super::reader::{Form, Place, Reader};
+use super::value::{is_evaluated, literal, text};
 use crate::expr::uri::UriTemplate;
 use crate::source::Content;
 

@@ -1,7 +1,9 @@
 //! Retry policies.
 
 use super::duration::{self, Duration};
-use super::reader::{Component, Fields, Place, Reader, expression, integer};
+use super::fields::Fields;
+use super::reader::{Component, Place, Reader};
+use super::value::{expression, integer};
 
 /// A retry policy, in place or by name.
 #[derive(Clone, Debug, PartialEq)]

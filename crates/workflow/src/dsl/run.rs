@@ -3,10 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::duration::{self, Duration};
-use super::reader::{
-    Fields, Place, Reader, boolean, is_evaluated, literal_object, object, template, templates, text, word,
-};
+use super::fields::Fields;
+use super::reader::{Place, Reader};
 use super::resource::{ExternalResource, read_resource};
+use super::value::{boolean, is_evaluated, literal_object, object, template, templates, text, word};
 use crate::machine::effect::ProcessReturn;
 
 /// Runs a process, a container or another workflow.

@@ -2,7 +2,9 @@
 
 use super::duration::{self, Duration};
 use super::event::{ConsumptionStrategy, read_strategy};
-use super::reader::{Fields, Place, Reader, text};
+use super::fields::Fields;
+use super::reader::{Place, Reader};
+use super::value::text;
 
 /// When runs start by themselves.
 #[derive(Clone, Debug, PartialEq)]

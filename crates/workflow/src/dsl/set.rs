@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::reader::{Fields, Place, Reader, any, expression};
+use super::fields::Fields;
+use super::reader::{Place, Reader};
+use super::value::{any, expression};
 use crate::source::Content;
 
 /// Sets the output. It replaces, it does not merge.

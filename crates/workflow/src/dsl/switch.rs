@@ -1,7 +1,9 @@
 //! `switch`: where to go on.
 
-use super::reader::{Fields, Place, Reader, expression, list, single};
+use super::fields::Fields;
+use super::reader::{Place, Reader};
 use super::task::{Then, read_then};
+use super::value::{expression, list, single};
 
 /// Goes on as the first case says that matches. Without a match the task's own `then` holds.
 #[derive(Clone, Debug, PartialEq)]

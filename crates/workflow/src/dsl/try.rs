@@ -1,10 +1,12 @@
 //! `try`: tasks, and what to do about their errors.
 
 use super::error::{ErrorFilter, read_filter};
+use super::fields::Fields;
 use super::r#for::variable;
-use super::reader::{Fields, Place, Reader, expression};
+use super::reader::{Place, Reader};
 use super::retry::{RetryReference, read_reference};
 use super::task::{TaskList, read_list};
+use super::value::expression;
 
 /// Runs tasks and catches their errors.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,8 @@
 //! `wait`: some time.
 
 use super::duration::{self, Duration};
-use super::reader::{Fields, Reader};
+use super::fields::Fields;
+use super::reader::Reader;
 
 /// Waits for some time.
 #[derive(Clone, Debug, PartialEq, Eq)]

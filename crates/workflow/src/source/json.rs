@@ -11,12 +11,7 @@ use super::{Content, Lines, MAX_DEPTH, SyntaxError, Tree};
 
 pub(super) fn parse(text: &str) -> Result<Tree, SyntaxError> {
     let lines = Lines::new(text);
-    serde_json::from_str::<IgnoredAny>(text).map_err(|error| {
-        let position = lines.position(lines.offset(error.line(), error.column()));
-        let message = error.to_string();
-        let plain = message.split(" at line ").next().unwrap_or_default();
-        SyntaxError { position, pointer: String::new(), message: format!("not valid JSON: {plain}") }
-    })?;
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| refused(text, &error, &lines))?;
     if let Some(offset) = too_deep(text) {
         let message = format!("nested deeper than {MAX_DEPTH} levels");
         return Err(SyntaxError { position: lines.position(offset), pointer: String::new(), message });
@@ -32,6 +27,21 @@ pub(super) fn parse(text: &str) -> Result<Tree, SyntaxError> {
         walk(value, &lines, &mut builder)?;
     }
     builder.finish().ok_or_else(|| SyntaxError::at_start("the file is empty".to_owned()))
+}
+
+/// What the strict reader says, at its place.
+fn refused(text: &str, error: &serde_json::Error, lines: &Lines<'_>) -> SyntaxError {
+    let offset = lines.offset(error.line(), error.column());
+    let message = error.to_string();
+    let plain = message.split(" at line ").next().unwrap_or_default();
+    let before = text.get(..offset).unwrap_or_default().trim_end();
+    let closes = text.get(offset..).is_some_and(|rest| rest.starts_with([']', '}']));
+    let plain = if closes && before.ends_with(',') { "trailing comma" } else { plain };
+    SyntaxError {
+        position: lines.position(offset),
+        pointer: String::new(),
+        message: format!("not valid JSON: {plain}"),
+    }
 }
 
 /// Where valid JSON opens one level too many. The lenient reader recurses, so this comes before it.

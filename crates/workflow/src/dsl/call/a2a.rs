@@ -1,7 +1,9 @@
 //! `call: a2a`.
 
-use crate::dsl::reader::{Fields, Place, Reader, any, word};
+use crate::dsl::fields::Fields;
+use crate::dsl::reader::{Place, Reader};
 use crate::dsl::resource::{Endpoint, ExternalResource, read_endpoint, read_resource};
+use crate::dsl::value::{any, word};
 use crate::source::Content;
 
 /// A call of an agent (Agent2Agent protocol).

@@ -5,9 +5,11 @@ use serde_json::{Map, Value};
 use crate::dsl::authentication::{AuthenticationReference, read_reference};
 use crate::dsl::duration::{self, Duration};
 use crate::dsl::event::{SubscriptionIterator, read_iterator};
-use crate::dsl::reader::{Fields, Form, Place, Reader, integer, is_evaluated, object, template, text, word};
+use crate::dsl::fields::Fields;
+use crate::dsl::reader::{Form, Place, Reader};
 use crate::dsl::resource::{ExternalResource, read_resource};
 use crate::dsl::task::TaskList;
+use crate::dsl::value::{integer, is_evaluated, object, template, text, word};
 
 /// A call that an AsyncAPI document describes.
 #[derive(Clone, Debug, PartialEq)]

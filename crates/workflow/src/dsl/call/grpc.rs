@@ -3,8 +3,10 @@
 use serde_json::{Map, Value};
 
 use crate::dsl::authentication::{AuthenticationReference, read_reference};
-use crate::dsl::reader::{Fields, Place, Reader, integer, object, template, text};
+use crate::dsl::fields::Fields;
+use crate::dsl::reader::{Place, Reader};
 use crate::dsl::resource::{ExternalResource, read_resource};
+use crate::dsl::value::{integer, object, template, text};
 
 /// A gRPC call.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
-use crate::dsl::reader::{Fields, Form, Place, Reader, any, boolean, entries, is_evaluated, template, word};
+use crate::dsl::fields::Fields;
+use crate::dsl::reader::{Form, Place, Reader};
 use crate::dsl::resource::{Endpoint, read_endpoint};
+use crate::dsl::value::{any, boolean, entries, is_evaluated, template, word};
 use crate::machine::effect::HttpOutput;
 use crate::source::Content;
 

@@ -3,8 +3,10 @@
 use serde_json::Value;
 
 use crate::dsl::duration::{self, Duration};
-use crate::dsl::reader::{Fields, Place, Reader, any, entries, template, templates, text, word};
+use crate::dsl::fields::Fields;
+use crate::dsl::reader::{Place, Reader};
 use crate::dsl::resource::{Endpoint, read_endpoint};
+use crate::dsl::value::{any, entries, template, templates, text, word};
 use crate::source::Content;
 
 /// A call of a tool server (Model Context Protocol).

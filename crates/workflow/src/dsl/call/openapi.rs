@@ -4,8 +4,10 @@ use serde_json::{Map, Value};
 
 use super::http::read_output;
 use crate::dsl::authentication::{AuthenticationReference, read_reference};
-use crate::dsl::reader::{Fields, Place, Reader, boolean, object, template};
+use crate::dsl::fields::Fields;
+use crate::dsl::reader::{Place, Reader};
 use crate::dsl::resource::{ExternalResource, read_resource};
+use crate::dsl::value::{boolean, object, template};
 use crate::machine::effect::HttpOutput;
 
 /// A call of an operation that an OpenAPI document describes.
