@@ -109,6 +109,10 @@ impl Driver {
 
     /// Runs until goodbye is said or nobody holds the handle any more.
     pub(crate) async fn run(mut self, first: Vec<Effect>) {
+        // Until the socket was once seen writable, tokio lets nothing be sent.
+        if let Err(error) = self.socket.writable().await {
+            tracing::warn!(%error, "gossip socket is not writable yet");
+        }
         self.carry_out(first);
         while !self.is_over {
             let input = self.wait().await;

@@ -3,7 +3,7 @@
 //!
 //! How a killed node becomes known within 2 s (LAN): each survivor probes one member per 150 ms, in rounds. With three
 //! nodes the dead one is probed after at most three periods, and at most one later the probe has failed; with fifty, one
-//! of 49 probes hits it within four periods in 98 of 100 cases. Then 800 ms in which a live node can contradict, then
+//! of 49 probes hits it within four periods in 98 of 100 cases. Then 1 s in which a live node can contradict, then
 //! the news spreads: every 50 ms each node that knows tells three others.
 
 use std::num::{NonZeroU8, NonZeroUsize};
@@ -46,30 +46,42 @@ impl Profile {
     /// How long a healthy node leaves a suspect to contradict.
     pub const fn suspicion(self) -> Duration {
         match self {
-            Self::Lan => Duration::from_millis(800),
+            Self::Lan => Duration::from_millis(1_000),
             Self::Wan => Duration::from_secs(4),
         }
     }
 
-    /// foca's configuration for `members` nodes (this one included), with suspicion `suspicion_factor` times as long.
-    pub(crate) fn detector(self, members: usize, suspicion_factor: u32) -> foca::Config {
+    /// foca's configuration in these circumstances.
+    pub(crate) fn detector(self, circumstances: Circumstances) -> foca::Config {
         let lan = self == Self::Lan;
         let millis = |lan_ms, wan_ms| Duration::from_millis(if lan { lan_ms } else { wan_ms });
+        let announce_every = if circumstances.is_settling { millis(500, 2_000) } else { millis(5_000, 10_000) };
         let swim_bytes_max = self.datagram_bytes_max() - OVERHEAD_BYTES - 1;
         foca::Config {
             probe_period: self.probe_period(),
             probe_rtt: millis(50, 350),
             num_indirect_probes: INDIRECT_PROBES,
-            max_transmissions: transmissions(members),
-            suspect_to_down_after: self.suspicion() * suspicion_factor,
+            max_transmissions: transmissions(circumstances.members),
+            suspect_to_down_after: self.suspicion() * circumstances.suspicion_factor,
             remove_down_after: Some(REMOVE_DOWN_AFTER),
             max_packet_size: NonZeroUsize::MIN.saturating_add(swim_bytes_max - 1),
             notify_down_members: true,
-            periodic_announce: Some(periodic(millis(5_000, 10_000), 1)),
+            periodic_announce: Some(periodic(announce_every, 1)),
             periodic_announce_to_down_members: Some(periodic(millis(5_000, 5_000), 3)),
             periodic_gossip: Some(periodic(millis(50, 250), if lan { 3 } else { 4 })),
         }
     }
+}
+
+/// What the configuration of the failure detector depends on besides the profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Circumstances {
+    /// Active members, this node included.
+    pub(crate) members: usize,
+    /// By what the time of suspects is multiplied.
+    pub(crate) suspicion_factor: u32,
+    /// Whether members joined lately: then this node asks for more of them more often.
+    pub(crate) is_settling: bool,
 }
 
 fn periodic(frequency: Duration, members: usize) -> foca::PeriodicParams {
@@ -97,7 +109,7 @@ mod tests {
     #[test]
     fn sealed_packets_fit_their_datagram() {
         for profile in [Profile::Lan, Profile::Wan] {
-            let config = profile.detector(50, 1);
+            let config = profile.detector(Circumstances { members: 50, suspicion_factor: 1, is_settling: false });
             assert_eq!(config.max_packet_size.get() + 1 + OVERHEAD_BYTES, profile.datagram_bytes_max());
             assert!(config.probe_rtt * 2 < config.probe_period, "an indirect probe needs its time too");
             assert!(crate::metadata::ITEM_BYTES_MAX + 120 < config.max_packet_size.get());

@@ -18,13 +18,13 @@ use rand::{RngExt, SeedableRng};
 
 use crate::health::LocalHealth;
 use crate::identity::Identity;
-use crate::memory::{MEMBERS_MAX, Remembered, RememberedMember};
+use crate::memory::RememberedMember;
 use crate::metadata::{Metadata, MetadataVersion, NodeState};
 use crate::payload::Payload;
-use crate::profile::Profile;
+use crate::profile::{Circumstances, Profile};
 use crate::table::{BroadcastHandler, MetadataTable};
 use crate::timers::{TimerKey, TimerQueue};
-use crate::view::{MemberState, View};
+use crate::view::View;
 
 mod contact;
 mod own;
@@ -32,6 +32,8 @@ mod project;
 
 /// How often the machine looks after what no timer of foca covers.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
+/// How long after the last join the membership counts as in motion.
+const SETTLING: Duration = Duration::from_secs(3);
 /// When a member reported down is called again: a false report ends as soon as one call gets through.
 const RECALLS: [Duration; 3] = [Duration::from_millis(300), Duration::from_millis(1_000), Duration::from_millis(3_000)];
 /// How many times this node says goodbye, and how long it waits in between.
@@ -118,7 +120,8 @@ pub struct Swim {
     table: Rc<RefCell<MetadataTable>>,
     health: LocalHealth,
     profile: Profile,
-    configured_for: (usize, u32),
+    configured_for: Circumstances,
+    settled_at: Duration,
     own: own::OwnMetadata,
     contacts: contact::Contacts,
     random: StdRng,
@@ -133,10 +136,10 @@ impl Swim {
         let table = Rc::new(RefCell::new(MetadataTable::new(config.identity.node)));
         let mut random = StdRng::seed_from_u64(config.random_seed);
         let detector_random = StdRng::seed_from_u64(random.random());
-        let configured_for = (1, 1);
+        let configured_for = Circumstances { members: 1, suspicion_factor: 1, is_settling: true };
         let foca = Foca::with_custom_broadcast(
             config.identity,
-            config.profile.detector(configured_for.0, configured_for.1),
+            config.profile.detector(configured_for),
             detector_random,
             PostcardCodec,
             BroadcastHandler(Rc::clone(&table)),
@@ -150,6 +153,7 @@ impl Swim {
             health: LocalHealth::default(),
             profile: config.profile,
             configured_for,
+            settled_at: now + SETTLING,
             own: own::OwnMetadata::new(config.metadata),
             contacts: contact::Contacts::new(config.seeds, &config.remembered),
             random,
@@ -212,30 +216,6 @@ impl Swim {
     /// By what suspects' time is multiplied at present.
     pub fn suspicion_factor(&self) -> u32 {
         self.health.suspicion_factor()
-    }
-
-    /// What is worth keeping over a restart: everybody who did not leave. A cut-off node must find the others again
-    /// however long they were down in its eyes.
-    pub fn remembered(&self) -> Remembered {
-        let mut members = self.contacts.remembered();
-        for member in self.view.members().filter(|member| member.node != self.view.own_node()) {
-            if member.state == MemberState::Left {
-                members.remove(&member.node);
-            } else {
-                let remembered = RememberedMember {
-                    node: member.node,
-                    address: member.address,
-                    incarnation: member.incarnation,
-                    was_active: member.state.is_active(),
-                };
-                members.insert(member.node, remembered);
-            }
-        }
-        let mut members: Vec<_> = members.into_values().collect();
-        members.sort_by_key(|member| (!member.was_active, member.node));
-        members.truncate(MEMBERS_MAX);
-        members.sort_by_key(|member| member.node);
-        Remembered { incarnation: self.identity().incarnation, members }
     }
 
     fn packet(&mut self, from: SocketAddr, payload: &[u8], effects: &mut Vec<Effect>) {
@@ -302,18 +282,17 @@ impl Swim {
         self.repeat_own_if_due(now);
         self.contact_if_due(now, effects);
         self.want_if_due(now, effects);
-        self.view_is_stale |= self.appearances_differ();
+        // Who comes and goes shows at once; what they say, and suspicion, which has no notification, shows here.
+        let has_metadata_news = self.table.borrow_mut().take_changed();
+        self.view_is_stale |= has_metadata_news || self.appearances_differ();
     }
 
     /// Carries out what foca asked for, until it asks for nothing more, and brings the view up to date.
     fn settle(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         self.drain(now, effects);
-        let (changed, refused) = {
-            let mut table = self.table.borrow_mut();
-            (table.take_changed(), table.take_refused())
-        };
+        let refused = self.table.borrow_mut().take_refused();
         effects.extend(refused.into_iter().map(Effect::Dropped));
-        if changed || self.view_is_stale {
+        if self.view_is_stale {
             self.project(effects);
         }
     }
@@ -328,7 +307,7 @@ impl Swim {
         while let Some((after, timer)) = self.runtime.to_schedule() {
             self.schedule(now, after, timer);
         }
-        self.resize();
+        self.reconfigure(now);
     }
 
     fn notified(&mut self, now: Duration, notification: OwnedNotification<Identity>) {
@@ -337,6 +316,7 @@ impl Swim {
             OwnedNotification::MemberUp(_) => {
                 self.own.repeat_soon(now);
                 self.contacts.want_soon(now);
+                self.settled_at = now + SETTLING;
             }
             OwnedNotification::MemberDown(member) if !self.is_leaving => {
                 self.timers.push(now + RECALLS[0], Waiting::Recall { member, attempt: 0 });
@@ -366,13 +346,15 @@ impl Swim {
     }
 
     /// Adapts foca to the number of members and to this node's health.
-    fn resize(&mut self) {
-        let wanted = (self.foca.num_members() + 1, self.health.suspicion_factor());
-        if wanted != self.configured_for {
-            let config = self.profile.detector(wanted.0, wanted.1);
-            if self.foca.set_config(config).is_ok() {
-                self.configured_for = wanted;
-            }
+    fn reconfigure(&mut self, now: Duration) {
+        let circumstances = Circumstances {
+            members: self.foca.num_members() + 1,
+            suspicion_factor: self.health.suspicion_factor(),
+            is_settling: now < self.settled_at,
+        };
+        let is_news = circumstances != self.configured_for;
+        if is_news && self.foca.set_config(self.profile.detector(circumstances)).is_ok() {
+            self.configured_for = circumstances;
         }
     }
 
@@ -417,20 +399,6 @@ impl Swim {
     /// A time near `pause`, so that nodes started together do not act together.
     fn jittered(&mut self, pause: Duration) -> Duration {
         pause.mul_f64(self.random.random_range(0.8..1.2))
-    }
-
-    /// Puts back what was known before a restart and calls some of them: their identities may have changed since.
-    fn resume(&mut self, remembered: &[RememberedMember], effects: &mut Vec<Effect>) {
-        let own_node = self.identity().node;
-        let others = || remembered.iter().filter(|member| member.node != own_node);
-        let active =
-            others().filter(|member| member.was_active).map(|member| foca::Member::alive(contact::identity(member)));
-        if self.foca.apply_many(active, false, &mut self.runtime).is_err() {
-            effects.push(Effect::Dropped("remembered"));
-        }
-        for member in others().filter(|member| member.was_active).take(contact::CALLS_AT_ONCE) {
-            self.announce(contact::identity(member), effects);
-        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Whom to call without being asked: seeds, members remembered or down while nobody answers, and members whose metadata
-//! never came.
+//! never came; and what is remembered of all of them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,11 +9,12 @@ use fleet_core::NodeId;
 
 use super::{Effect, Swim};
 use crate::identity::{Identity, boot_number};
-use crate::memory::RememberedMember;
+use crate::memory::{MEMBERS_MAX, Remembered, RememberedMember};
 use crate::payload::Payload;
+use crate::view::MemberState;
 
 /// How many members are called in one go.
-pub(super) const CALLS_AT_ONCE: usize = 8;
+const CALLS_AT_ONCE: usize = 8;
 /// How often a node that knows nobody active calls.
 const CONTACT_LONELY: Duration = Duration::from_secs(1);
 /// How often a node with company calls seeds that are not part of it: heals a split that gossip cannot see.
@@ -28,7 +29,7 @@ const WANTS_AT_ONCE: usize = 32;
 const SEEDS_MAX: usize = 64;
 
 /// The identity under which a member was remembered.
-pub(super) fn identity(member: &RememberedMember) -> Identity {
+fn identity(member: &RememberedMember) -> Identity {
     Identity { node: member.node, address: member.address, incarnation: member.incarnation }
 }
 
@@ -39,6 +40,7 @@ pub(super) struct Contacts {
     remembered: Vec<RememberedMember>,
     next_call: usize,
     contact_at: Duration,
+    contact_if_lonely_at: Duration,
     want_at: Duration,
 }
 
@@ -49,6 +51,7 @@ impl Contacts {
             remembered: remembered.to_vec(),
             next_call: 0,
             contact_at: Duration::ZERO,
+            contact_if_lonely_at: Duration::ZERO,
             want_at: Duration::MAX,
         };
         seeds.into_iter().for_each(|seed| contacts.add_seed(seed));
@@ -72,10 +75,46 @@ impl Contacts {
 }
 
 impl Swim {
+    /// What is worth keeping over a restart: everybody who did not leave. A cut-off node must find the others again
+    /// however long they were down in its eyes.
+    pub fn remembered(&self) -> Remembered {
+        let mut members = self.contacts.remembered();
+        for member in self.view.members().filter(|member| member.node != self.view.own_node()) {
+            if member.state == MemberState::Left {
+                members.remove(&member.node);
+            } else {
+                let remembered = RememberedMember {
+                    node: member.node,
+                    address: member.address,
+                    incarnation: member.incarnation,
+                    was_active: member.state.is_active(),
+                };
+                members.insert(member.node, remembered);
+            }
+        }
+        let mut members: Vec<_> = members.into_values().collect();
+        members.sort_by_key(|member| (!member.was_active, member.node));
+        members.truncate(MEMBERS_MAX);
+        members.sort_by_key(|member| member.node);
+        Remembered { incarnation: self.identity().incarnation, members }
+    }
+
+    /// Puts back what was known before a restart and calls some of them: their identities may have changed since.
+    pub(super) fn resume(&mut self, remembered: &[RememberedMember], effects: &mut Vec<Effect>) {
+        let own_node = self.identity().node;
+        let others = || remembered.iter().filter(|member| member.node != own_node);
+        let active = others().filter(|member| member.was_active).map(|member| foca::Member::alive(identity(member)));
+        if self.foca.apply_many(active, false, &mut self.runtime).is_err() {
+            effects.push(Effect::Dropped("remembered"));
+        }
+        for member in others().filter(|member| member.was_active).take(CALLS_AT_ONCE) {
+            self.announce(identity(member), effects);
+        }
+    }
+
     pub(super) fn contact_if_due(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         let is_lonely = self.foca.num_members() == 0;
-        let lonely_at = self.contacts.contact_at.saturating_sub(CONTACT_EVERY - CONTACT_LONELY);
-        if now >= self.contacts.contact_at || (is_lonely && now >= lonely_at) {
+        if now >= self.contacts.contact_at || (is_lonely && now >= self.contacts.contact_if_lonely_at) {
             self.contact(now, effects);
         }
     }
@@ -83,6 +122,7 @@ impl Swim {
     /// Calls the seeds nobody active answers for and, with no company at all, members known from before.
     pub(super) fn contact(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         self.contacts.contact_at = now + self.jittered(CONTACT_EVERY);
+        self.contacts.contact_if_lonely_at = now + self.jittered(CONTACT_LONELY);
         let own_address = self.identity().address;
         let answered: Vec<_> = self.foca.iter_members().map(|member| member.id().address).collect();
         let seeds = self.contacts.seeds.iter().filter(|seed| **seed != own_address && !answered.contains(seed));

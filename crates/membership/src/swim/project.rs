@@ -43,7 +43,7 @@ impl Swim {
         }
     }
 
-    /// Whether foca sees any member otherwise than the view shows: suspicion comes without a notification.
+    /// Whether foca sees any member otherwise than the view shows.
     pub(super) fn appearances_differ(&self) -> bool {
         self.foca.iter_membership_state().any(|member| {
             let shown = self.view.get(member.id().node).map(|shown| (shown.state, shown.incarnation));
