@@ -102,5 +102,6 @@ fn apply_one(scope: &mut Scope<'_, '_>, action: &Action) -> Result<Outcome, Halt
         Action::Hold { awaited } => Ok(site::hold(scope, awaited)),
         Action::Reconciled { node } => Ok(site::reconciled(scope, *node)),
         Action::EndHold => Ok(site::end_hold(scope)),
+        Action::NoteAbsence { job, fence, absence } => holder::note_absence(scope, *job, *fence, *absence),
     }
 }

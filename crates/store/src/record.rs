@@ -15,7 +15,7 @@ pub mod trust;
 
 pub use content::{BlobUse, Content, Payload};
 pub use definition::DefinitionUse;
-pub use job::{Assignment, CommandId, Ending, Job, JobSpec, JobState, Settled, StopCause, WorkflowName};
+pub use job::{Absence, Assignment, CommandId, Ending, Job, JobSpec, JobState, Settled, StopCause, WorkflowName};
 pub use journal::{JournalMark, JournalRecord};
 pub use node::{NodeCertificate, NodeProfile, NodeRecord, NodeStanding};
 pub use reason::Reason;

@@ -2,8 +2,8 @@
 
 use fleet_core::{Digest, Fence, JobId, NodeId, SessionId, SiteName, Timestamp};
 use fleet_store::record::{
-    Content, Founding, JobSpec, JournalRecord, Keyring, NodeCertificate, NodeProfile, Payload, StopCause, TokenId,
-    TrustKind,
+    Absence, Content, Founding, JobSpec, JournalRecord, Keyring, NodeCertificate, NodeProfile, Payload, StopCause,
+    TokenId, TrustKind,
 };
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +112,15 @@ pub enum Action {
     },
     /// Ends the hold by the operator's word.
     EndHold,
+    /// Notes how long a holder that may finish cut off has not been heard. Only a later one than the known counts.
+    NoteAbsence {
+        /// The job.
+        job: JobId,
+        /// The holder's fence.
+        fence: Fence,
+        /// The absence.
+        absence: Absence,
+    },
 }
 
 /// A job to accept, with everything checked that can be checked without the state.

@@ -1,7 +1,7 @@
 //! Giving a queued job to a robot.
 
 use fleet_core::{JobId, SessionId};
-use fleet_store::record::{Assignment, JobState, NodeStanding};
+use fleet_store::record::{Absence, Assignment, JobState, NodeStanding};
 use fleet_store::state::members;
 
 use super::scope::{Halt, Scope};
@@ -38,6 +38,7 @@ pub(super) fn assign(scope: &mut Scope<'_, '_>, job: JobId, attempt: u32, sessio
     transition.job.attempt += 1;
     transition.job.state = JobState::Assigned;
     transition.job.assignment = Some(Assignment { session, fence, at: scope.now });
+    transition.job.absence = Absence::default();
     transition.job.node = Some(session.node);
     transition.job.reason = None;
     transition.save(scope)?;

@@ -2,7 +2,7 @@
 
 use fleet_core::Digest;
 use fleet_core::limits::QUEUE_JOBS_MAX;
-use fleet_store::record::{Content, DefinitionUse, Job, JobState};
+use fleet_store::record::{Absence, Content, DefinitionUse, Job, JobState};
 use fleet_store::state::jobs;
 use fleet_store::state::tables::{DEFINITION_USES, DEFINITIONS, JOB_INPUTS, JOB_SPECS};
 
@@ -52,6 +52,7 @@ fn new_job(scope: &Scope<'_, '_>, priority: u8) -> Job {
         started_at: None,
         ended_at: None,
         assignment: None,
+        absence: Absence::default(),
         stop: None,
         node: None,
         wake_at: None,

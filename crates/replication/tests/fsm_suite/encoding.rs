@@ -8,7 +8,7 @@ use fleet_replication::command::{
 };
 use fleet_store::codec::{self, Record};
 use fleet_store::record::{
-    Assignment, BlobUse, CommandId, Content, Counters, DefinitionUse, Ending, GossipKey, Hold, Job, JobState,
+    Absence, Assignment, BlobUse, CommandId, Content, Counters, DefinitionUse, Ending, GossipKey, Hold, Job, JobState,
     JournalRecord, Keyring, Leadership, NodeCertificate, NodeRecord, NodeStanding, Payload, Reason, Redemption,
     Settled, Site, StopCause, TokenId, TokenRecord, TrustKind, TrustRow,
 };
@@ -93,6 +93,7 @@ fn actions() -> Vec<(&'static str, Action)> {
         ("hold", Action::Hold { awaited: vec![node] }),
         ("reconciled", Action::Reconciled { node }),
         ("end-hold", Action::EndHold),
+        ("note-absence", Action::NoteAbsence { job, fence, absence: Absence { number: 2, elapsed_ms: 3_000 } }),
     ]
 }
 
@@ -140,6 +141,7 @@ fn full_job() -> Job {
         started_at: Some(Timestamp(2_000)),
         ended_at: None,
         assignment: Some(Assignment { session: session(1, 5), fence, at: Timestamp(1_500) }),
+        absence: Absence { number: 2, elapsed_ms: 3_000 },
         stop: Some(StopCause::Cancel),
         node: Some(node_id(1)),
         wake_at: Some(Timestamp(9_000)),

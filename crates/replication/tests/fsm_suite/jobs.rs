@@ -3,11 +3,12 @@
 use crate::test_site::{
     TestSite, check_consistency, complete, job_id, journal_record, node_id, park, record, session, submission,
 };
-use fleet_core::limits::JOURNAL_BYTES_MAX;
+use fleet_core::limits::{JOURNAL_BYTES_MAX, QUEUE_JOBS_MAX};
 use fleet_core::{Digest, Fence, Timestamp};
 use fleet_replication::command::{Action, Next, Outcome, Refusal, ReleaseCause};
 use fleet_replication::fsm::Event;
-use fleet_store::record::{Content, Ending, JobState, JournalRecord, Reason, StopCause};
+use fleet_store::record::{Absence, Content, Ending, JobState, JournalRecord, Reason, StopCause};
+use fleet_store::state::tables::SITE;
 use fleet_store::state::{jobs, queue};
 
 /// Every state that a job can be in today.
@@ -533,6 +534,42 @@ fn a_journal_past_its_bound_fails_the_job() {
     };
     assert!(String::from_utf8_lossy(error.as_slice()).contains("67108864 bytes"));
     check_consistency(&site.reader());
+}
+
+#[test]
+fn an_absence_is_only_counted_on_and_ends_with_its_holder() {
+    let mut site = TestSite::new();
+    let (job, fence) = site.job_in(1, Running);
+    let note = |fence, number, elapsed_ms| Action::NoteAbsence { job, fence, absence: Absence { number, elapsed_ms } };
+    assert_eq!(site.must(note(fence, 1, 3_000)), Outcome::Done);
+    assert_eq!(site.must(note(fence, 1, 2_000)), Outcome::Unchanged, "a late one");
+    assert_eq!(site.must(note(fence, 2, 0)), Outcome::Done, "heard again");
+    assert_eq!(site.must(note(fence, 1, 9_000)), Outcome::Unchanged, "late, after it was heard again");
+    assert_eq!(site.job(job).absence, Absence { number: 2, elapsed_ms: 0 });
+    assert!(site.propose(note(fence, 2, 1_000)).events.is_empty(), "nobody has to act on it");
+    site.must(Action::Release { job, fence, cause: ReleaseCause::Lost });
+    assert_eq!(site.refused(note(fence, 3, 0)), Refusal::StaleFence { job, presented: fence });
+    site.assign(job, 2, 1);
+    assert_eq!(site.job(job).absence, Absence::default());
+}
+
+#[test]
+fn a_full_queue_refuses_submits_and_nothing_else() {
+    let mut site = TestSite::new();
+    let (known, fence) = site.job_in(1, Running);
+    let fill = |row: fleet_store::record::Site| {
+        move |state: &mut fleet_store::StateTransaction<'_>| state.put(&SITE, &(), &row)
+    };
+    let mut row = site.row();
+    row.counters.jobs[0] = QUEUE_JOBS_MAX;
+    site.store.apply(site.group, fill(row)).wait().unwrap();
+    let refusal = site.refused(Action::Submit(Box::new(submission(2))));
+    assert_eq!(refusal, Refusal::QueueFull(QUEUE_JOBS_MAX));
+    assert_eq!(refusal.kind(), fleet_core::ErrorKind::ResourceExhausted);
+    let repeat = site.must(Action::Submit(Box::new(submission(1))));
+    assert_eq!(repeat, Outcome::Submitted { job: known, created: false }, "what was accepted is never refused");
+    site.must(Action::Release { job: known, fence, cause: ReleaseCause::Lost });
+    assert_eq!(site.state(known), Queued, "a lost job comes back whatever the bound");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The state machine of a site's group, driven through its public face on a store in memory.
 #![cfg(test)]
 
+mod cost;
 mod encoding;
 mod jobs;
 mod members;

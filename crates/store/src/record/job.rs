@@ -177,6 +177,16 @@ pub struct Settled {
     pub journal_length: u32,
 }
 
+/// How long the holder of a job that may finish cut off (`onDisconnect: finish`) has not been heard. Committed from time
+/// to time, so that a new leader counts on from there and reassigns only past the bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Absence {
+    /// Which absence of this holder it is; raised also when the holder is heard again, which begins one of zero length.
+    pub number: u32,
+    /// How long it has lasted, milliseconds.
+    pub elapsed_ms: u64,
+}
+
 /// How a job stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
@@ -200,6 +210,8 @@ pub struct Job {
     pub ended_at: Option<Timestamp>,
     /// Who holds it; present exactly where [`JobState::has_holder`].
     pub assignment: Option<Assignment>,
+    /// How long its holder has not been heard, where that is counted.
+    pub absence: Absence,
     /// Why its holder must stop; present exactly while `Stopping`.
     pub stop: Option<StopCause>,
     /// The node that has or last had it.
