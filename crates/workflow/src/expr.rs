@@ -36,7 +36,7 @@ pub struct Scope<'a> {
 /// The text inside `${ … }` if that is the whole string.
 pub fn expression_body(text: &str) -> Option<&str> {
     let inner = text.trim().strip_prefix("${")?;
-    match template::split(text.trim()).ok()?.as_slice() {
+    match template::split(text.trim(), &|_| true).ok()?.as_slice() {
         [template::Part::Expression(body)] if inner.ends_with('}') => Some(*body),
         _ => None,
     }
@@ -50,4 +50,9 @@ pub fn check(text: &str, variables: &[&str]) -> Result<(), String> {
 /// Checks a string that may have `${ }` in it.
 pub fn check_text(text: &str, variables: &[&str]) -> Result<(), String> {
     Template::compile_text(text, variables).map(|_| ())
+}
+
+/// Checks code of another language, such as a shell command, that may have `${ }` in it.
+pub fn check_code(text: &str, variables: &[&str]) -> Result<(), String> {
+    Template::compile_code(text, variables).map(|_| ())
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::program::Program;
 use super::val::Val;
-use super::{Scope, expression_body};
+use super::{RESULT_BYTES_MAX, Scope, VALUE_DEPTH_MAX, expression_body};
 
 /// A compiled value.
 #[derive(Debug)]
@@ -68,7 +68,26 @@ impl Template {
         if let Some(body) = expression_body(text) {
             return Program::compile(body, variables).map(Self::Expression);
         }
-        let parts = split(text)?;
+        Self::of_parts(text, split(text, &|_| true)?, variables)
+    }
+
+    /// Compiles code of another language, in which `${` may mean something else: `${ }` is an expression only if it
+    /// begins with `.` or with one of the variables. `${HOME}` of a shell and `${name}` of a script stay as they are.
+    pub fn compile_code(text: &str, variables: &[&str]) -> Result<Self, String> {
+        let is_ours = |body: &str| {
+            let name =
+                |body: &str| body.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().map(str::to_owned);
+            let variable = body.strip_prefix('$').and_then(name);
+            body.starts_with('.') || variable.is_some_and(|name| variables.contains(&name.as_str()))
+        };
+        let parts = split(text, &is_ours)?;
+        match parts.as_slice() {
+            [Part::Expression(body)] => Program::compile(body, variables).map(Self::Expression),
+            _ => Self::of_parts(text, parts, variables),
+        }
+    }
+
+    fn of_parts(text: &str, parts: Vec<Part<'_>>, variables: &[&str]) -> Result<Self, String> {
         if parts.iter().all(|part| matches!(part, Part::Literal(_))) {
             return Ok(Self::Literal(Val::text(text)));
         }
@@ -86,6 +105,14 @@ impl Template {
 
     /// Evaluates on `input`.
     pub fn evaluate(&self, input: &Val, scope: &Scope<'_>) -> Result<Val, String> {
+        let value = self.fill_in(input, scope)?;
+        if value.depth() > VALUE_DEPTH_MAX || value.bytes() > RESULT_BYTES_MAX {
+            return Err(format!("the result is larger than {RESULT_BYTES_MAX} bytes or {VALUE_DEPTH_MAX} levels"));
+        }
+        Ok(value)
+    }
+
+    fn fill_in(&self, input: &Val, scope: &Scope<'_>) -> Result<Val, String> {
         match self {
             Self::Literal(value) => Ok(value.clone()),
             Self::Expression(program) => program.evaluate(input, scope.variable, scope.now_ms),
@@ -102,13 +129,13 @@ impl Template {
                 Ok(Val::text(text))
             }
             Self::Array(items) => {
-                let items = items.iter().map(|item| item.evaluate(input, scope)).collect::<Result<Vec<_>, _>>()?;
+                let items = items.iter().map(|item| item.fill_in(input, scope)).collect::<Result<Vec<_>, _>>()?;
                 Ok(Val::from_items(items))
             }
             Self::Object(members) => {
                 let members = members
                     .iter()
-                    .map(|(key, value)| Ok((key.as_str(), value.evaluate(input, scope)?)))
+                    .map(|(key, value)| Ok((key.as_str(), value.fill_in(input, scope)?)))
                     .collect::<Result<Vec<_>, String>>()?;
                 Ok(Val::from_members(members))
             }
@@ -140,21 +167,26 @@ pub(crate) enum Part<'a> {
     Expression(&'a str),
 }
 
-/// Splits a text at its `${ … }`. Braces count, those in jq strings and comments do not.
-pub(crate) fn split(text: &str) -> Result<Vec<Part<'_>>, String> {
+/// Splits a text at those of its `${ … }` whose body is accepted. Braces count, those in jq strings and comments do not.
+pub(crate) fn split<'a>(text: &'a str, accept: &dyn Fn(&str) -> bool) -> Result<Vec<Part<'a>>, String> {
     let mut parts = Vec::new();
-    let mut rest = text;
-    while let Some(start) = rest.find("${") {
-        if start > 0 {
-            parts.push(Part::Literal(&rest[..start]));
+    let (mut done, mut from) = (0, 0);
+    while let Some(start) = text[from..].find("${").map(|start| from + start) {
+        let body = &text[start + 2..];
+        if !accept(body.trim_start()) {
+            from = start + 2;
+            continue;
         }
-        let body = &rest[start + 2..];
         let end = closing(body).ok_or_else(|| format!("`${{` without `}}` in `{}`", super::val::cut(text, 80)))?;
+        if start > done {
+            parts.push(Part::Literal(&text[done..start]));
+        }
         parts.push(Part::Expression(body[..end].trim()));
-        rest = &body[end + 1..];
+        done = start + 2 + end + 1;
+        from = done;
     }
-    if !rest.is_empty() {
-        parts.push(Part::Literal(rest));
+    if done < text.len() {
+        parts.push(Part::Literal(&text[done..]));
     }
     Ok(parts)
 }
