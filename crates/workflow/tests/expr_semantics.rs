@@ -180,6 +180,21 @@ fn strings_are_expressions_only_in_their_braces() {
 }
 
 #[test]
+fn code_of_other_languages_keeps_its_own_braces() {
+    let scope = Scope { variable: &|_| Val::text("v"), now_ms: 0 };
+    for (code, expected) in [
+        ("echo ${HOME} ${ .a } ${A:-${B}} $1", "echo ${HOME} 1 ${A:-${B}} $1"),
+        ("`${name} ${ $input } ${ x + 1 }`", "`${name} v ${ x + 1 }`"),
+        ("${ .a }", "1"),
+        ("${", "${"),
+    ] {
+        let compiled = Template::compile_code(code, &["input"]).unwrap();
+        let result = compiled.evaluate(&Val::from(json!({"a": 1})), &scope).unwrap();
+        assert_eq!(expr::template::to_text(&result), expected, "{code}");
+    }
+}
+
+#[test]
 fn every_function_of_the_library_compiles() {
     for (name, arities) in [
         ("map", 1),

@@ -393,18 +393,18 @@ fn a_request_has_every_expression_evaluated() {
 #[test]
 fn a_process_has_every_expression_evaluated() {
     let done = run_tasks(
-        "- s:\n    run:\n      shell:\n        command: echo ${HOME} ${ .n } $1\n        arguments: ['${ .n }', x]\n        environment: {A: '${ .n }', B: 2}\n        stdin: in ${ .n }",
+        "- s:\n    run:\n      shell:\n        command: echo $HOME ${ .n } $1\n        arguments: ['${ .n }', x]\n        environment: {A: '${ .n }', B: 2}\n        stdin: in ${ .n }",
         &json!({"n": 1}),
         web,
     );
     let Command::Start { effect: Effect::Process(request), .. } = &done.commands[0] else {
         panic!("{:?}", done.commands)
     };
-    assert_eq!(request.program, Program::Shell { command: "echo ${HOME} 1 $1".to_owned() });
+    assert_eq!(request.program, Program::Shell { command: "echo $HOME 1 $1".to_owned() });
     assert_eq!(request.arguments, ["1", "x"]);
     assert_eq!(request.environment, [("A".to_owned(), "1".to_owned()), ("B".to_owned(), "2".to_owned())]);
     assert_eq!(request.stdin.as_deref(), Some("in 1"));
-    assert_eq!(done.result(), Ok(json!("echo ${HOME} 1 $1 1 x")));
+    assert_eq!(done.result(), Ok(json!("echo $HOME 1 $1 1 x")));
     gives("- s:\n    run:\n      script: {language: python, code: 'print(1)'}", json!({}), json!("script"));
     gives("- s:\n    run:\n      await: false\n      shell: {command: sleep 9}", json!({"n": 1}), json!({"n": 1}));
 }
