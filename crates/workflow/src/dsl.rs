@@ -172,9 +172,13 @@ pub(crate) fn read_workflow(root: &Node, reader: &mut Reader) -> Option<Workflow
     let input = fields.optional("input", reader, |place, reader| {
         reader.at_stage(Stage::WorkflowInput, |reader| data::read_input(place, reader))
     });
-    let components = fields.optional("use", reader, component::read).unwrap_or_default();
+    let components = fields.optional("use", reader, |place, reader| {
+        reader.at_stage(Stage::Component, |reader| component::read(place, reader))
+    });
     let tasks = fields.required("do", reader, task::read_list);
-    let timeout = fields.optional("timeout", reader, task::read_timeout);
+    let timeout = fields.optional("timeout", reader, |place, reader| {
+        reader.at_stage(Stage::WorkflowInput, |reader| task::read_timeout(place, reader))
+    });
     let output = fields.optional("output", reader, |place, reader| {
         reader.at_stage(Stage::WorkflowOutput, |reader| data::read_output(place, reader))
     });
@@ -184,7 +188,7 @@ pub(crate) fn read_workflow(root: &Node, reader: &mut Reader) -> Option<Workflow
     Some(Workflow {
         document: document?,
         input,
-        components,
+        components: components.unwrap_or_default(),
         tasks: tasks?,
         timeout,
         output,

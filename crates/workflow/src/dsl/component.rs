@@ -6,7 +6,7 @@ use super::authentication::{AuthenticationPolicy, read_policy};
 use super::duration::Duration;
 use super::error::{ErrorDefinition, read_definition};
 use super::fields::Fields;
-use super::reader::{Place, Reader, Stage};
+use super::reader::{Place, Reader};
 use super::resource::{Endpoint, read_endpoint};
 use super::retry::{RetryPolicy, read_policy as read_retry};
 use super::task::{Task, TaskList, read_list, read_named, read_timeout_after};
@@ -65,7 +65,7 @@ pub(super) fn read(place: &Place<'_>, reader: &mut Reader) -> Option<Components>
         errors: read_map(&mut fields, "errors", reader, read_definition),
         extensions: fields.optional("extensions", reader, read_extensions).unwrap_or_default(),
         functions: read_functions(&mut fields, reader),
-        retries: reader.at_stage(Stage::NamedRetry, |reader| read_map(&mut fields, "retries", reader, read_retry)),
+        retries: read_map(&mut fields, "retries", reader, read_retry),
         secrets: fields.optional("secrets", reader, read_secrets).unwrap_or_default(),
         timeouts: read_map(&mut fields, "timeouts", reader, read_timeout_after),
     };

@@ -109,8 +109,8 @@ pub(crate) enum Stage {
     TaskOutput,
     /// `export.as` of a task.
     TaskExport,
-    /// A retry policy in `use`, in whatever `catch` names it.
-    NamedRetry,
+    /// A component in `use`, evaluated in whatever task names it.
+    Component,
 }
 
 /// How an expression stands in the file.
@@ -142,8 +142,8 @@ pub(crate) struct Reader {
     pub(crate) expressions: Vec<FoundExpression>,
     /// Variables that enclosing tasks add: `$item`, `$index`, `$error`.
     pub(crate) locals: Vec<String>,
-    /// The variables of all `catch`, for the retry policies that they name.
-    pub(crate) catch_variables: BTreeSet<String>,
+    /// Every variable that some task adds, for the components that tasks name.
+    pub(crate) all_locals: BTreeSet<String>,
     /// Stage of the part being read.
     pub(crate) stage: Stage,
 }
@@ -157,7 +157,7 @@ impl Reader {
             references: Vec::new(),
             expressions: Vec::new(),
             locals: Vec::new(),
-            catch_variables: BTreeSet::new(),
+            all_locals: BTreeSet::new(),
             stage: Stage::TaskBody,
         }
     }
@@ -234,6 +234,7 @@ impl Reader {
     pub(crate) fn with_locals<T>(&mut self, names: &[&str], read: impl FnOnce(&mut Self) -> T) -> T {
         let depth = self.locals.len();
         self.locals.extend(names.iter().map(|name| (*name).to_owned()));
+        self.all_locals.extend(names.iter().map(|name| (*name).to_owned()));
         let value = read(self);
         self.locals.truncate(depth);
         value

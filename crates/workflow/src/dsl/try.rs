@@ -47,7 +47,6 @@ fn read_catch(place: &Place<'_>, reader: &mut Reader) -> Option<Catch> {
     let mut fields = Fields::open(place, what, reader)?;
     let errors = fields.optional("errors", reader, read_errors).flatten();
     let variable = fields.optional("as", reader, variable).unwrap_or_else(|| "error".to_owned());
-    reader.catch_variables.insert(variable.clone());
     let handles = fields.has("do");
     let catch = reader.with_locals(&[&variable], |reader| Catch {
         errors,

@@ -43,8 +43,8 @@ pub(super) fn check(reader: &mut Reader) {
 fn compile((form, text, stage, locals): &Key, reader: &Reader) -> Result<(), String> {
     let mut variables = variables(*stage).to_vec();
     variables.extend(locals.iter().map(String::as_str));
-    if *stage == Stage::NamedRetry {
-        variables.extend(reader.catch_variables.iter().map(String::as_str));
+    if *stage == Stage::Component {
+        variables.extend(reader.all_locals.iter().map(String::as_str));
     }
     match form {
         Form::Expression => expr::check(text, &variables),
@@ -58,7 +58,7 @@ fn variables(stage: Stage) -> &'static [&'static str] {
         Stage::WorkflowInput => &["secrets", "workflow", "runtime"],
         Stage::WorkflowOutput => &["context", "secrets", "workflow", "runtime"],
         Stage::TaskInput => &["context", "secrets", "task", "workflow", "runtime"],
-        Stage::TaskBody | Stage::TaskOutput | Stage::NamedRetry => {
+        Stage::TaskBody | Stage::TaskOutput | Stage::Component => {
             &["context", "input", "secrets", "task", "workflow", "runtime", "authorization"]
         }
         Stage::TaskExport => &["context", "input", "output", "secrets", "task", "workflow", "runtime", "authorization"],
