@@ -160,6 +160,7 @@ fn hostile_documents_are_refused_in_bounded_time() {
         ("deep JSON", "[".repeat(500_000) + &"]".repeat(500_000), "nested deeper than 100"),
         ("deep JSON, not ended", "[".repeat(1_000_000), "EOF while parsing a list"),
         ("deep JSON objects", "{\"a\":".repeat(120_000) + "1" + &"}".repeat(120_000), "nested deeper than 100"),
+        ("JSON too deep for the lenient reader", "[".repeat(500) + &"]".repeat(500), "nested deeper than 100"),
         ("JSON just too deep", "[".repeat(101) + &"]".repeat(101), "nested deeper than 100"),
         ("deep YAML in flow style", format!("a: {}", "[".repeat(500_000)), "recursion limit"),
         ("deep YAML in flow style, objects", format!("a: {}", "{a: ".repeat(200_000)), ""),
