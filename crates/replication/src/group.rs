@@ -245,6 +245,11 @@ impl Group {
         upkeep::change_membership(&self.inner.raft, change).await
     }
 
+    /// Shortens the log here to what is not in the state yet, as upkeep does when it has grown.
+    pub async fn shorten_log(&self) -> Result<(), Error> {
+        upkeep::shorten_log(&self.inner.raft, None).await
+    }
+
     /// Stores `content` on a majority's disks, so that an entry may name it.
     pub async fn put_blob(&self, content: Bytes) -> Result<Digest, Error> {
         let status = self.inner.status.borrow().clone();

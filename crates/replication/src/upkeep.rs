@@ -26,6 +26,9 @@ const CAUGHT_UP_ENTRIES_MAX: u64 = 64;
 /// How long a change of membership may take.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long taking a snapshot may take: it only reads one row.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The task that looks after the group.
 pub(crate) struct Upkeep {
     pub(crate) member: Arc<Member>,
@@ -41,7 +44,7 @@ impl Upkeep {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            if self.status.borrow().is_stopped() || self.shorten_log().await.is_err() {
+            if self.status.borrow().is_stopped() || self.keep_log_short().await.is_err() {
                 return;
             }
             if self.member.serving_term(&self.status).is_some()
@@ -55,17 +58,11 @@ impl Upkeep {
         }
     }
 
-    async fn shorten_log(&self) -> Result<(), Error> {
+    async fn keep_log_short(&self) -> Result<(), Error> {
         if self.meter.total_bytes() < LOG_BYTES_MAX {
             return Ok(());
         }
-        let ended = |error| Error::consensus("shorten the log", &error);
-        // The state is its own snapshot: taking one only moves the mark up to which the log may go.
-        self.raft.trigger().snapshot().await.map_err(ended)?;
-        if let Some(index) = self.meter.purge_point(LOG_BYTES_KEPT) {
-            self.raft.trigger().purge_log(index).await.map_err(ended)?;
-        }
-        Ok(())
+        shorten_log(&self.raft, self.meter.purge_point(LOG_BYTES_KEPT)).await
     }
 
     /// What the autopilot decides on; `None` where gossip is blind.
@@ -93,6 +90,23 @@ impl Upkeep {
             leader: self.member.node,
         })
     }
+}
+
+/// Purges the log up to `through`, or to the last applied entry.
+pub(crate) async fn shorten_log(raft: &Raft, through: Option<u64>) -> Result<(), Error> {
+    let operation = "shorten the log";
+    let ended = |error| Error::consensus(operation, &error);
+    let Some(applied) = raft.data_metrics().borrow().last_applied.map(|id| id.index) else { return Ok(()) };
+    // The state is its own snapshot: taking one only moves the mark up to which the log may go.
+    raft.trigger().snapshot().await.map_err(ended)?;
+    let through = through.unwrap_or(applied).min(applied);
+    let wait = raft.wait(Some(SNAPSHOT_TIMEOUT));
+    let taken = wait.metrics(
+        |metrics| metrics.snapshot.is_some_and(|id| id.index >= through),
+        "the snapshot reaches what is purged",
+    );
+    taken.await.map_err(|_| Error::Deadline { operation })?;
+    raft.trigger().purge_log(through).await.map_err(ended)
 }
 
 /// Carries out `change` through the log.
