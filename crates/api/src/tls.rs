@@ -282,7 +282,7 @@ pub fn error_of_tls(address: &str, error: &rustls::Error) -> Error {
         }
         rustls::Error::InvalidCertificate(cause) => denied(format!("verify the node at {address}: {cause}")),
         rustls::Error::AlertReceived(Alert::CertificateExpired) => {
-            denied(format!("the node at {address} refused our certificate: it has expired"))
+            denied(format!("the node at {address} refused our certificate: it has expired or is not valid yet"))
         }
         rustls::Error::AlertReceived(Alert::CertificateRevoked) => {
             denied(format!("the node at {address} refused our certificate: it was revoked"))
