@@ -5,5 +5,6 @@
 //! actor reference in the public interface.
 
 pub mod link;
+pub mod links;
 pub mod ports;
 pub mod session;
