@@ -4,9 +4,11 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fleet_replication::autopilot::Change;
+use tokio::time::Instant;
+
 use support::{Site, applied_commands, command, is_not_leader, wait};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,8 +52,10 @@ async fn a_healthy_leader_is_not_deposed() {
         node.group.observe(view.clone());
     }
     let until = Instant::now() + site.timing.group_lease * 3;
+    let mut next = 1;
     while Instant::now() < until {
-        site.write(Instant::now().duration_since(until - site.timing.group_lease * 3).as_nanos()).await;
+        site.write(next).await;
+        next += 1;
     }
     assert_eq!(site.nodes[leader].group.serving_term(), term);
 }

@@ -26,10 +26,8 @@ impl NetworkPort {
 impl GroupNetwork for NetworkPort {
     fn call(&self, target: NodeId, request: Bytes, deadline: Duration) -> CallFuture<'_> {
         Box::pin(async move {
-            let mut client = self
-                .peers
-                .client(target, Purpose::Group)
-                .map_err(|error| CallError::Unreachable(error.to_string()))?;
+            let mut client =
+                self.peers.client(target, Purpose::Group).map_err(|error| CallError::Unreachable(error.to_string()))?;
             let mut call = tonic::Request::new(GroupMessage { payload: request.into() });
             call.set_timeout(deadline);
             match client.group(call).await {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fleet_core::timing::Timing;
@@ -17,6 +17,7 @@ use fleet_replication::{CallError, CallFuture, Error, Group, GroupConfig, GroupN
 use fleet_store::record::CommandId;
 use fleet_store::{MemoryDisk, Record, StateRead, StateTable, StateTransaction, Store};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 /// The group of every test.
 pub(crate) const GROUP: GroupId = GroupId::from_bytes([7; 16]);
@@ -41,10 +42,10 @@ pub(crate) fn remember(
     _entry: EntryPosition,
     commands: &[Command],
 ) -> Result<Vec<Applied>, fleet_store::Error> {
-    let mut next = state.last(&ORDER, &())?.map_or(0, |(place, _)| place + 1);
-    for command in commands.iter().filter(|command| !matches!(command.action, Action::Lead { .. })) {
-        state.put(&ORDER, &next, &Seen(command.id.0))?;
-        next += 1;
+    let next = state.last(&ORDER, &())?.map_or(0, |(place, _)| place + 1);
+    let remembered = commands.iter().filter(|command| !matches!(command.action, Action::Lead { .. }));
+    for (place, command) in (next..).zip(remembered) {
+        state.put(&ORDER, &place, &Seen(command.id.0))?;
     }
     Ok(commands.iter().map(|_| Applied { outcome: Outcome::Done, events: Vec::new() }).collect())
 }
