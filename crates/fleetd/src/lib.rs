@@ -3,11 +3,16 @@
 //! Absent on purpose: decisions. What may run, who leads, what a job does next is decided in the crates below.
 
 pub mod cli;
+pub mod command;
 pub mod config;
+pub mod daemon;
 pub mod demo;
+pub mod grpc;
 pub mod http;
 pub mod identity;
+pub mod listener;
 mod platform;
 pub mod ports;
+pub mod site;
 pub mod telemetry;
 pub mod trust;

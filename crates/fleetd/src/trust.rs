@@ -7,6 +7,7 @@
 
 pub mod authority;
 pub mod joining;
+pub mod keeper;
 pub mod node_key;
 pub mod renewal;
 pub mod sealing;

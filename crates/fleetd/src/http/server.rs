@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::middleware::{self, Next};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
@@ -41,8 +42,17 @@ pub async fn serve(
         .route("/ready", get(ready))
         .route("/metrics", get(render_metrics))
         .fallback(unknown)
+        .layer(middleware::from_fn(count))
         .with_state(Shared { facts, metrics });
     axum::serve(listener, routes).with_graceful_shutdown(stop).await
+}
+
+/// Counts each request under its route, never under what the caller typed, so that the labels stay few.
+async fn count(request: Request, next: Next) -> Response {
+    let endpoint = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let method = if request.method().is_safe() { request.method().to_string() } else { "other".to_owned() };
+    metrics::counter!("casare_api_requests_total", "method" => method, "endpoint" => endpoint).increment(1);
+    next.run(request).await
 }
 
 async fn health(State(shared): State<Shared>) -> Response {

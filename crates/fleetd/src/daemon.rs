@@ -1,0 +1,146 @@
+//! A node from start to stop. [`run`] reads top to bottom as the order of starting; stopping goes the other way.
+
+mod counts;
+mod enroll;
+mod facts;
+mod founding;
+mod observer;
+mod parts;
+mod renewal;
+mod signals;
+mod welcome;
+
+pub use enroll::Beginning;
+pub use signals::{watch_signals, watch_stdin};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::{Error, ErrorKind, SystemClock};
+use fleet_membership::NodeState;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::Settings;
+use crate::http;
+use crate::identity::DataDir;
+use crate::listener::{Listener, Runtimes};
+use crate::ports::InterpreterPort;
+use crate::site::Site;
+use crate::trust::keeper::TrustKeeper;
+use facts::NodeFacts;
+use observer::{Load, Observer};
+use parts::Parts;
+
+/// How long calls under way may take once the node stops.
+const LISTENER_GRACE: Duration = Duration::from_secs(2);
+/// How often histograms are tidied.
+const METRICS_UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Runs a node until `stop` turns true, then stops it in order. Clients' work runs on the caller's runtime, everything
+/// between nodes on `peer`.
+///
+/// # Errors
+/// What starting failed with. Once started it ends without error.
+pub async fn run(
+    settings: Settings,
+    beginning: Beginning,
+    peer: Handle,
+    metrics: PrometheusHandle,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let directory = DataDir::open(&settings.data_dir)?;
+    let http_listener = bind_http(&settings).await?;
+    let store = parts::open_store(&directory).await?;
+    let boot = parts::raise_boot_number(&store).await?;
+    let enrolled = enroll::enroll(&settings, &beginning, &directory, store.node_id()).await?;
+    let identity = enrolled.identity.clone();
+
+    let tls = parts::tls(&enrolled)?;
+    let peers = parts::peers(&tls, &peer);
+    let listener = Listener::bind(settings.listen, parts::listener_options(&tls, identity.dev))?;
+    let membership = parts::start_membership(&settings, &identity, &store).await?;
+    let group = parts::open_group(&identity, &store, &peers, &peer).await?;
+    let site = Site::new(group, store.clone(), peers.clone(), identity.site.as_str());
+    let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key);
+    let interpreter = InterpreterPort::default();
+    let node = parts::start_node(&settings, &identity, boot, &directory, &site, &interpreter).await?;
+
+    let parts = Parts { site, node, membership, identity, trust, tls, interpreter };
+    let runtimes = Runtimes { client: Handle::current(), peer: peer.clone() };
+    let running = listener.start(parts.services(), &runtimes)?;
+    founding::found_site(&parts, enrolled.authority.as_ref(), &settings, &directory).await?;
+
+    let (state, states) = watch::channel(NodeState::Starting);
+    let (load, loads) = watch::channel(Load::default());
+    let facts = Arc::new(NodeFacts::new(&parts, settings.reserve_bytes, states.clone(), loads));
+    let observer = Observer {
+        site: parts.site.clone(),
+        node: parts.node.clone(),
+        membership: parts.membership.clone(),
+        identity: parts.identity.clone(),
+        profile: founding::profile(&parts.identity, &settings),
+        revocations: parts.tls.revocations.clone(),
+        state: states,
+        load,
+    };
+    let tasks = background(&parts, observer, &directory, &peer, metrics.clone());
+    let http_stop = stopped(stop.clone());
+    let http_task = tokio::spawn(http::serve(http_listener, facts, metrics, http_stop));
+    state.send_replace(NodeState::Running);
+    welcome::greet(&parts, &settings, &directory).await;
+
+    let _sender_gone = stop.wait_for(|stop| *stop).await;
+    tracing::info!(node = %parts.identity.name, "stopping");
+    state.send_replace(NodeState::Stopping);
+    parts.node.stop(settings.grace).await;
+    running.shutdown(LISTENER_GRACE).await;
+    parts.membership.leave().await;
+    tasks.iter().for_each(JoinHandle::abort);
+    http_task.abort();
+    parts.site.group().shutdown().await;
+    store.close();
+    tracing::info!(node = %parts.identity.name, "stopped");
+    Ok(())
+}
+
+/// The tasks beside the actors; their owner is [`run`], which ends them. One that panics is told by the panic hook.
+fn background(
+    parts: &Parts,
+    observer: Observer,
+    directory: &DataDir,
+    peer: &Handle,
+    metrics: PrometheusHandle,
+) -> Vec<JoinHandle<()>> {
+    vec![
+        peer.spawn(observer.run()),
+        peer.spawn(renewal::run(parts.clone(), directory.path().to_owned())),
+        tokio::spawn(counts::run(parts.site.clone())),
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(METRICS_UPKEEP_EVERY).await;
+                metrics.run_upkeep();
+            }
+        }),
+    ]
+}
+
+async fn bind_http(settings: &Settings) -> Result<TcpListener, Error> {
+    TcpListener::bind(settings.http).await.map_err(|source| {
+        Error::new(ErrorKind::Conflict, format!("listen for HTTP on {}", settings.http))
+            .with_next_step("Choose another address with --http.")
+            .with_source(source)
+    })
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    let _sender_gone = stop.wait_for(|stop| *stop).await;
+}
+
+/// The clock of everything that is started here.
+fn clock() -> Arc<SystemClock> {
+    Arc::new(SystemClock)
+}

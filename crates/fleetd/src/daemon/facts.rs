@@ -1,0 +1,83 @@
+//! The facts behind `/health`, `/ready` and the gauges, read from the parts when somebody asks.
+
+use fleet_core::{Clock, SystemClock};
+use fleet_membership::{Membership, NodeState};
+use fleet_store::record::JobState;
+use fleet_store::state::jobs;
+use metrics::gauge;
+use tokio::sync::watch;
+
+use super::observer::Load;
+use super::parts::Parts;
+use crate::http::{FactsSource, HealthFacts, NamedCheck};
+use crate::site::Site;
+
+/// Reads the facts of one node.
+pub(super) struct NodeFacts {
+    site: Site,
+    load: watch::Receiver<Load>,
+    membership: Membership,
+    reserve_bytes: u64,
+    state: watch::Receiver<NodeState>,
+}
+
+impl NodeFacts {
+    pub(super) fn new(
+        parts: &Parts,
+        reserve_bytes: u64,
+        state: watch::Receiver<NodeState>,
+        load: watch::Receiver<Load>,
+    ) -> Self {
+        Self {
+            site: parts.site.clone(),
+            load,
+            membership: parts.membership.clone(),
+            reserve_bytes,
+            state,
+        }
+    }
+
+    fn robots_online(&self) -> u32 {
+        u32::try_from(self.membership.current_view().active().count()).unwrap_or(u32::MAX)
+    }
+
+    fn disk_check(&self) -> NamedCheck {
+        let (result, detail) = match self.site.store().free_bytes() {
+            Ok(Some(free)) if free < self.reserve_bytes => {
+                ("warn", format!("{free} bytes free, below the reserve of {}: new work is refused", self.reserve_bytes))
+            }
+            Ok(Some(free)) => ("ok", format!("{free} bytes free")),
+            Ok(None) => ("ok", "in memory".to_owned()),
+            Err(error) => ("warn", error.to_string()),
+        };
+        NamedCheck { name: "disk", result, detail }
+    }
+}
+
+impl FactsSource for NodeFacts {
+    fn facts(&self) -> HealthFacts {
+        let status = self.site.group().status().borrow().clone();
+        let state = *self.state.borrow();
+        let held = self.site.reader().ok().and_then(|reader| jobs::site(&reader).ok()).is_some_and(|site| site.hold.is_some());
+        HealthFacts {
+            store_open: !self.site.store().is_poisoned(),
+            group_running: !status.is_stopped(),
+            leader_known: status.leader.is_some(),
+            joined: !status.voter_sets.is_empty(),
+            draining: self.load.borrow().is_draining || matches!(state, NodeState::Stopping | NodeState::Left),
+            held,
+            robots_online: self.robots_online(),
+            checks: vec![self.disk_check()],
+            now: SystemClock.now(),
+        }
+    }
+
+    fn refresh_gauges(&self) {
+        gauge!("casare_robots_active").set(f64::from(self.robots_online()));
+        let Some(site) = self.site.reader().ok().and_then(|reader| jobs::site(&reader).ok()) else { return };
+        gauge!("casare_jobs_queue_depth").set(site.counters.jobs_in(JobState::Queued) as f64);
+        for state in JobState::ALL {
+            gauge!("fleet_jobs", "state" => state.as_str()).set(site.counters.jobs_in(state) as f64);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What the first leader of a new fleet writes into its log, once: what the site is, its trust, its keyring, itself.
+//!
+//! Each step is safe to repeat, so a crash in between is mended by the next start.
+
+use std::time::Duration;
+
+use fleet_core::{Error, ErrorKind};
+use fleet_replication::command::{Action, NodeAdmission};
+use fleet_store::record::{Founding, GossipKey, Keyring, NodeProfile, Payload};
+use fleet_store::state::{jobs, members};
+
+use super::enroll::forget_founding_authority;
+use super::parts::Parts;
+use crate::config::Settings;
+use crate::identity::{DataDir, Identity};
+use crate::site::{Site, read_failed};
+use crate::trust::authority::Authority;
+
+/// How long the only voter of a new group may take to lead it.
+const LEAD_BOUND: Duration = Duration::from_secs(10);
+
+/// Founds the site if this node holds the root of a fleet that is not founded yet.
+///
+/// # Errors
+/// `Unavailable` if the group does not come to serve; whatever a step failed with.
+pub(super) async fn found_site(
+    parts: &Parts,
+    authority: Option<&Authority>,
+    settings: &Settings,
+    directory: &DataDir,
+) -> Result<(), Error> {
+    let Some(authority) = authority else { return Ok(()) };
+    let (site, identity) = (&parts.site, &parts.identity);
+    site.group().found().await.map_err(|error| site.explain(error))?;
+    wait_until_serving(site).await?;
+    if jobs::site(&site.reader()?).map_err(read_failed)?.founding.is_none() {
+        site.propose(Action::Found(Founding {
+            fleet: identity.fleet_id,
+            site: identity.site.clone(),
+            group: identity.group_id,
+            founder: identity.node_id,
+            dev: identity.dev,
+        }))
+        .await?;
+    }
+    site.propose(parts.trust.founding_rows(authority)?).await?;
+    if members::keyring(&site.reader()?).map_err(read_failed)?.keys.is_empty() {
+        site.propose(Action::PutKeyring(keyring(identity))).await?;
+    }
+    let admission = NodeAdmission {
+        node: identity.node_id,
+        profile: profile(identity, settings),
+        certificate: None,
+        replaces: None,
+    };
+    site.propose(Action::PutNode(Box::new(admission))).await?;
+    forget_founding_authority(directory)
+}
+
+async fn wait_until_serving(site: &Site) -> Result<(), Error> {
+    let mut status = site.group().status();
+    let serving = status.wait_for(|status| status.serving_term.is_some());
+    match tokio::time::timeout(LEAD_BOUND, serving).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(Error::new(ErrorKind::Unavailable, "found the site: its group does not come to serve")),
+    }
+}
+
+fn keyring(identity: &Identity) -> Keyring {
+    let keys = identity
+        .gossip_keys
+        .iter()
+        .map(|stored| GossipKey { key_id: stored.key_id, key: Payload::from(stored.key.to_vec()) })
+        .collect();
+    Keyring { generation: 1, keys }
+}
+
+/// What this node says of itself.
+pub(super) fn profile(identity: &Identity, settings: &Settings) -> NodeProfile {
+    let mut tags = settings.tags.clone();
+    tags.sort();
+    tags.dedup();
+    NodeProfile {
+        name: identity.name.clone(),
+        site: identity.site.clone(),
+        address: identity.advertise.clone(),
+        http_address: settings.http.to_string(),
+        tags,
+        slots: settings.slots,
+        capabilities: settings.allow.capabilities(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}

@@ -1,0 +1,166 @@
+//! Carries what gossip sees to those who need it, and what this node is to gossip: addresses to the peers, the living to
+//! the group, this node's own state to everyone. Hints all of them; nothing here decides.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fleet_api::Revocations;
+use fleet_api::revocation::Revocation;
+use fleet_core::{BootInstant, Clock, NodeId, SystemClock};
+use fleet_membership::{GroupStatus, Membership, Metadata, NodeState, Protocols, View};
+use fleet_node::Node;
+use fleet_replication::command::COMMAND_VERSION;
+use fleet_replication::{Role, SiteNode, SiteView};
+use fleet_store::record::{NodeProfile, NodeRecord, NodeStanding, TrustKind};
+use fleet_store::state::members;
+use tokio::sync::watch;
+
+use crate::identity::Identity;
+use crate::site::Site;
+
+/// How often everything is looked at anew, whether or not something was announced.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Most revoked certificates that are looked at.
+const REVOCATIONS_READ_MAX: usize = 10_000;
+/// Version of the gRPC protocol between nodes.
+const PEER_PROTOCOL: u16 = 1;
+
+/// What this node's robot has to do, as last observed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    /// Slots at work.
+    pub(super) slots_busy: u32,
+    /// Whether the robot takes no new work.
+    pub(super) is_draining: bool,
+}
+
+/// The observer's parts.
+pub(super) struct Observer {
+    pub(super) site: Site,
+    pub(super) node: Node,
+    pub(super) membership: Membership,
+    pub(super) identity: Identity,
+    pub(super) profile: NodeProfile,
+    pub(super) revocations: Revocations,
+    pub(super) state: watch::Receiver<NodeState>,
+    pub(super) load: watch::Sender<Load>,
+}
+
+impl Observer {
+    /// Observes until it is dropped.
+    pub(super) async fn run(mut self) {
+        let mut view = self.membership.view();
+        let mut down_since = BTreeMap::new();
+        loop {
+            let current = self.membership.current_view();
+            self.site.peers().learn(addresses(&current));
+            match self.site.reader().and_then(|state| members::nodes(&state).map_err(crate::site::read_failed)) {
+                Ok(nodes) => {
+                    self.learn_admitted(&nodes);
+                    let observed = site_view(&nodes, &current, &mut down_since, SystemClock.boot_now());
+                    self.site.group().observe(observed);
+                }
+                Err(error) => tracing::warn!(%error, "the site's nodes cannot be read"),
+            }
+            self.learn_revocations();
+            let load = self.observe_load().await;
+            self.load.send_replace(load);
+            if let Err(error) = self.membership.publish(self.metadata(load)) {
+                tracing::warn!(%error, "metadata not published");
+            }
+            tokio::select! {
+                changed = view.changed() => if changed.is_err() { return },
+                changed = self.state.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// Addresses that the group admitted serve where gossip has none yet.
+    fn learn_admitted(&self, nodes: &[NodeRecord]) {
+        let unknown = nodes.iter().filter(|node| self.site.peers().address(node.id).is_none());
+        self.site.peers().learn(unknown.map(|node| (node.id, node.profile.address.clone())).collect::<Vec<_>>());
+    }
+
+    async fn observe_load(&self) -> Load {
+        let robot = self.node.observe().await.robot;
+        robot.map_or_else(Load::default, |robot| Load {
+            slots_busy: u32::try_from(robot.jobs).unwrap_or(u32::MAX),
+            is_draining: robot.is_draining,
+        })
+    }
+
+    /// Learns what was revoked since the last look; what is revoked stays so.
+    fn learn_revocations(&self) {
+        let revoked = self.site.reader().and_then(|state| {
+            members::trust_of(&state, TrustKind::Revoked, None, REVOCATIONS_READ_MAX).map_err(crate::site::read_failed)
+        });
+        match revoked {
+            Ok(rows) => self.revocations.extend(rows.into_iter().map(|(serial, _)| Revocation::Serial(serial))),
+            Err(error) => tracing::warn!(%error, "revocations cannot be read"),
+        }
+    }
+
+    fn metadata(&self, load: Load) -> Metadata {
+        let group = self.site.group();
+        let status = group.status().borrow().clone();
+        Metadata {
+            name: self.profile.name.clone(),
+            site: self.profile.site.clone(),
+            tags: self.profile.tags.clone(),
+            tags_omitted: 0,
+            slots: self.profile.slots,
+            slots_busy: load.slots_busy,
+            grpc_address: self.identity.advertise.clone(),
+            http_address: self.profile.http_address.clone(),
+            software_version: self.profile.version.clone(),
+            protocols: Protocols {
+                peer: PEER_PROTOCOL,
+                actors: PEER_PROTOCOL,
+                commands: u16::try_from(COMMAND_VERSION).unwrap_or(u16::MAX),
+            },
+            group: Some(GroupStatus {
+                group: group.id(),
+                epoch: status.epoch,
+                term: status.term,
+                leader: status.leader,
+                last_log_index: status.last_applied.unwrap_or(0),
+                is_voter: matches!(status.role, Role::Follower | Role::Candidate | Role::Leader),
+            }),
+            is_draining: load.is_draining,
+            state: *self.state.borrow(),
+        }
+    }
+}
+
+fn addresses(view: &View) -> Vec<(NodeId, String)> {
+    view.active_peers()
+        .filter_map(|member| member.metadata.as_ref().map(|metadata| (member.node, metadata.grpc_address.clone())))
+        .filter(|(_, address)| !address.is_empty())
+        .collect()
+}
+
+/// The admitted nodes as gossip holds them at `now`. `down_since` remembers since when each has been down.
+fn site_view(
+    nodes: &[NodeRecord],
+    view: &View,
+    down_since: &mut BTreeMap<NodeId, BootInstant>,
+    now: BootInstant,
+) -> SiteView {
+    let nodes = nodes
+        .iter()
+        .map(|node| {
+            if view.is_active(node.id) {
+                down_since.remove(&node.id);
+            } else {
+                down_since.entry(node.id).or_insert(now);
+            }
+            SiteNode {
+                node: node.id,
+                down_since: down_since.get(&node.id).copied(),
+                is_removed: node.standing == NodeStanding::Removed,
+            }
+        })
+        .collect();
+    SiteView { nodes }
+}

@@ -1,0 +1,291 @@
+//! The parts of a node and how each is made.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_api::PeerDialer;
+use fleet_api::pb::peer::peer_server::PeerServer;
+use fleet_api::pb::v1::admission_server::AdmissionServer;
+use fleet_api::pb::v1::fleet_server::FleetServer;
+use fleet_api::tls::CertificateCell;
+use fleet_api::{Revocations, ValidityClock};
+use fleet_core::limits::GRPC_MESSAGE_BYTES_MAX;
+use fleet_core::timing::Timing;
+use fleet_core::{Digest, Error, ErrorKind};
+use fleet_effects::{BaseEnvironment, Effects, Options};
+use fleet_membership::{GossipKey, Keyring, Membership, MembershipConfig, Metadata, Profile};
+use fleet_node::link::RobotReport;
+use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
+use fleet_replication::{Group, GroupConfig};
+use fleet_store::Store;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tonic::service::Routes;
+
+use super::clock;
+use super::enroll::Enrolled;
+use crate::config::Settings;
+use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, PeerService};
+use crate::identity::{DataDir, Identity};
+use crate::listener::{ActorLink, Bounds, ListenerOptions, Policy, Services};
+use crate::ports::{EffectsPort, InterpreterPort, LinkPort, NetworkPort, Peers, StoreMemory};
+use crate::site::Site;
+use crate::trust::keeper::TrustKeeper;
+use crate::trust::verification::FleetTrust;
+
+/// Counter of the store that numbers the boots of the data directory.
+const BOOT_COUNTER: &str = "boots";
+/// How long an HTTP call may take whose task sets no timeout.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(300);
+/// Processes that may run on after their task.
+const DETACHED_MAX: usize = 256;
+/// Actor links that wait to be taken over.
+const ACTOR_LINKS_WAITING_MAX: usize = 16;
+
+/// What a running node is made of. Cheap handles.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) site: Site,
+    pub(super) node: Node,
+    pub(super) membership: Membership,
+    pub(super) identity: Identity,
+    pub(super) trust: TrustKeeper,
+    pub(super) tls: Tls,
+    pub(super) interpreter: InterpreterPort,
+}
+
+/// What this node shows and believes.
+#[derive(Clone)]
+pub(super) struct Tls {
+    pub(super) certificate: CertificateCell,
+    pub(super) trust: FleetTrust,
+    pub(super) revocations: Revocations,
+}
+
+impl Parts {
+    /// What answers on 7000/tcp.
+    pub(super) fn services(&self) -> Services {
+        let admission = AdmissionServer::new(AdmissionService::new(
+            self.site.clone(),
+            self.identity.clone(),
+            self.trust.clone(),
+            self.membership.clone(),
+        ));
+        let fleet = FleetServer::new(FleetService::new(FleetServiceParts {
+            site: self.site.clone(),
+            node: self.node.clone(),
+            identity: self.identity.clone(),
+            membership: self.membership.clone(),
+            certificate: self.tls.certificate.clone(),
+            root: Digest::of(&self.tls.trust.root),
+            interpreter: self.interpreter.clone(),
+        }))
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let peer = PeerServer::new(PeerService::new(
+            self.site.clone(),
+            self.node.clone(),
+            self.identity.clone(),
+            self.trust.clone(),
+        ))
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let (actors, links) = mpsc::channel(ACTOR_LINKS_WAITING_MAX);
+        tokio::spawn(refuse_links(links));
+        Services {
+            client: Routes::new(fleet.clone()).add_service(admission.clone()),
+            peer: Routes::new(peer).add_service(fleet).add_service(admission),
+            actors,
+        }
+    }
+}
+
+/// Remote actors are not linked yet: whoever dials is hung up on, and everything works without.
+async fn refuse_links(mut links: mpsc::Receiver<ActorLink>) {
+    while let Some(link) = links.recv().await {
+        drop(link);
+    }
+}
+
+/// Opens the node's file on a thread that may wait.
+pub(super) async fn open_store(directory: &DataDir) -> Result<Store, Error> {
+    let file = directory.store_file();
+    let shown = file.display().to_string();
+    let opened = tokio::task::spawn_blocking(move || Store::open(&file)).await;
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
+        Error::new(ErrorKind::Internal, format!("open the store {shown}"))
+            .with_next_step("Check the disk and its free space.")
+            .with_source(source)
+    };
+    opened.map_err(|source| failed(source.into()))?.map_err(|source| failed(source.into()))
+}
+
+/// The number of this boot of the data directory, durable before anything is sent.
+pub(super) async fn raise_boot_number(store: &Store) -> Result<u64, Error> {
+    store
+        .raise_counter(BOOT_COUNTER)
+        .await
+        .map_err(|source| Error::new(source.kind(), "raise the boot number").with_source(source))
+}
+
+pub(super) fn tls(enrolled: &Enrolled) -> Result<Tls, Error> {
+    let root = enrolled.key.root().cloned().ok_or_else(|| {
+        Error::new(ErrorKind::Internal, "read the node's certificate: there is none")
+            .with_next_step("The data directory is damaged. Join again with an empty one.")
+    })?;
+    let revocations = Revocations::new();
+    let validity = ValidityClock::system();
+    let trust = FleetTrust { root, revocations: revocations.clone(), validity };
+    Ok(Tls { certificate: enrolled.key.cell()?, trust, revocations })
+}
+
+pub(super) fn peers(tls: &Tls, runtime: &Handle) -> Peers {
+    let trust = tls.trust.clone();
+    let dialer = PeerDialer::new(trust.root, tls.certificate.clone(), trust.revocations, trust.validity);
+    Peers::new(dialer, runtime.clone())
+}
+
+pub(super) fn listener_options(tls: &Tls, dev: bool) -> ListenerOptions {
+    ListenerOptions {
+        policy: if dev { Policy::Development } else { Policy::Certified },
+        certificate: tls.certificate.clone(),
+        trust: tls.trust.clone(),
+        bounds: Bounds::default(),
+    }
+}
+
+/// Starts gossip. It waits for the store twice, so it runs on a thread that may.
+pub(super) async fn start_membership(
+    settings: &Settings,
+    identity: &Identity,
+    store: &Store,
+) -> Result<Membership, Error> {
+    let keys: BTreeMap<u8, GossipKey> =
+        identity.gossip_keys.iter().map(|stored| (stored.key_id, GossipKey::new(stored.key))).collect();
+    let primary = identity.gossip_keys.first().map_or(0, |stored| stored.key_id);
+    let failed =
+        |source: fleet_membership::Error| Error::new(source.kind(), "start gossip").with_source(source);
+    let config = MembershipConfig {
+        node: identity.node_id,
+        listen: settings.listen,
+        advertise: resolve(&identity.advertise),
+        seeds: identity.contacts.iter().filter_map(|contact| resolve(contact)).collect(),
+        keyring: Keyring::new(0, primary, keys).map_err(failed)?,
+        profile: Profile::Lan,
+        metadata: Metadata {
+            name: identity.name.clone(),
+            site: identity.site.clone(),
+            grpc_address: identity.advertise.clone(),
+            ..Metadata::default()
+        },
+    };
+    let memory = Arc::new(StoreMemory::new(store.clone()));
+    let started = tokio::task::spawn_blocking(move || Membership::start(config, memory)).await;
+    started.map_err(|source| Error::new(ErrorKind::Internal, "start gossip").with_source(source))?.map_err(failed)
+}
+
+fn resolve(address: &str) -> Option<SocketAddr> {
+    address.to_socket_addrs().ok().and_then(|mut found| found.next())
+}
+
+/// Opens the group on the runtime of peers, so that clients' work cannot starve it.
+pub(super) async fn open_group(
+    identity: &Identity,
+    store: &Store,
+    peers: &Peers,
+    runtime: &Handle,
+) -> Result<Group, Error> {
+    let config = GroupConfig {
+        store: store.clone(),
+        group: identity.group_id,
+        epoch: identity.epoch,
+        timing: Timing::LAN,
+        clock: clock(),
+        network: Arc::new(NetworkPort::new(peers.clone())),
+        apply_commands: fleet_replication::fsm::apply,
+    };
+    let opened = runtime.spawn(Group::open(config)).await;
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
+        Error::new(ErrorKind::Unavailable, "open the site's group").with_source(source)
+    };
+    opened.map_err(|source| failed(source.into()))?.map_err(|source| failed(source.into()))
+}
+
+pub(super) async fn start_node(
+    settings: &Settings,
+    identity: &Identity,
+    boot: u64,
+    directory: &DataDir,
+    site: &Site,
+    interpreter: &InterpreterPort,
+) -> Result<Node, Error> {
+    let guard_dir = directory.path().join("guards");
+    crate::platform::create_private_dir(&guard_dir)
+        .map_err(|source| Error::new(ErrorKind::Internal, "make the directory of guards").with_source(source))?;
+    let gone = fleet_effects::guard::wait_until_gone(&guard_dir, Timing::LAN.robot_lease).await;
+    let effects = Effects::new(Options {
+        http_timeout: HTTP_TIMEOUT,
+        extra_authorities_pem: Vec::new(),
+        environment: environment(),
+        work_dir: None,
+        guard_dir: Some(guard_dir),
+        detached_max: DETACHED_MAX,
+    })
+    .map_err(|source| Error::new(ErrorKind::Internal, "prepare to run effects").with_source(source))?;
+    let clock = clock();
+    let config = NodeConfig {
+        node: identity.node_id,
+        boot,
+        timing: Timing::LAN,
+        robot: RobotReport {
+            node_name: identity.name.clone(),
+            slots: settings.slots,
+            tags: sorted(&settings.tags),
+            capabilities: settings.allow.capabilities(),
+            is_draining: false,
+        },
+        guards_gone: gone.is_ok(),
+        interpreter_threads: interpreter_threads(),
+    };
+    let ports = NodePorts {
+        clock: clock.clone(),
+        group: Arc::new(SiteGroup::new(site.group().clone(), clock)),
+        effects: Arc::new(EffectsPort::new(effects, settings.allow.http.clone())),
+        robot_link: Arc::new(LinkPort::new(site.peers().clone())),
+        interpreter: Arc::new(interpreter.clone()),
+    };
+    Node::start(config, ports)
+        .await
+        .map_err(|source| Error::new(source.kind(), "start the node's actors").with_source(source))
+}
+
+/// Threads with a large stack for interpreters: one a core, at most four.
+fn interpreter_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4))
+}
+
+fn sorted(words: &[String]) -> Vec<String> {
+    let mut words = words.to_vec();
+    words.sort();
+    words.dedup();
+    words
+}
+
+/// What child processes find in their environment, from this process's own.
+fn environment() -> BaseEnvironment {
+    let defaults = BaseEnvironment::default();
+    let read = |name: &str, default: String| std::env::var(name).unwrap_or(default);
+    BaseEnvironment {
+        path: read("PATH", defaults.path),
+        home: read("HOME", defaults.home),
+        lang: read("LANG", defaults.lang),
+    }
+}
+
+/// Where the first admin's credential is kept.
+pub(super) fn admin_file(directory: &DataDir) -> PathBuf {
+    directory.path().join("admin.json")
+}

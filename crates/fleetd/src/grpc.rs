@@ -1,0 +1,21 @@
+//! The services on 7000/tcp: what clients ask, how machines join, and what nodes say to each other.
+//!
+//! A service maps and passes on; it decides nothing about jobs. What only the leader can answer is passed on to it once.
+
+mod admission;
+mod caller;
+mod convert;
+mod doctor;
+mod fleet;
+mod forward;
+mod intake;
+mod jobs;
+mod peer;
+mod tokens;
+mod watch;
+
+pub use admission::AdmissionService;
+pub use fleet::{FleetService, FleetServiceParts};
+pub use peer::PeerService;
+pub(crate) use peer::renew_certificate;
+pub(crate) use tokens::create as create_token;

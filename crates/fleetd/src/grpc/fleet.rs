@@ -1,0 +1,338 @@
+//! What clients ask: one method a call, each either answered here, where that is right, or passed on to the leader.
+
+use std::pin::Pin;
+
+use fleet_api::pb::v1;
+use fleet_api::pb::v1::fleet_server::Fleet;
+use fleet_api::status::status_of;
+use fleet_api::tls::CertificateCell;
+use fleet_core::{Clock, Digest, Error, ErrorKind, JobId, SystemClock};
+use fleet_membership::Membership;
+use fleet_node::{JobAction, Node};
+use fleet_replication::command::Action;
+use fleet_store::record::{JobState, NodeRecord};
+use fleet_store::state::jobs as state;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use super::forward::{Place, answer, fleet_client, passed_on, place};
+use super::jobs::Jobs;
+use super::{convert, doctor, intake, tokens, watch};
+use crate::identity::Identity;
+use crate::ports::InterpreterPort;
+use crate::site::{Site, not_found, read_failed};
+
+/// The service.
+#[derive(Clone)]
+pub struct FleetService {
+    site: Site,
+    node: Node,
+    identity: Identity,
+    membership: Membership,
+    certificate: CertificateCell,
+    root: Digest,
+    interpreter: InterpreterPort,
+    jobs: Jobs,
+}
+
+/// What the service is made of.
+pub struct FleetServiceParts {
+    /// The site's group.
+    pub site: Site,
+    /// The node's actors.
+    pub node: Node,
+    /// Who this node is.
+    pub identity: Identity,
+    /// Who is alive.
+    pub membership: Membership,
+    /// The node's certificate.
+    pub certificate: CertificateCell,
+    /// SHA-256 of the fleet's root certificate.
+    pub root: Digest,
+    /// Compiles definitions.
+    pub interpreter: InterpreterPort,
+}
+
+impl FleetService {
+    /// Serves with `parts`.
+    pub fn new(parts: FleetServiceParts) -> Self {
+        let FleetServiceParts { site, node, identity, membership, certificate, root, interpreter } = parts;
+        let jobs = Jobs::new(site.clone(), interpreter.clone());
+        Self { site, node, identity, membership, certificate, root, interpreter, jobs }
+    }
+
+    async fn submit_here(self, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, Error> {
+        let request = intake::take_in(request, &self.identity.site, &self.interpreter)?;
+        let job = self.node.submit(request).await.map_err(node_failed)?;
+        Ok(v1::SubmitResponse { job_id: job.as_bytes().to_vec() })
+    }
+
+    async fn get_here(self, request: v1::GetJobRequest) -> Result<v1::Job, Error> {
+        let reader = self.site.current_reader().await?;
+        let id = self.jobs.id(&reader, &request.job)?;
+        self.explained(self.jobs.view(&reader, id, request.brief).await?, id).await
+    }
+
+    /// The job with why it is still queued, where the scheduler knows better than the row.
+    async fn explained(&self, mut job: v1::Job, id: JobId) -> Result<v1::Job, Error> {
+        if job.state == JobState::Queued.as_str()
+            && let Some(reason) = self.node.explain(id).await
+        {
+            job.reason = reason;
+        }
+        Ok(job)
+    }
+
+    async fn control_here(self, request: v1::ControlJobRequest) -> Result<v1::Job, Error> {
+        let action = match request.action() {
+            v1::JobAction::Cancel => JobAction::Cancel,
+            v1::JobAction::Pause => JobAction::Pause,
+            v1::JobAction::Resume => JobAction::Resume,
+            v1::JobAction::Unspecified => {
+                return Err(Error::new(ErrorKind::InvalidInput, "control a job: no action was given"));
+            }
+        };
+        let reader = self.site.current_reader().await?;
+        let id = self.jobs.id(&reader, &request.job)?;
+        self.node.control(id, action).await.map_err(node_failed)?;
+        self.jobs.view(&self.site.reader()?, id, true).await
+    }
+
+    async fn retry_here(self, request: v1::RetryJobRequest) -> Result<v1::SubmitResponse, Error> {
+        let new_job = JobId::from_slice(&request.new_job_id)
+            .ok_or_else(|| Error::new(ErrorKind::InvalidInput, "retry a job: the new id is not 16 bytes"))?;
+        let reader = self.site.current_reader().await?;
+        let id = self.jobs.id(&reader, &request.job)?;
+        let job = self.node.retry(id, new_job).await.map_err(node_failed)?;
+        Ok(v1::SubmitResponse { job_id: job.as_bytes().to_vec() })
+    }
+
+    fn record(&self, name: &str) -> Result<NodeRecord, Error> {
+        let nodes = self.site.nodes()?;
+        nodes
+            .into_iter()
+            .find(|node| node.profile.name == name || node.id.to_string() == name)
+            .ok_or_else(|| not_found("node", name))
+    }
+
+    fn nodes(&self) -> Result<Vec<v1::Node>, Error> {
+        let (view, status) = (self.membership.current_view(), self.site.group().status().borrow().clone());
+        let mut nodes: Vec<v1::Node> =
+            self.site.nodes()?.iter().map(|record| convert::node(record, &view, &status)).collect();
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(nodes)
+    }
+
+    async fn drain_here(self, request: v1::DrainNodeRequest) -> Result<v1::Node, Error> {
+        let record = self.record(&request.node)?;
+        if request.drain {
+            let after = std::time::Duration::from_millis(request.deadline_ms);
+            let deadline = (request.deadline_ms > 0).then(|| SystemClock.now().saturating_add(after));
+            self.node.drain(record.id, deadline).await.map_err(node_failed)?;
+        } else {
+            self.node.undrain(record.id).await.map_err(node_failed)?;
+        }
+        let (view, status) = (self.membership.current_view(), self.site.group().status().borrow().clone());
+        Ok(convert::node(&self.record(&request.node)?, &view, &status))
+    }
+
+    async fn remove_here(self, request: v1::RemoveNodeRequest) -> Result<v1::RemoveNodeResponse, Error> {
+        let record = self.record(&request.node)?;
+        if record.id == self.identity.node_id {
+            return Err(Error::new(ErrorKind::FailedPrecondition, format!("remove node {}: it leads the site", request.node))
+                .with_next_step("Stop it first; another node then leads and can remove it."));
+        }
+        self.site.propose(Action::RemoveNode { node: record.id }).await?;
+        Ok(v1::RemoveNodeResponse {})
+    }
+
+    fn site_here(&self) -> Result<v1::Site, Error> {
+        let reader = self.site.reader()?;
+        let held = state::site(&reader).map_err(read_failed)?.hold.is_some();
+        Ok(convert::site(self.site.name(), self.site.group(), &self.site.nodes()?, held))
+    }
+
+    fn status_here(&self) -> Result<v1::Status, Error> {
+        let counters = state::site(&self.site.reader()?).map_err(read_failed)?.counters;
+        let jobs =
+            JobState::ALL.iter().map(|state| (state.as_str().to_owned(), counters.jobs_in(*state))).collect();
+        let mut nodes = std::collections::HashMap::new();
+        for node in self.nodes()? {
+            *nodes.entry(node.state).or_default() += 1;
+        }
+        let site = self.site_here()?;
+        let health = if site.leader.is_empty() { "degraded" } else { "healthy" };
+        Ok(v1::Status {
+            fleet_id: self.identity.fleet_id.as_bytes().to_vec(),
+            node: self.identity.name.clone(),
+            site: Some(site),
+            nodes,
+            jobs,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            health: health.to_owned(),
+            dev: self.identity.dev,
+        })
+    }
+}
+
+/// An error of the node's actors as callers see it.
+fn node_failed(error: fleet_node::Error) -> Error {
+    Error::new(error.kind(), fleet_core::error::chain(&error)).with_source(error)
+}
+
+fn done<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|error| status_of(&error))
+}
+
+#[tonic::async_trait]
+impl Fleet for FleetService {
+    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
+        let here = self.clone();
+        answer(&self.site, request, |r| here.submit_here(r), |c, r| async move { fleet_client(c).submit(r).await }).await
+    }
+
+    async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let here = self.clone();
+        answer(&self.site, request, |r| here.get_here(r), |c, r| async move { fleet_client(c).get_job(r).await }).await
+    }
+
+    async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let here = self.clone();
+        let local = |request: v1::ListJobsRequest| async move {
+            here.jobs.list(&here.site.current_reader().await?, &request)
+        };
+        answer(&self.site, request, local, |c, r| async move { fleet_client(c).list_jobs(r).await }).await
+    }
+
+    type WatchJobStream = Pin<Box<dyn Stream<Item = Result<v1::JobChange, Status>> + Send>>;
+
+    async fn watch_job(
+        &self,
+        request: Request<v1::WatchJobRequest>,
+    ) -> Result<Response<Self::WatchJobStream>, Status> {
+        match place(&self.site, &request).map_err(|error| status_of(&error))? {
+            Place::Here => {
+                let changes = watch::follow(self.site.clone(), self.jobs.clone(), &request.into_inner().job).await;
+                let changes = changes.map_err(|error| status_of(&error))?;
+                Ok(Response::new(Box::pin(changes)))
+            }
+            Place::There(_, channel) => {
+                let mut onward = passed_on(request.into_inner());
+                onward.metadata_mut().remove("grpc-timeout");
+                let changes = fleet_client(channel).watch_job(onward).await?.into_inner();
+                Ok(Response::new(Box::pin(changes)))
+            }
+        }
+    }
+
+    async fn get_journal(
+        &self,
+        request: Request<v1::GetJournalRequest>,
+    ) -> Result<Response<v1::GetJournalResponse>, Status> {
+        let here = self.clone();
+        let local = |request: v1::GetJournalRequest| async move {
+            let reader = here.site.current_reader().await?;
+            let id = here.jobs.id(&reader, &request.job)?;
+            here.jobs.journal(&reader, id, request.from).await
+        };
+        answer(&self.site, request, local, |c, r| async move { fleet_client(c).get_journal(r).await }).await
+    }
+
+    async fn get_logs(&self, request: Request<v1::GetLogsRequest>) -> Result<Response<v1::GetLogsResponse>, Status> {
+        let here = self.clone();
+        let local = |request: v1::GetLogsRequest| async move {
+            let reader = here.site.current_reader().await?;
+            let id = here.jobs.id(&reader, &request.job)?;
+            here.jobs.logs(&reader, id).await
+        };
+        answer(&self.site, request, local, |c, r| async move { fleet_client(c).get_logs(r).await }).await
+    }
+
+    async fn control_job(&self, request: Request<v1::ControlJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let here = self.clone();
+        let remote = |c, r| async move { fleet_client(c).control_job(r).await };
+        answer(&self.site, request, |r| here.control_here(r), remote).await
+    }
+
+    async fn retry_job(&self, request: Request<v1::RetryJobRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
+        let here = self.clone();
+        answer(&self.site, request, |r| here.retry_here(r), |c, r| async move { fleet_client(c).retry_job(r).await })
+            .await
+    }
+
+    async fn list_nodes(&self, _: Request<v1::ListNodesRequest>) -> Result<Response<v1::ListNodesResponse>, Status> {
+        done(self.nodes().map(|nodes| v1::ListNodesResponse { nodes }))
+    }
+
+    async fn drain_node(&self, request: Request<v1::DrainNodeRequest>) -> Result<Response<v1::Node>, Status> {
+        let here = self.clone();
+        answer(&self.site, request, |r| here.drain_here(r), |c, r| async move { fleet_client(c).drain_node(r).await })
+            .await
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<v1::RemoveNodeRequest>,
+    ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
+        let here = self.clone();
+        let remote = |c, r| async move { fleet_client(c).remove_node(r).await };
+        answer(&self.site, request, |r| here.remove_here(r), remote).await
+    }
+
+    async fn list_sites(&self, _: Request<v1::ListSitesRequest>) -> Result<Response<v1::ListSitesResponse>, Status> {
+        done(self.site_here().map(|site| v1::ListSitesResponse { sites: vec![site] }))
+    }
+
+    async fn recover_site(
+        &self,
+        request: Request<v1::RecoverSiteRequest>,
+    ) -> Result<Response<v1::RecoverSiteResponse>, Status> {
+        let request = request.into_inner();
+        if request.release_hold {
+            let released = self.site.propose(Action::EndHold).await;
+            let epoch = self.site.group().epoch();
+            return done(released.map(|_| v1::RecoverSiteResponse { epoch, doubtful_jobs: Vec::new() }));
+        }
+        done(Err(Error::new(ErrorKind::Unsupported, "recover a site while the node runs")
+            .with_next_step("Stop fleetd on the chosen node; recovering from a stopped node's copy comes later.")))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let here = self.clone();
+        let local = |request| async move { tokens::create(&here.site, &here.identity, here.root, request).await };
+        answer(&self.site, request, local, |c, r| async move { fleet_client(c).create_token(r).await }).await
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<v1::ListTokensRequest>,
+    ) -> Result<Response<v1::ListTokensResponse>, Status> {
+        let here = self.clone();
+        let local = |_| async move { tokens::list(&here.site).await };
+        answer(&self.site, request, local, |c, r| async move { fleet_client(c).list_tokens(r).await }).await
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<v1::RevokeTokenRequest>,
+    ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
+        let here = self.clone();
+        let local = |request: v1::RevokeTokenRequest| async move { tokens::revoke(&here.site, &request.token_id).await };
+        answer(&self.site, request, local, |c, r| async move { fleet_client(c).revoke_token(r).await }).await
+    }
+
+    async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Result<Response<v1::Status>, Status> {
+        done(self.status_here())
+    }
+
+    async fn run_doctor(
+        &self,
+        _: Request<v1::RunDoctorRequest>,
+    ) -> Result<Response<v1::RunDoctorResponse>, Status> {
+        let checks = doctor::run(&self.identity.name, &self.site, &self.certificate).await;
+        Ok(Response::new(v1::RunDoctorResponse { checks }))
+    }
+}

@@ -1,0 +1,188 @@
+//! From a submit request to a job that can be accepted: everything that can be checked without the state is checked here,
+//! and a file is refused whole, with every problem at its place.
+
+use fleet_api::pb::v1;
+use fleet_core::{Digest, Error, ErrorKind, JobId, SiteName, limits};
+use fleet_node::JobRequest;
+use fleet_store::record::{JobSpec, Payload, WorkflowName};
+use fleet_workflow::machine::INTERPRETER_VERSION;
+use fleet_workflow::dsl::document::{FleetSettings, OnDisconnect};
+use fleet_workflow::{Problem, Workflow};
+
+use crate::ports::InterpreterPort;
+
+/// Problems named in one message; the rest is counted.
+const PROBLEMS_SHOWN_MAX: usize = 20;
+
+/// The job that `request` asks for at `site`.
+///
+/// # Errors
+/// `InvalidInput` that names every problem of the file; `Unsupported` for tasks that this version cannot run.
+pub(super) fn take_in(
+    request: v1::SubmitRequest,
+    site: &SiteName,
+    interpreter: &InterpreterPort,
+) -> Result<JobRequest, Error> {
+    check_sizes(&request)?;
+    let workflow = parse(&request.workflow)?;
+    let settings = &workflow.document.fleet;
+    let wanted_site = if request.site.is_empty() { settings.site.as_deref() } else { Some(request.site.as_str()) };
+    if let Some(wanted) = wanted_site
+        && wanted != site.as_str()
+    {
+        return Err(refused(format!("site `{wanted}` is not here; this version has one site, `{site}`")));
+    }
+    let input = input_of(&request.input)?;
+    let definition = serde_json::to_vec(&workflow.source)
+        .map_err(|source| Error::new(ErrorKind::Internal, "write the definition as JSON").with_source(source))?;
+    interpreter.compile(&definition).map_err(|error| refused(error.detail.unwrap_or_default()))?;
+    let job = job_id(&request, &workflow, site)?;
+    let spec = JobSpec {
+        workflow: WorkflowName {
+            namespace: workflow.document.namespace.clone(),
+            name: workflow.document.name.clone(),
+            version: workflow.document.version.clone(),
+        },
+        definition: Digest::of(&definition),
+        interpreter: INTERPRETER_VERSION,
+        site: site.clone(),
+        tags: tags(&request.tags, settings)?,
+        capabilities: fleet_workflow::needs(&workflow),
+        lost_max: settings.max_lost.unwrap_or(limits::LOST_MAX_DEFAULT),
+        finish_within_ms: finish_within_ms(settings),
+        retry_of: None,
+    };
+    Ok(JobRequest {
+        job,
+        spec,
+        priority: priority(&request, settings)?,
+        input: Payload::from(input),
+        definition: Payload::from(definition),
+    })
+}
+
+fn refused(message: String) -> Error {
+    Error::new(ErrorKind::InvalidInput, format!("submit: {message}"))
+}
+
+fn check_sizes(request: &v1::SubmitRequest) -> Result<(), Error> {
+    let bounds = [
+        ("the workflow file", request.workflow.len(), limits::WORKFLOW_FILE_BYTES_MAX),
+        ("the input", request.input.len(), limits::INPUT_BYTES_MAX),
+        ("the idempotency key", request.idempotency_key.len(), limits::IDEMPOTENCY_KEY_BYTES_MAX),
+    ];
+    match bounds.into_iter().find(|(_, length, bound)| length > bound) {
+        Some((what, length, bound)) => Err(refused(format!("{what} has {length} bytes, at most {bound} are taken"))),
+        None => Ok(()),
+    }
+}
+
+fn parse(file: &[u8]) -> Result<Workflow, Error> {
+    let workflow = fleet_workflow::parse(file).map_err(|problems| refused(in_words(&problems)))?.workflow;
+    let unsupported = fleet_workflow::unsupported(&workflow);
+    if unsupported.is_empty() {
+        return Ok(workflow);
+    }
+    Err(Error::new(ErrorKind::Unsupported, format!("submit: {}", in_words(&unsupported)))
+        .with_next_step("`fleetctl validate` shows what this version cannot run."))
+}
+
+fn in_words(problems: &[Problem]) -> String {
+    let mut lines: Vec<String> = problems.iter().take(PROBLEMS_SHOWN_MAX).map(ToString::to_string).collect();
+    if problems.len() > PROBLEMS_SHOWN_MAX {
+        lines.push(format!("and {} more", problems.len() - PROBLEMS_SHOWN_MAX));
+    }
+    lines.join("\n  ")
+}
+
+/// The input as it is kept: exactly what was given, or `{}`.
+fn input_of(input: &[u8]) -> Result<Vec<u8>, Error> {
+    if input.is_empty() {
+        return Ok(b"{}".to_vec());
+    }
+    serde_json::from_slice::<serde_json::Value>(input)
+        .map_err(|error| refused(format!("the input is not JSON: {error}")))?;
+    Ok(input.to_vec())
+}
+
+fn job_id(request: &v1::SubmitRequest, workflow: &Workflow, site: &SiteName) -> Result<JobId, Error> {
+    if !request.idempotency_key.is_empty() {
+        return Ok(JobId::from_idempotency_key(site, &workflow.document.namespace, &request.idempotency_key));
+    }
+    JobId::from_slice(&request.job_id).ok_or_else(|| refused("the job id is not 16 bytes".to_owned()))
+}
+
+fn tags(asked: &[String], settings: &FleetSettings) -> Result<Vec<String>, Error> {
+    let mut tags: Vec<String> = asked.iter().chain(&settings.tags).cloned().collect();
+    tags.sort();
+    tags.dedup();
+    if tags.len() > limits::TAGS_MAX {
+        return Err(refused(format!("{} tags are too many, at most {}", tags.len(), limits::TAGS_MAX)));
+    }
+    match tags.iter().find(|tag| tag.is_empty() || tag.len() > limits::TAG_BYTES_MAX) {
+        Some(tag) => Err(refused(format!("tag `{tag}` must have 1 to {} bytes", limits::TAG_BYTES_MAX))),
+        None => Ok(tags),
+    }
+}
+
+fn priority(request: &v1::SubmitRequest, settings: &FleetSettings) -> Result<u8, Error> {
+    let asked = request.priority.unwrap_or_else(|| settings.priority.map_or(u32::from(limits::PRIORITY_NORMAL), u32::from));
+    u8::try_from(asked)
+        .ok()
+        .filter(|priority| *priority <= limits::PRIORITY_MAX)
+        .ok_or_else(|| refused(format!("priority {asked} is not 0 to {}", limits::PRIORITY_MAX)))
+}
+
+fn finish_within_ms(settings: &FleetSettings) -> Option<u64> {
+    (settings.on_disconnect == OnDisconnect::Finish)
+        .then(|| u64::from(settings.finish_within_seconds.unwrap_or(0)) * 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(workflow: &str) -> v1::SubmitRequest {
+        v1::SubmitRequest {
+            job_id: JobId::generate().as_bytes().to_vec(),
+            workflow: workflow.as_bytes().to_vec(),
+            ..v1::SubmitRequest::default()
+        }
+    }
+
+    fn take(request: v1::SubmitRequest) -> Result<JobRequest, Error> {
+        take_in(request, &SiteName::default(), &InterpreterPort::default())
+    }
+
+    const GOOD: &str = "document: {dsl: '1.0.3', namespace: a, name: b, version: '1.0.0', \
+                        metadata: {fleet: {priority: 15, tags: [gpu]}}}\ndo: [{s: {set: {x: 1}}}]";
+
+    #[test]
+    fn a_good_file_becomes_a_job() {
+        let job = take(v1::SubmitRequest { tags: vec!["arm".to_owned()], ..request(GOOD) }).expect("it is good");
+        assert_eq!(job.spec.workflow.to_string(), "a/b:1.0.0");
+        assert_eq!(job.spec.tags, ["arm", "gpu"]);
+        assert_eq!((job.priority, job.input.as_slice()), (15, b"{}".as_slice()));
+    }
+
+    #[test]
+    fn bad_requests_are_refused_with_their_reason() {
+        let listen = "document: {dsl: '1.0.3', namespace: a, name: b, version: '1.0.0'}\n\
+                      do: [{l: {listen: {to: {any: []}}}}]";
+        let cases = [
+            (request("nonsense"), ErrorKind::InvalidInput, "submit"),
+            (request(listen), ErrorKind::Unsupported, "listen"),
+            (v1::SubmitRequest { input: b"{".to_vec(), ..request(GOOD) }, ErrorKind::InvalidInput, "not JSON"),
+            (v1::SubmitRequest { priority: Some(21), ..request(GOOD) }, ErrorKind::InvalidInput, "priority 21"),
+            (v1::SubmitRequest { job_id: vec![1], ..request(GOOD) }, ErrorKind::InvalidInput, "16 bytes"),
+            (v1::SubmitRequest { site: "other".to_owned(), ..request(GOOD) }, ErrorKind::InvalidInput, "one site"),
+            (v1::SubmitRequest { tags: vec![String::new()], ..request(GOOD) }, ErrorKind::InvalidInput, "tag"),
+            (v1::SubmitRequest { input: vec![b' '; limits::INPUT_BYTES_MAX + 1], ..request(GOOD) }, ErrorKind::InvalidInput, "at most"),
+        ];
+        for (request, kind, part) in cases {
+            let error = take(request).expect_err(part);
+            assert_eq!(error.kind, kind, "{error}");
+            assert!(error.message.contains(part), "{part} is missing in {error}");
+        }
+    }
+}

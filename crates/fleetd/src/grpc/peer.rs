@@ -1,0 +1,120 @@
+//! What nodes say to each other: the group's messages, the robot link, renewal of certificates, the keyring.
+
+use std::pin::Pin;
+
+use fleet_api::pb::peer;
+use fleet_api::pb::peer::peer_server::Peer;
+use fleet_api::status::status_of;
+use fleet_core::{Clock, Error, ErrorKind, NodeId, SystemClock};
+use fleet_node::Node;
+use fleet_replication::command::{Action, NodeAdmission};
+use fleet_store::state::members;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::admission::certificate_row;
+use super::convert::peer_gossip_keys;
+use crate::identity::Identity;
+use crate::listener::PeerIdentity;
+use crate::ports::pump;
+use crate::site::{Site, not_found, read_failed};
+use crate::trust::authority::SigningRequest;
+use crate::trust::keeper::TrustKeeper;
+
+type Frames = Pin<Box<dyn Stream<Item = Result<peer::LinkFrame, Status>> + Send>>;
+
+/// The service.
+#[derive(Clone)]
+pub struct PeerService {
+    site: Site,
+    node: Node,
+    identity: Identity,
+    trust: TrustKeeper,
+}
+
+impl PeerService {
+    /// Serves for this node.
+    pub fn new(site: Site, node: Node, identity: Identity, trust: TrustKeeper) -> Self {
+        Self { site, node, identity, trust }
+    }
+}
+
+/// Issues `node` a certificate for the key that signed `csr`, and notes it in the log.
+///
+/// # Errors
+/// `NotFound` for a node that the group does not know, `NotLeader` elsewhere than on the leader.
+pub(crate) async fn renew_certificate(
+    site: &Site,
+    trust: &TrustKeeper,
+    node: NodeId,
+    csr: &[u8],
+) -> Result<Vec<Vec<u8>>, Error> {
+    let request = SigningRequest::parse(csr)?;
+    let state = site.current_reader().await?;
+    let record = members::node(&state, node)
+        .map_err(read_failed)?
+        .ok_or_else(|| not_found("node", &node.to_string()))?;
+    let issued = trust.authority(&state)?.issue_node(&request, node, SystemClock.now())?;
+    let admission = NodeAdmission {
+        node,
+        profile: record.profile,
+        certificate: Some(certificate_row(&issued)),
+        replaces: None,
+    };
+    site.propose(Action::PutNode(Box::new(admission))).await?;
+    Ok(issued.chain.iter().map(|certificate| certificate.to_vec()).collect())
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    async fn group(&self, request: Request<peer::GroupMessage>) -> Result<Response<peer::GroupMessage>, Status> {
+        let answer = self.site.group().handle(&request.into_inner().payload).await;
+        match answer {
+            Ok(bytes) => Ok(Response::new(peer::GroupMessage { payload: bytes.into() })),
+            Err(source) => {
+                let error = Error::new(ErrorKind::InvalidInput, "read a message of the group").with_source(source);
+                Err(status_of(&error))
+            }
+        }
+    }
+
+    type HeartbeatsStream = Frames;
+
+    async fn heartbeats(
+        &self,
+        request: Request<Streaming<peer::LinkFrame>>,
+    ) -> Result<Response<Self::HeartbeatsStream>, Status> {
+        let robot = PeerIdentity::of_request(request.extensions()).require_node().map_err(|error| status_of(&error))?;
+        let (duplex, answers) = pump(request.into_inner());
+        self.node.link_server().accept_heartbeats(robot, duplex);
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    type WorkStream = Frames;
+
+    async fn work(&self, request: Request<Streaming<peer::LinkFrame>>) -> Result<Response<Self::WorkStream>, Status> {
+        let robot = PeerIdentity::of_request(request.extensions()).require_node().map_err(|error| status_of(&error))?;
+        let (duplex, answers) = pump(request.into_inner());
+        self.node.link_server().accept_work(robot, duplex);
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn renew_certificate(
+        &self,
+        request: Request<peer::RenewCertificateRequest>,
+    ) -> Result<Response<peer::RenewCertificateResponse>, Status> {
+        let identity = PeerIdentity::of_request(request.extensions());
+        let node = identity.require_renewing_node().map_err(|error| status_of(&error))?;
+        let renewed = renew_certificate(&self.site, &self.trust, node, &request.into_inner().csr).await;
+        renewed
+            .map(|certificates| Response::new(peer::RenewCertificateResponse { certificates }))
+            .map_err(|error| status_of(&error))
+    }
+
+    async fn get_keyring(
+        &self,
+        _request: Request<peer::GetKeyringRequest>,
+    ) -> Result<Response<peer::GetKeyringResponse>, Status> {
+        Ok(Response::new(peer::GetKeyringResponse { keys: peer_gossip_keys(&self.identity) }))
+    }
+}

@@ -1,0 +1,77 @@
+//! Following a job: its state now, then each change as it is applied, until it has ended.
+
+use fleet_api::pb::v1;
+use fleet_api::status::status_of;
+use fleet_core::{Error, JobId};
+use fleet_replication::fsm::Event;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::jobs::{Jobs, has_ended};
+use crate::site::Site;
+
+/// Changes that wait for a slow client; past that it is waited for, and what it missed is read from the state.
+const CHANGES_WAITING_MAX: usize = 16;
+
+/// Follows the job that `name` names.
+///
+/// # Errors
+/// `NotFound` if there is none.
+pub(super) async fn follow(
+    site: Site,
+    jobs: Jobs,
+    name: &str,
+) -> Result<impl Stream<Item = Result<v1::JobChange, Status>> + Send + use<>, Error> {
+    // Subscribed before the first read, so that no change falls between them.
+    let mut applied = site.group().applied();
+    let id = jobs.id(&site.current_reader().await?, name)?;
+    let (sender, receiver) = mpsc::channel(CHANGES_WAITING_MAX);
+    // Owned by its stream: it ends when the job or its reader does.
+    tokio::spawn(async move {
+        loop {
+            match tell(&site, &jobs, id, &sender).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    // A reader that is gone misses nothing.
+                    let _gone = sender.send(Err(status_of(&error))).await;
+                    return;
+                }
+            }
+            loop {
+                let entry = tokio::select! {
+                    entry = applied.recv() => entry,
+                    () = sender.closed() => return,
+                };
+                match entry {
+                    Ok(entry) if !entry.events.iter().any(|event| concerns(event, id)) => {}
+                    Ok(_) | Err(RecvError::Lagged(_)) => break,
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        }
+    });
+    Ok(ReceiverStream::new(receiver))
+}
+
+/// Sends the job as it is now; whether there is more to come.
+async fn tell(
+    site: &Site,
+    jobs: &Jobs,
+    id: JobId,
+    sender: &mpsc::Sender<Result<v1::JobChange, Status>>,
+) -> Result<bool, Error> {
+    let reader = site.reader()?;
+    let ended = has_ended(&reader, id)?;
+    let mut job = jobs.view(&reader, id, !ended).await?;
+    job.input.clear();
+    let sent = sender.send(Ok(v1::JobChange { job: Some(job) })).await;
+    Ok(sent.is_ok() && !ended)
+}
+
+fn concerns(event: &Event, id: JobId) -> bool {
+    matches!(event, Event::JobChanged { job, .. } if *job == id)
+}

@@ -1,0 +1,90 @@
+//! The interpreter as the executions' port: definitions are compiled once and shared, machines come from them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fleet_core::{Digest, JobId};
+use fleet_node::ports::{Interpreter, JobMachine};
+use fleet_workflow::machine::command::Command;
+use fleet_workflow::machine::event::{ErrorObject, Event};
+use fleet_workflow::machine::{CompiledWorkflow, JobContext, Machine};
+
+/// Compiled definitions kept at most; the one used longest ago makes room.
+const COMPILED_MAX: usize = 256;
+
+/// Compiles definitions and begins machines. A cheap handle.
+#[derive(Clone, Default)]
+pub struct InterpreterPort {
+    compiled: Arc<Mutex<VecDeque<(Digest, Arc<CompiledWorkflow>)>>>,
+}
+
+impl InterpreterPort {
+    /// The compiled form of `definition`, made now unless it is at hand.
+    ///
+    /// # Errors
+    /// A `configuration` error if this version cannot read it: an older or newer one accepted it.
+    pub fn compile(&self, definition: &[u8]) -> Result<Arc<CompiledWorkflow>, ErrorObject> {
+        let digest = Digest::of(definition);
+        if let Some(known) = self.known(digest) {
+            return Ok(known);
+        }
+        let unreadable = |problem: String| {
+            ErrorObject::standard("configuration", 400, "definition not understood by this version", problem)
+        };
+        let parsed = fleet_workflow::parse(definition)
+            .map_err(|problems| unreadable(problems.first().map(ToString::to_string).unwrap_or_default()))?;
+        let compiled = CompiledWorkflow::compile(Arc::new(parsed.workflow))
+            .map_err(|problems| unreadable(problems.first().map(ToString::to_string).unwrap_or_default()))?;
+        let compiled = Arc::new(compiled);
+        self.keep(digest, Arc::clone(&compiled));
+        Ok(compiled)
+    }
+
+    fn known(&self, digest: Digest) -> Option<Arc<CompiledWorkflow>> {
+        let mut kept = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = kept.iter().rposition(|(known, _)| *known == digest)?;
+        let entry = kept.remove(position)?;
+        let compiled = Arc::clone(&entry.1);
+        kept.push_back(entry);
+        Some(compiled)
+    }
+
+    fn keep(&self, digest: Digest, compiled: Arc<CompiledWorkflow>) {
+        let mut kept = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= COMPILED_MAX {
+            kept.pop_front();
+        }
+        kept.push_back((digest, compiled));
+    }
+
+    /// A machine of `job` at its beginning.
+    ///
+    /// # Errors
+    /// As [`Self::compile`]; also if the input is not JSON.
+    pub fn machine(&self, job: JobId, definition: &[u8], input: &[u8]) -> Result<Machine, ErrorObject> {
+        let workflow = self.compile(definition)?;
+        let input = serde_json::from_slice(input)
+            .map_err(|error| ErrorObject::standard("validation", 400, "the input is not JSON", error.to_string()))?;
+        let context =
+            JobContext { job_id: job.to_string(), runtime_version: env!("CARGO_PKG_VERSION").to_owned() };
+        Ok(Machine::start(workflow, context, &input))
+    }
+}
+
+impl Interpreter for InterpreterPort {
+    fn begin(&self, job: JobId, definition: &[u8], input: &[u8]) -> Result<Box<dyn JobMachine>, ErrorObject> {
+        Ok(Box::new(RunningMachine(self.machine(job, definition, input)?)))
+    }
+}
+
+struct RunningMachine(Machine);
+
+impl JobMachine for RunningMachine {
+    fn apply(&mut self, event: &Event) -> Vec<Command> {
+        self.0.apply(event)
+    }
+
+    fn is_timed_out(&self) -> bool {
+        self.0.is_timed_out()
+    }
+}

@@ -1,0 +1,91 @@
+//! The root key at work: opened from the group's state, where it lies sealed for each voter, and used on the leader to
+//! admit and to renew.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fleet_core::{Error, ErrorKind, NodeId};
+use fleet_replication::command::{Action, TrustEntry};
+use fleet_store::record::{Payload, TrustKind};
+use fleet_store::state::members;
+use fleet_store::StateReader;
+
+use crate::site::read_failed;
+use crate::trust::authority::Authority;
+use crate::trust::sealing::{PUBLIC_KEY_BYTES, SealingKey, seal};
+
+/// Name of the root among authorities.
+const ROOT: &str = "root";
+/// What a sealed root key is bound to.
+const SEALING_CONTEXT: &[u8] = b"fleet root key";
+
+/// Opens and keeps the root key. A cheap handle.
+#[derive(Clone)]
+pub struct TrustKeeper {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    node: NodeId,
+    sealing_key: SealingKey,
+    authority: Mutex<Option<Arc<Authority>>>,
+}
+
+impl TrustKeeper {
+    /// The keeper of `node`, which opens with `sealing_key`.
+    pub fn new(node: NodeId, sealing_key: SealingKey) -> Self {
+        Self { shared: Arc::new(Shared { node, sealing_key, authority: Mutex::default() }) }
+    }
+
+    /// The root, opened from `state` unless it is open already.
+    ///
+    /// # Errors
+    /// `Unavailable` if the state has no root key sealed for this node.
+    pub fn authority(&self, state: &StateReader) -> Result<Arc<Authority>, Error> {
+        let mut opened = self.shared.authority.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(authority) = &*opened {
+            return Ok(Arc::clone(authority));
+        }
+        let missing = || {
+            Error::new(ErrorKind::Unavailable, "open the fleet's root key: it is not sealed for this node")
+                .with_next_step("Ask another node of the site, or wait until this one has caught up.")
+        };
+        let root = members::trust(state, TrustKind::Authority, ROOT).map_err(read_failed)?.ok_or_else(missing)?;
+        let name = sealed_name(self.shared.node);
+        let sealed = members::trust(state, TrustKind::SealedKey, &name).map_err(read_failed)?.ok_or_else(missing)?;
+        let key = self.shared.sealing_key.open(sealed.value.as_slice(), SEALING_CONTEXT)?;
+        let authority = Arc::new(Authority::from_parts(root.value.as_slice().to_vec().into(), &key)?);
+        *opened = Some(Arc::clone(&authority));
+        Ok(authority)
+    }
+
+    /// The rows that found the fleet's trust: the root, and its key sealed for this node.
+    ///
+    /// # Errors
+    /// If sealing fails.
+    pub fn founding_rows(&self, authority: &Authority) -> Result<Action, Error> {
+        let root = TrustEntry {
+            kind: TrustKind::Authority,
+            name: ROOT.to_owned(),
+            value: Payload(authority.root().to_vec().into()),
+        };
+        let sealed = sealed_row(authority, self.shared.node, &self.shared.sealing_key.public_key())?;
+        Ok(Action::PutTrust { rows: vec![root, sealed] })
+    }
+}
+
+/// The row with the root key sealed for `node`, whose public sealing key is `recipient`.
+///
+/// # Errors
+/// If sealing fails.
+pub fn sealed_row(
+    authority: &Authority,
+    node: NodeId,
+    recipient: &[u8; PUBLIC_KEY_BYTES],
+) -> Result<TrustEntry, Error> {
+    let sealed = seal(&authority.key(), recipient, SEALING_CONTEXT)?;
+    Ok(TrustEntry { kind: TrustKind::SealedKey, name: sealed_name(node), value: Payload(sealed.into()) })
+}
+
+fn sealed_name(node: NodeId) -> String {
+    format!("{ROOT}/{node}")
+}
