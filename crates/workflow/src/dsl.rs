@@ -42,11 +42,12 @@ use self::document::Document;
 use self::duration::Duration;
 use self::error::{ErrorDefinition, ErrorReference};
 use self::fields::Fields;
-use self::reader::{Place, Reader, Stage};
+use self::reader::{Place, Reader};
 use self::retry::{RetryPolicy, RetryReference};
 use self::schedule::Schedule;
 use self::task::{Task, TaskList, Timeout};
 use self::value::{literal, text, word};
+use crate::machine::variables::Stage;
 use crate::problem::Problem;
 use crate::source::Node;
 
@@ -172,9 +173,9 @@ pub(crate) fn read_workflow(root: &Node, reader: &mut Reader) -> Option<Workflow
     let input = fields.optional("input", reader, |place, reader| {
         reader.at_stage(Stage::WorkflowInput, |reader| data::read_input(place, reader))
     });
-    let components = fields.optional("use", reader, |place, reader| {
-        reader.at_stage(Stage::Component, |reader| component::read(place, reader))
-    });
+    reader.in_component = true;
+    let components = fields.optional("use", reader, component::read);
+    reader.in_component = false;
     let tasks = fields.required("do", reader, task::read_list);
     let timeout = fields.optional("timeout", reader, |place, reader| {
         reader.at_stage(Stage::WorkflowInput, |reader| task::read_timeout(place, reader))

@@ -3,6 +3,7 @@
 mod expression;
 mod foreign;
 mod reference;
+mod schema;
 
 use crate::dsl::call::Call;
 use crate::dsl::reader::Reader;
@@ -34,6 +35,7 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Vec<Problem>> {
     let workflow = read_workflow(&tree.root, &mut reader);
     reference::check(&tree.root, &mut reader);
     expression::check(&mut reader);
+    schema::check(&mut reader);
     match workflow {
         Some(mut workflow) if !reader.has_problems() => {
             workflow.unsupported = std::mem::take(&mut reader.unsupported);

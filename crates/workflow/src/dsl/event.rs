@@ -5,10 +5,11 @@ use serde_json::Value;
 use super::data::{Export, Output, read_export, read_output};
 use super::fields::Fields;
 use super::r#for::variable;
-use super::reader::{Place, Reader, Stage};
+use super::reader::{Place, Reader};
 use super::resource::read_uri;
 use super::task::{TaskList, read_list};
 use super::value::{any, entries, expression, is_evaluated, list, template};
+use crate::machine::variables::Stage;
 use crate::source::Content;
 
 /// Attributes of an event (CloudEvents 1.0). Strings may be expressions in `${ }`.

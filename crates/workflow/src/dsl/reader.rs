@@ -6,7 +6,10 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::suggest::suggestion;
+use crate::machine::variables::Stage;
 use crate::problem::{Problem, Severity};
 use crate::source::{Content, Member, Node, Position, pointer_join};
 
@@ -94,25 +97,6 @@ pub(crate) struct Reference {
     pub(crate) position: Position,
 }
 
-/// When an expression is evaluated: decides which variables it may name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
-    /// `input.from` of the workflow.
-    WorkflowInput,
-    /// `output.as` of the workflow.
-    WorkflowOutput,
-    /// `if` and `input.from` of a task.
-    TaskInput,
-    /// The task itself.
-    TaskBody,
-    /// `output.as` of a task.
-    TaskOutput,
-    /// `export.as` of a task.
-    TaskExport,
-    /// A component in `use`, evaluated in whatever task names it.
-    Component,
-}
-
 /// How an expression stands in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Form {
@@ -120,6 +104,8 @@ pub(crate) enum Form {
     Expression,
     /// In a text, as one or more `${ }`.
     Text,
+    /// In code of another language, which may have `${ }` of its own.
+    Code,
 }
 
 /// An expression found in the file.
@@ -130,6 +116,15 @@ pub(crate) struct FoundExpression {
     pub(crate) position: Position,
     pub(crate) stage: Stage,
     pub(crate) locals: Vec<String>,
+    /// Whether it stands in `use`, to be evaluated in whatever task names the component.
+    pub(crate) in_component: bool,
+}
+
+/// A data schema found in the file.
+pub(crate) struct FoundSchema {
+    pub(crate) document: Value,
+    pub(crate) pointer: String,
+    pub(crate) position: Position,
 }
 
 /// Collects everything found while the model is built.
@@ -140,12 +135,15 @@ pub(crate) struct Reader {
     pub(crate) unsupported: Vec<Problem>,
     pub(crate) references: Vec<Reference>,
     pub(crate) expressions: Vec<FoundExpression>,
+    pub(crate) schemas: Vec<FoundSchema>,
     /// Variables that enclosing tasks add: `$item`, `$index`, `$error`.
     pub(crate) locals: Vec<String>,
     /// Every variable that some task adds, for the components that tasks name.
     pub(crate) all_locals: BTreeSet<String>,
     /// Stage of the part being read.
-    pub(crate) stage: Stage,
+    stage: Stage,
+    /// Whether the part being read is `use`.
+    pub(crate) in_component: bool,
 }
 
 impl Reader {
@@ -156,9 +154,11 @@ impl Reader {
             unsupported: Vec::new(),
             references: Vec::new(),
             expressions: Vec::new(),
+            schemas: Vec::new(),
             locals: Vec::new(),
             all_locals: BTreeSet::new(),
             stage: Stage::TaskBody,
+            in_component: false,
         }
     }
 
@@ -219,7 +219,14 @@ impl Reader {
             position: place.node.position,
             stage: self.stage,
             locals: self.locals.clone(),
+            in_component: self.in_component,
         });
+    }
+
+    /// Notes a data schema, to be compiled later.
+    pub(crate) fn note_schema(&mut self, place: &Place<'_>, document: &Value) {
+        let position = place.node.position;
+        self.schemas.push(FoundSchema { document: document.clone(), pointer: place.pointer.clone(), position });
     }
 
     /// Runs `read` with `stage` as the stage of what it reads.

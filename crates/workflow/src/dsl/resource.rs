@@ -140,12 +140,17 @@ pub(super) fn read_resource(place: &Place<'_>, reader: &mut Reader) -> Option<Ex
     Some(ExternalResource { name, endpoint: endpoint? })
 }
 
+/// Whether a schema format is JSON Schema, of whatever version.
+fn is_json(format: &str) -> bool {
+    format.split(':').next() == Some("json")
+}
+
 pub(super) fn read_schema(place: &Place<'_>, reader: &mut Reader) -> Option<SchemaDefinition> {
     let what = "a schema";
     let mut fields = Fields::open(place, what, reader)?;
     let format = fields.optional("format", reader, |place, reader| {
         let format = text(place, reader)?;
-        if format.split(':').next() != Some("json") {
+        if !is_json(&format) {
             reader.cannot_run(place, format!("the schema format `{format}`"));
         }
         Some(format)
@@ -153,7 +158,11 @@ pub(super) fn read_schema(place: &Place<'_>, reader: &mut Reader) -> Option<Sche
     let content = fields.exactly_one(&["document", "resource"], what, reader);
     let content = content.and_then(|(key, place)| {
         if key == "document" {
-            return literal(&place, reader).map(SchemaContent::Document);
+            let document = literal(&place, reader)?;
+            if format.as_deref().is_none_or(is_json) {
+                reader.note_schema(&place, &document);
+            }
+            return Some(SchemaContent::Document(document));
         }
         reader.cannot_run(&place, "a schema outside the workflow");
         read_resource(&place, reader).map(SchemaContent::Resource)

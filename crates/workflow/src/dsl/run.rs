@@ -4,9 +4,9 @@ use serde_json::{Map, Value};
 
 use super::duration::{self, Duration};
 use super::fields::Fields;
-use super::reader::{Place, Reader};
+use super::reader::{Form, Place, Reader};
 use super::resource::{ExternalResource, read_resource};
-use super::value::{boolean, is_evaluated, literal_object, object, template, templates, text, word};
+use super::value::{boolean, literal_object, object, template, templates, text, word};
 use crate::machine::effect::ProcessReturn;
 
 /// Runs a process, a container or another workflow.
@@ -100,7 +100,7 @@ pub struct Script {
 /// Where the code of a script is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ScriptCode {
-    /// In the workflow: an expression if the whole text is one `${ }`, else code as it stands, whatever `${ }` is in it.
+    /// In the workflow.
     Inline(String),
     /// Somewhere else.
     Source(ExternalResource),
@@ -238,18 +238,19 @@ fn read_script(place: &Place<'_>, reader: &mut Reader) -> Option<Script> {
     Some(Script { language: language?, code: code?, stdin, arguments, environment })
 }
 
-/// Code, or one expression that gives it. Code may have `${ }` of its own language in it, so they are left alone.
+/// Code of another language: `${ }` in it is an expression only where it looks like one, as the compiler decides.
 fn read_code(place: &Place<'_>, reader: &mut Reader) -> Option<String> {
-    match place.as_text() {
-        Some(code) if is_evaluated(code) => template(place, reader),
-        _ => text(place, reader),
+    let code = text(place, reader)?;
+    if code.contains("${") {
+        reader.note_expression(place, Form::Code, &code);
     }
+    Some(code)
 }
 
 fn read_shell(place: &Place<'_>, reader: &mut Reader) -> Option<Shell> {
     let what = "a shell command";
     let mut fields = Fields::open(place, what, reader)?;
-    let command = fields.required("command", reader, template);
+    let command = fields.required("command", reader, read_code);
     let stdin = fields.optional("stdin", reader, template);
     let arguments = fields.optional("arguments", reader, templates).unwrap_or_default();
     let environment = fields.optional("environment", reader, object).unwrap_or_default();

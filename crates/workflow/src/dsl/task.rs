@@ -15,7 +15,7 @@ use super::r#for::For;
 use super::fork::Fork;
 use super::listen::Listen;
 use super::raise::Raise;
-use super::reader::{Component, Place, Reader, Stage};
+use super::reader::{Component, Place, Reader};
 use super::run::Run;
 use super::set::Set;
 use super::suggest::suggestion;
@@ -24,6 +24,7 @@ use super::r#try::Try;
 use super::value::{expression, list, literal_object, single, text, word};
 use super::wait::Wait;
 use crate::machine::command::OnLost;
+use crate::machine::variables::Stage;
 use crate::source::Content;
 
 /// Tasks of a scope by name, in the order they run.

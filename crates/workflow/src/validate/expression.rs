@@ -2,66 +2,49 @@
 
 use std::collections::BTreeMap;
 
-use crate::dsl::reader::{Form, FoundExpression, Reader, Stage};
+use crate::dsl::reader::{Form, FoundExpression, Reader};
 use crate::expr;
+use crate::machine::variables;
 
 /// Variables that the language has and this version does not.
 const NOT_YET: [&str; 2] = ["secrets", "authorization"];
 
-/// What makes two expressions the same to the compiler.
-type Key = (Form, String, Stage, Vec<String>);
+/// What makes two expressions the same to the compiler: the form, the text and the variables.
+type Key = (Form, String, Vec<String>);
 
 /// Reports every expression that does not compile, and notes those that this version cannot run.
 pub(super) fn check(reader: &mut Reader) {
     let mut verdicts: BTreeMap<Key, Result<(), String>> = BTreeMap::new();
     for found in std::mem::take(&mut reader.expressions) {
-        let FoundExpression { form, text, pointer, position, stage, locals } = found;
-        for name in NOT_YET.into_iter().filter(|name| mentions(&text, name)) {
-            reader.cannot_run_at(pointer.clone(), position, format!("an expression with `${name}`"));
+        for name in NOT_YET.into_iter().filter(|name| mentions(&found.text, name)) {
+            reader.cannot_run_at(found.pointer.clone(), found.position, format!("an expression with `${name}`"));
         }
-        let key = (form, text, stage, locals);
-        let verdict = match verdicts.get(&key) {
-            Some(verdict) => verdict.clone(),
-            None => {
-                let verdict = compile(&key, reader);
-                verdicts.insert(key.clone(), verdict.clone());
-                verdict
-            }
-        };
-        if let Err(why) = verdict {
-            let hint = if pointer.ends_with("/shell/command") && form == Form::Text {
-                " (`${ }` is an expression here; a variable of the shell is written $NAME)"
-            } else {
-                ""
-            };
-            let why = why.strip_prefix("the expression is ").unwrap_or(&why);
-            reader.problem_at(pointer, position, format!("invalid expression: {why}{hint}"));
+        let variables = variables_of(&found, reader);
+        let key = (found.form, found.text, variables);
+        let verdict = verdicts.get(&key).cloned().unwrap_or_else(|| compile(&key));
+        if let Err(why) = &verdict {
+            let why = why.strip_prefix("the expression is ").unwrap_or(why);
+            reader.problem_at(found.pointer, found.position, format!("invalid expression: {why}"));
         }
+        verdicts.insert(key, verdict);
     }
 }
 
-fn compile((form, text, stage, locals): &Key, reader: &Reader) -> Result<(), String> {
-    let mut variables = variables(*stage).to_vec();
-    variables.extend(locals.iter().map(String::as_str));
-    if *stage == Stage::Component {
-        variables.extend(reader.all_locals.iter().map(String::as_str));
+/// The variables that exist where an expression stands. One in `use` may name those of any task that might use it.
+fn variables_of(found: &FoundExpression, reader: &Reader) -> Vec<String> {
+    let mut locals = found.locals.clone();
+    if found.in_component {
+        locals.extend(reader.all_locals.iter().cloned());
     }
+    variables::names(found.stage, &locals).into_iter().map(str::to_owned).collect()
+}
+
+fn compile((form, text, variables): &Key) -> Result<(), String> {
+    let variables: Vec<&str> = variables.iter().map(String::as_str).collect();
     match form {
         Form::Expression => expr::check(text, &variables),
         Form::Text => expr::check_text(text, &variables),
-    }
-}
-
-/// The variables of a stage, without `$` and without those of enclosing tasks.
-fn variables(stage: Stage) -> &'static [&'static str] {
-    match stage {
-        Stage::WorkflowInput => &["secrets", "workflow", "runtime"],
-        Stage::WorkflowOutput => &["context", "secrets", "workflow", "runtime"],
-        Stage::TaskInput => &["context", "secrets", "task", "workflow", "runtime"],
-        Stage::TaskBody | Stage::TaskOutput | Stage::Component => {
-            &["context", "input", "secrets", "task", "workflow", "runtime", "authorization"]
-        }
-        Stage::TaskExport => &["context", "input", "output", "secrets", "task", "workflow", "runtime", "authorization"],
+        Form::Code => expr::check_code(text, &variables),
     }
 }
 
