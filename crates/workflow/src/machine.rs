@@ -13,6 +13,7 @@ mod engine;
 mod evaluation;
 pub mod event;
 mod fault;
+mod hash;
 mod path;
 pub mod plan;
 pub mod report;

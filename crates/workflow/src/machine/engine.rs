@@ -216,7 +216,7 @@ impl Machine {
             }
             around = self.state.activations.get(&parent).and_then(|activation| activation.parent);
         }
-        self.report(id, |report| report.start(now_ms, event, attempt));
+        self.report(id, |report| report.start(now_ms, event, attempt, id));
     }
 
     fn finish_now(&mut self, id: ActivationId, raw_output: Val, flow: Option<Flow>) {

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use super::command::OnLost;
+use super::hash::hash;
 use super::path;
 use super::schema::Schema;
 use super::tasks::Kind;
@@ -56,6 +57,8 @@ pub struct CompiledWorkflow {
     pub(super) timeout: Option<Delay>,
     /// The tasks in the order of the file.
     pub(super) order: Vec<TaskId>,
+    /// Tells definitions apart.
+    pub(super) fingerprint: u64,
     definition: OnceLock<Val>,
 }
 
@@ -150,7 +153,9 @@ impl CompiledWorkflow {
             tasks.iter().enumerate().map(|(id, task)| (task.pointer.as_str(), id)).collect();
         let definitions = workflow.all_tasks();
         let order = definitions.iter().filter_map(|task| ids.get(task.pointer.as_str()).copied()).collect();
-        Ok(Self { tasks, blocks, root, input, output, timeout, order, definition: OnceLock::new(), workflow })
+        let fingerprint = hash(&[&workflow.source.to_string()]);
+        let definition = OnceLock::new();
+        Ok(Self { tasks, blocks, root, input, output, timeout, order, fingerprint, definition, workflow })
     }
 
     /// The workflow it was made of.

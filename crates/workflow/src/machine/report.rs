@@ -45,6 +45,8 @@ pub struct TaskReport {
     pub runs: u64,
     /// The round of the `try` around it, from 1.
     pub attempt: u32,
+    /// The place of the latest run among all task runs of the job, from 0: the order in which they began.
+    pub number: Option<u64>,
     /// When the latest run began, milliseconds since the epoch.
     pub started_ms: Option<u64>,
     /// When it ended, milliseconds since the epoch.
@@ -65,6 +67,7 @@ pub(super) struct Report {
     pub(super) state: TaskState,
     pub(super) runs: u64,
     pub(super) attempt: u32,
+    number: Option<u64>,
     pub(super) started_ms: Option<u64>,
     pub(super) ended_ms: Option<u64>,
     input: Option<Val>,
@@ -79,12 +82,13 @@ fn kept(value: &Val) -> Option<Val> {
 
 impl Report {
     /// A run begins.
-    pub(super) fn start(&mut self, now_ms: u64, event: u64, attempt: u32) {
+    pub(super) fn start(&mut self, now_ms: u64, event: u64, attempt: u32, number: u64) {
         let runs = self.runs;
         *self = Self {
             state: TaskState::Running,
             runs,
             attempt,
+            number: Some(number),
             started_ms: Some(now_ms),
             last_event: Some(event),
             ..Self::default()
@@ -125,6 +129,7 @@ impl Report {
             state: self.state,
             runs: self.runs,
             attempt: self.attempt.max(1),
+            number: self.number,
             started_ms: self.started_ms,
             ended_ms: self.ended_ms,
             input: self.input.as_ref().map(Val::to_json),

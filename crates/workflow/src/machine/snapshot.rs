@@ -1,4 +1,4 @@
-//! The state of a machine as bytes: a version byte, then JSON.
+//! The state of a machine as bytes: a version byte, the definition's fingerprint, then JSON.
 //!
 //! A snapshot saves replaying a long journal. It is valid for the same definition and job only; the caller keeps those.
 
@@ -16,7 +16,7 @@ const SNAPSHOT_VERSION: u8 = 1;
 /// Why a snapshot cannot be used.
 #[derive(Debug, Error)]
 pub enum SnapshotError {
-    /// There are no bytes.
+    /// There are no bytes, or too few.
     #[error("the snapshot is empty")]
     Empty,
     /// Another version wrote it.
@@ -34,6 +34,7 @@ impl Machine {
     /// The state as bytes.
     pub fn snapshot(&self) -> Result<Vec<u8>, SnapshotError> {
         let mut bytes = vec![SNAPSHOT_VERSION];
+        bytes.extend(self.workflow.fingerprint.to_be_bytes());
         serde_json::to_writer(&mut bytes, &self.state).map_err(SnapshotError::Damaged)?;
         Ok(bytes)
     }
@@ -44,13 +45,13 @@ impl Machine {
         if *version != SNAPSHOT_VERSION {
             return Err(SnapshotError::Version(*version));
         }
-        let state: State = serde_json::from_slice(body).map_err(SnapshotError::Damaged)?;
-        let known = |task: usize| task < workflow.tasks.len();
-        let fits = state.reports.len() == workflow.tasks.len()
-            && state.activations.values().all(|activation| known(activation.task));
-        if !fits {
+        let Some((fingerprint, body)) = body.split_first_chunk::<8>() else {
+            return Err(SnapshotError::Empty);
+        };
+        if u64::from_be_bytes(*fingerprint) != workflow.fingerprint {
             return Err(SnapshotError::OtherWorkflow);
         }
+        let state: State = serde_json::from_slice(body).map_err(SnapshotError::Damaged)?;
         Ok(Self { workflow, context, state, commands: Vec::new(), agenda: Vec::new(), entered: 0 })
     }
 }

@@ -5,6 +5,7 @@
 //! is added on top; it comes from a hash of the job and the path, so a replay finds the same.
 
 use super::super::event::ErrorObject;
+use super::super::hash::hash;
 use super::super::plan::{Builder, Delay};
 use super::super::state::ActivationId;
 use super::super::variables::Stage;
@@ -75,17 +76,6 @@ fn backoff_ms(backoff: Backoff, delay_ms: u64, retry: u32) -> u64 {
     }
 }
 
-/// A number that looks random and is the same for the same words: FNV-1a, its bits mixed once more.
-fn hash(words: &[&str]) -> u64 {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in words.iter().flat_map(|word| word.bytes().chain([0])) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    hash ^= hash >> 32;
-    hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    hash ^ (hash >> 29)
-}
-
 impl Machine {
     /// The time of the next try; `None` if there is to be none.
     pub(super) fn next_attempt_ms(&self, id: ActivationId, retry: &Retry) -> Result<Option<u64>, ErrorObject> {
@@ -130,7 +120,7 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
-    use super::{backoff_ms, hash};
+    use super::backoff_ms;
     use crate::dsl::retry::Backoff;
 
     #[test]
@@ -140,12 +130,5 @@ mod tests {
         assert_eq!(delays(Backoff::Linear), [100, 200, 300, 400]);
         assert_eq!(delays(Backoff::Exponential), [100, 200, 400, 800]);
         assert_eq!(backoff_ms(Backoff::Exponential, u64::MAX, 90), u64::MAX);
-    }
-
-    #[test]
-    fn the_hash_depends_on_every_word_and_its_bounds() {
-        assert_eq!(hash(&["a", "b"]), hash(&["a", "b"]));
-        assert_ne!(hash(&["a", "b"]), hash(&["ab", ""]));
-        assert_ne!(hash(&["job", "/do/0/x", "1"]), hash(&["job", "/do/0/x", "2"]));
     }
 }
