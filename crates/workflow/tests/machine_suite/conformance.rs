@@ -133,7 +133,7 @@ fn holds(step: &Step, done: &Run) -> Result<(), String> {
         "the workflow should fault" => check(result.is_err()),
         "the workflow should complete with output:" => check(result.as_ref().ok() == Some(&block())),
         "the workflow should fault with error:" => {
-            let error = result.as_ref().err().map(|error| serde_json::to_value(error).unwrap());
+            let error = result.as_ref().err().map(|error| serde_json::to_value(error).expect("an error is JSON"));
             check(error == Some(block()))
         }
         other if other.contains("should have properties") => {

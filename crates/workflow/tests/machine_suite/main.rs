@@ -5,3 +5,4 @@ mod driver;
 mod fixtures;
 mod replay;
 mod semantics;
+mod speed;

@@ -19,7 +19,7 @@ struct Recorded {
 }
 
 fn bytes(commands: &[Command]) -> String {
-    serde_json::to_string(commands).unwrap()
+    serde_json::to_string(commands).expect("commands are JSON")
 }
 
 fn fresh(fixture: &Fixture) -> Machine {
