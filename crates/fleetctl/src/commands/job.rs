@@ -1,0 +1,235 @@
+//! `job`: what became of what was submitted, and how to steer it.
+
+use clap::Subcommand;
+use fleet_api::pb::v1;
+use fleet_core::{Error, JobId};
+use serde_json::{Value, json};
+
+use crate::commands::follow::{Shown, completed, follow, why};
+use crate::error::Failure;
+use crate::session::Session;
+use crate::{render, view};
+
+/// States a job can be in.
+const STATES: [&str; 12] = [
+    "queued",
+    "assigned",
+    "running",
+    "waiting",
+    "suspended",
+    "stopping",
+    "transferring",
+    "completed",
+    "failed",
+    "cancelled",
+    "timed_out",
+    "dead_lettered",
+];
+
+/// Verbs of `job`. A job is named by its id or any unique beginning of it.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Jobs, newest first
+    List {
+        /// Only jobs in this state; may be repeated
+        #[arg(long = "state", value_parser = STATES)]
+        states: Vec<String>,
+        /// Only jobs of this workflow
+        #[arg(long, value_name = "NAMESPACE/NAME[:VERSION]")]
+        workflow: Option<String>,
+        /// At most this many, 1 to 1000
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// Go on where a list ended: its `next`
+        #[arg(long, value_name = "NEXT")]
+        page: Option<String>,
+    },
+    /// One job with its tasks
+    Get {
+        /// Id, or a unique beginning of it
+        job: String,
+    },
+    /// Show each change until the job ends; exit 1 if it did not complete
+    Watch {
+        /// Id, or a unique beginning of it
+        job: String,
+        /// Show the tasks too
+        #[arg(short, long)]
+        verbose: bool,
+    },
+    /// What the processes of a job printed: the last 64 KiB of each
+    Logs {
+        /// Id, or a unique beginning of it
+        job: String,
+    },
+    /// The durable record of what happened
+    Journal {
+        /// Id, or a unique beginning of it
+        job: String,
+    },
+    /// End a job
+    Cancel {
+        /// Id, or a unique beginning of it
+        job: String,
+    },
+    /// Run an ended job's workflow and input again, as a new job
+    Retry {
+        /// Id, or a unique beginning of it
+        job: String,
+    },
+    /// Stop a job before its next effect
+    Pause {
+        /// Id, or a unique beginning of it
+        job: String,
+    },
+    /// Let a paused job go on
+    Resume {
+        /// Id, or a unique beginning of it
+        job: String,
+    },
+}
+
+pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failure> {
+    let client = session.client();
+    match command {
+        Command::List { states, workflow, limit, page } => {
+            let (workflow, page) = (workflow.unwrap_or_default(), page.unwrap_or_default());
+            list(session, v1::ListJobsRequest { states, workflow, limit, page }).await
+        }
+        Command::Get { job } => {
+            let job = session.ask(client.get_job(v1::GetJobRequest { job, brief: false })).await?;
+            Ok(render::data(session.format, &view::job(&job), || details(&job))?)
+        }
+        Command::Watch { job, verbose } => {
+            let job = follow(session, &job, Shown { changes: true, tasks: verbose }, None).await?;
+            completed(&job)
+        }
+        Command::Logs { job } => logs(session, job).await,
+        Command::Journal { job } => journal(session, job).await,
+        Command::Cancel { job } => control(session, job, v1::JobAction::Cancel).await,
+        Command::Pause { job } => control(session, job, v1::JobAction::Pause).await,
+        Command::Resume { job } => control(session, job, v1::JobAction::Resume).await,
+        Command::Retry { job } => {
+            let new_job_id = JobId::generate().as_bytes().to_vec();
+            let response = session.ask(client.retry_job(v1::RetryJobRequest { job, new_job_id })).await?;
+            let job_id = view::job_id(&response.job_id).unwrap_or_default();
+            Ok(render::data(session.format, &json!({"jobId": job_id}), || job_id.clone())?)
+        }
+    }
+}
+
+async fn control(session: &Session, job: String, action: v1::JobAction) -> Result<(), Failure> {
+    let request = v1::ControlJobRequest { job, action: action.into() };
+    let job = session.ask(session.client().control_job(request)).await?;
+    let text = || format!("{} {}", view::job_id(&job.job_id).unwrap_or_default(), job.state);
+    Ok(render::data(session.format, &view::job(&job), text)?)
+}
+
+async fn list(session: &Session, request: v1::ListJobsRequest) -> Result<(), Failure> {
+    let response = session.ask(session.client().list_jobs(request)).await?;
+    let next = (!response.next.is_empty()).then_some(&response.next);
+    let value = json!({"jobs": response.jobs.iter().map(view::job).collect::<Vec<_>>(), "next": next});
+    render::data(session.format, &value, || table(&response.jobs))?;
+    if let (render::Format::Table, Some(next)) = (session.format, next) {
+        render::say(&format!("There are more: --page {next}"));
+    }
+    Ok(())
+}
+
+/// Jobs for people; `top` shows them too.
+pub(crate) fn table(jobs: &[v1::Job]) -> String {
+    let rows = jobs.iter().map(|job| {
+        vec![
+            view::job_id(&job.job_id).unwrap_or_default(),
+            job.workflow.clone(),
+            job.state.clone(),
+            job.node.clone(),
+            view::time(job.created_ms).unwrap_or_default(),
+            why(job).unwrap_or_default(),
+        ]
+    });
+    render::table(&["JOB", "WORKFLOW", "STATE", "NODE", "CREATED", "REASON"], rows)
+}
+
+fn details(job: &v1::Job) -> String {
+    let mut rows = vec![
+        ("job", view::job_id(&job.job_id).unwrap_or_default()),
+        ("workflow", job.workflow.clone()),
+        ("site", job.site.clone()),
+        ("state", job.state.clone()),
+    ];
+    let optional = [
+        ("retry of", view::job_id(&job.retry_of)),
+        ("reason", why(job)),
+        ("node", (!job.node.is_empty()).then(|| format!("{} (assigned {} times)", job.node, job.attempt))),
+        ("created", view::time(job.created_ms)),
+        ("started", view::time(job.started_ms)),
+        ("ended", view::time(job.ended_ms)),
+        ("input", compact(&job.input)),
+        ("output", compact(&job.output)),
+    ];
+    rows.extend(optional.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))));
+    let mut text = render::list(&rows);
+    if !job.tasks.is_empty() {
+        let rows = job.tasks.iter().map(|task| {
+            let runs = if task.attempt > 1 {
+                format!("{} (round {})", task.runs, task.attempt)
+            } else {
+                task.runs.to_string()
+            };
+            let ended = view::time(task.ended_ms).or_else(|| view::time(task.started_ms)).unwrap_or_default();
+            vec![task.task.clone(), task.state.clone(), runs, task.node.clone(), ended]
+        });
+        text.push_str("\n\n");
+        text.push_str(&render::table(&["TASK", "STATE", "RUNS", "NODE", "AT"], rows));
+    }
+    text
+}
+
+fn compact(bytes: &[u8]) -> Option<String> {
+    match view::document(bytes) {
+        Value::Null => None,
+        value => Some(value.to_string()),
+    }
+}
+
+async fn logs(session: &Session, job: String) -> Result<(), Failure> {
+    let response = session.ask(session.client().get_logs(v1::GetLogsRequest { job })).await?;
+    let value = json!({"chunks": response.chunks.iter().map(view::log).collect::<Vec<_>>()});
+    render::data(session.format, &value, || {
+        let chunks = response.chunks.iter().map(|chunk| {
+            let at = view::time(chunk.at_ms).unwrap_or_default();
+            let end = if chunk.text.ends_with('\n') { "" } else { "\n" };
+            format!("==> {} {} {} {at}\n{}{end}", chunk.task, chunk.stream, chunk.node, chunk.text)
+        });
+        chunks.collect()
+    })?;
+    Ok(())
+}
+
+async fn journal(session: &Session, job: String) -> Result<(), Failure> {
+    let records = session.ask(all_records(session, job)).await?;
+    let value = json!({"records": records.iter().map(view::record).collect::<Vec<_>>(), "total": records.len()});
+    render::data(session.format, &value, || {
+        let rows = records.iter().map(|record| {
+            vec![record.position.to_string(), record.node.clone(), view::document(&record.event).to_string()]
+        });
+        render::table(&["#", "NODE", "EVENT"], rows)
+    })?;
+    Ok(())
+}
+
+/// The whole journal, which may take several answers.
+async fn all_records(session: &Session, job: String) -> Result<Vec<v1::JournalRecord>, Error> {
+    let mut records: Vec<v1::JournalRecord> = Vec::new();
+    loop {
+        let from = records.last().map_or(0, |last| last.position + 1);
+        let answer = session.client().get_journal(v1::GetJournalRequest { job: job.clone(), from }).await?;
+        let is_last =
+            answer.records.is_empty() || answer.records.last().is_some_and(|last| last.position + 1 >= answer.total);
+        records.extend(answer.records);
+        if is_last {
+            return Ok(records);
+        }
+    }
+}
