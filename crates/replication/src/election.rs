@@ -13,7 +13,7 @@ use crate::network::exchange;
 use crate::site_view::SiteView;
 use crate::status::{Role, Status};
 use crate::watchdog::{self, Outlook};
-use crate::wire::{PollAnswer, Request, Response};
+use crate::wire::{Request, Response};
 
 /// The elections of one voter.
 pub(crate) struct Elections {
@@ -37,13 +37,12 @@ impl Elections {
             if self.member.superseded_by().is_some() || !watchdog::should_poll(&outlook, &self.member.timing) {
                 continue;
             }
-            let answers = self.poll(&outlook).await;
-            let own_last_log = self.raft.data_metrics().borrow().last_log;
+            if !self.poll(&outlook).await {
+                continue;
+            }
             // Something may have been heard while the others answered.
             let outlook = self.outlook(tried_at);
-            if !watchdog::should_poll(&outlook, &self.member.timing)
-                || !watchdog::should_elect(&outlook, own_last_log, &answers, self.member.timing.group_lease)
-            {
+            if !watchdog::should_poll(&outlook, &self.member.timing) {
                 continue;
             }
             tracing::info!(term = outlook.term, "no leader is heard: asking for an election");
@@ -73,8 +72,10 @@ impl Elections {
         }
     }
 
-    /// Asks every other voter; whoever does not answer within a rank's step counts for nothing.
-    async fn poll(&self, outlook: &Outlook) -> BTreeMap<NodeId, PollAnswer> {
+    /// Asks every other voter until enough would follow; whoever does not answer within a rank's step counts for nothing.
+    async fn poll(&self, outlook: &Outlook) -> bool {
+        let own_last_log = self.raft.data_metrics().borrow().last_log;
+        let lease = self.member.timing.group_lease;
         let others: BTreeSet<NodeId> =
             outlook.voters.iter().flatten().copied().filter(|voter| *voter != outlook.node).collect();
         let mut calls = JoinSet::new();
@@ -83,11 +84,17 @@ impl Elections {
             calls.spawn(async move { (voter, exchange(&member, voter, Request::Poll, deadline).await) });
         }
         let mut answers = BTreeMap::new();
-        while let Some(call) = calls.join_next().await {
-            if let Ok((voter, Ok(Response::Poll(answer)))) = call {
-                answers.insert(voter, answer);
+        loop {
+            if watchdog::should_elect(outlook, own_last_log, &answers, lease) {
+                return true;
+            }
+            match calls.join_next().await {
+                Some(Ok((voter, Ok(Response::Poll(answer))))) => {
+                    answers.insert(voter, answer);
+                }
+                Some(_) => {}
+                None => return false,
             }
         }
-        answers
     }
 }

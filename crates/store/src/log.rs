@@ -366,3 +366,7 @@ impl Store {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

@@ -131,7 +131,8 @@ impl Store {
         pending
     }
 
-    /// Queues `work`; `done` hears its result on the writer's thread, after its commit, and must not block.
+    /// Queues `work`; `done` hears its result on the writer's thread, after its commit, and must not block: what it queues
+    /// itself must be of [`Urgency::Whenever`]. Where the queue is full, others wait for room.
     pub(crate) fn submit_with<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -151,6 +152,12 @@ impl Store {
         };
         match sender.try_send(queued) {
             Ok(()) => {}
+            Err(TrySendError::Full(queued)) if urgency > Urgency::Whenever => {
+                // Whoever waits for an operation waits for room too; how many wait is bounded where they come in.
+                if let Err(refused) = sender.send(queued) {
+                    refused.0.operation.finish(Err(Error::Poisoned { operation }));
+                }
+            }
             Err(TrySendError::Full(queued)) => queued.operation.finish(Err(Error::QueueFull { operation })),
             Err(TrySendError::Disconnected(queued)) => queued.operation.finish(Err(Error::Poisoned { operation })),
         }
