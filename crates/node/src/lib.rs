@@ -4,7 +4,28 @@
 //! Absent on purpose: any transport, configuration file or environment (the daemon implements [`ports`]), and any
 //! actor reference in the public interface.
 
+mod error;
+mod execution;
+mod group;
+mod handle;
+mod interpreter;
 pub mod link;
 pub mod links;
+pub mod placement;
 pub mod ports;
+pub mod queue;
+mod robot;
+mod scheduler;
 pub mod session;
+mod supervisor;
+mod tasks;
+mod view;
+mod watch;
+
+pub use error::Error;
+pub use group::SiteGroup;
+pub use handle::{JobAction, JobRequest, Node, NodeConfig, NodeObservation, NodePorts};
+pub use interpreter::Language;
+pub use robot::RobotObservation;
+pub use scheduler::{LinkServer, SchedulerObservation};
+pub use view::{Detail, JobPage, JobView, JobWatch, JournalEntry, TaskView};

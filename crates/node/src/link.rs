@@ -9,16 +9,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use fleet_core::limits::SLOTS_MAX;
 use fleet_core::{Digest, ErrorKind, SessionId};
 use fleet_replication::command::Records;
-use fleet_store::record::Payload;
+use fleet_store::record::{Payload, StopCause};
 
 use crate::session::{Beat, BeatAnswer, LeaderTerm, Pair};
 
 /// Version byte of the messages written here.
 const WIRE_VERSION: u8 = 1;
-/// Messages that wait in one direction of a stream.
-pub const STREAM_DEPTH: usize = 256;
+/// Messages that wait in one direction of a stream: two for every slot a robot can have.
+pub const STREAM_DEPTH: usize = 2 * SLOTS_MAX as usize;
 
 /// What a robot can do and has free, as it says with every heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +92,8 @@ pub enum WorkDown {
         session: SessionId,
         /// The job and fence.
         pair: Pair,
+        /// Why; a cause of higher rank may follow.
+        cause: StopCause,
     },
     /// Records are committed: the journal has `journal_len` of them.
     Ack {
@@ -103,7 +106,7 @@ pub enum WorkDown {
         /// Whether the end that came with them took effect: the robot is rid of the job.
         is_over: bool,
     },
-    /// The group refused records: the fence is stale, or the journal is at its bound. The job is no longer this robot's.
+    /// The group refused records, because the fence is stale: the job is no longer this robot's.
     Refused {
         /// The session it is bound to.
         session: SessionId,

@@ -28,13 +28,7 @@ impl NodeFacts {
         state: watch::Receiver<NodeState>,
         load: watch::Receiver<Load>,
     ) -> Self {
-        Self {
-            site: parts.site.clone(),
-            load,
-            membership: parts.membership.clone(),
-            reserve_bytes,
-            state,
-        }
+        Self { site: parts.site.clone(), load, membership: parts.membership.clone(), reserve_bytes, state }
     }
 
     fn robots_online(&self) -> u32 {
@@ -58,7 +52,8 @@ impl FactsSource for NodeFacts {
     fn facts(&self) -> HealthFacts {
         let status = self.site.group().status().borrow().clone();
         let state = *self.state.borrow();
-        let held = self.site.reader().ok().and_then(|reader| jobs::site(&reader).ok()).is_some_and(|site| site.hold.is_some());
+        let held =
+            self.site.reader().ok().and_then(|reader| jobs::site(&reader).ok()).is_some_and(|site| site.hold.is_some());
         HealthFacts {
             store_open: !self.site.store().is_poisoned(),
             group_running: !status.is_stopped(),

@@ -166,8 +166,7 @@ pub(super) async fn start_membership(
     let keys: BTreeMap<u8, GossipKey> =
         identity.gossip_keys.iter().map(|stored| (stored.key_id, GossipKey::new(stored.key))).collect();
     let primary = identity.gossip_keys.first().map_or(0, |stored| stored.key_id);
-    let failed =
-        |source: fleet_membership::Error| Error::new(source.kind(), "start gossip").with_source(source);
+    let failed = |source: fleet_membership::Error| Error::new(source.kind(), "start gossip").with_source(source);
     let config = MembershipConfig {
         node: identity.node_id,
         listen: settings.listen,

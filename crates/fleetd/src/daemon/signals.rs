@@ -10,8 +10,7 @@ use tokio::sync::watch;
 /// # Errors
 /// If the signals cannot be watched.
 pub fn watch_signals() -> Result<(watch::Sender<bool>, watch::Receiver<bool>), Error> {
-    let failed =
-        |source: std::io::Error| Error::new(ErrorKind::Internal, "watch for signals").with_source(source);
+    let failed = |source: std::io::Error| Error::new(ErrorKind::Internal, "watch for signals").with_source(source);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let (sender, receiver) = watch::channel(false);

@@ -9,9 +9,9 @@ use fleet_api::pb::v1::admission_server::Admission;
 use fleet_core::{Clock, Error, ErrorKind, GroupId, NodeId, SystemClock, limits};
 use fleet_membership::Membership;
 use fleet_replication::command::{Action, NodeAdmission, Outcome, Redeeming};
+use fleet_store::StateReader;
 use fleet_store::record::{NodeCertificate, NodeProfile, Payload};
 use fleet_store::state::members;
-use fleet_store::StateReader;
 use tonic::{Request, Response, Status};
 
 use super::convert::gossip_keys;
@@ -77,8 +77,9 @@ impl AdmissionService {
             if self.identity.dev {
                 return Ok(None);
             }
-            return Err(Error::new(ErrorKind::Unauthenticated, "join without a token")
-                .with_next_step("Run `fleetctl token create` on a machine with the fleet's credential, and pass --token."));
+            return Err(Error::new(ErrorKind::Unauthenticated, "join without a token").with_next_step(
+                "Run `fleetctl token create` on a machine with the fleet's credential, and pass --token.",
+            ));
         }
         let token: JoinToken = text.parse()?;
         if token.root != fleet_core::Digest::of(authority.root()) {
@@ -92,7 +93,9 @@ impl AdmissionService {
 
     /// The node of the same name that the joiner takes the place of.
     fn replaced(&self, state: &StateReader, joiner: &Joiner) -> Result<Option<NodeId>, Error> {
-        let Some(named) = members::node_named(state, &joiner.profile.name).map_err(read_failed)? else { return Ok(None) };
+        let Some(named) = members::node_named(state, &joiner.profile.name).map_err(read_failed)? else {
+            return Ok(None);
+        };
         if named.id == joiner.node {
             return Ok(None);
         }
@@ -158,7 +161,8 @@ struct Joiner {
 impl Joiner {
     fn check(request: &v1::JoinRequest, identity: &Identity) -> Result<Self, Error> {
         let refused = |message: String| Error::new(ErrorKind::InvalidInput, format!("join: {message}"));
-        let node = NodeId::from_slice(&request.node_id).ok_or_else(|| refused("the node id is not 16 bytes".to_owned()))?;
+        let node =
+            NodeId::from_slice(&request.node_id).ok_or_else(|| refused("the node id is not 16 bytes".to_owned()))?;
         if request.name.is_empty() || request.name.len() > limits::TAG_BYTES_MAX {
             return Err(refused(format!("the name must have 1 to {} bytes", limits::TAG_BYTES_MAX)));
         }

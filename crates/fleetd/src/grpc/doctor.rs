@@ -70,14 +70,21 @@ async fn sync_time(store: &Store) -> v1::Check {
 
 fn age(certificate: &CertificateCell) -> v1::Check {
     let current = certificate.current();
-    let facts = current.cert.first().ok_or("there is none".to_owned()).and_then(|leaf| {
-        CertificateFacts::read(leaf).map_err(|error| error.to_string())
-    });
+    let facts = current
+        .cert
+        .first()
+        .ok_or("there is none".to_owned())
+        .and_then(|leaf| CertificateFacts::read(leaf).map_err(|error| error.to_string()));
     match facts {
         Ok(facts) => {
             let overdue = renewal_in(facts.not_after, SystemClock.now()).is_zero();
             let detail = format!("valid until {}", facts.not_after);
-            check("certificate", if overdue { "warn" } else { "ok" }, detail, "It is renewed by the leader: check the link to it.")
+            check(
+                "certificate",
+                if overdue { "warn" } else { "ok" },
+                detail,
+                "It is renewed by the leader: check the link to it.",
+            )
         }
         Err(error) => check("certificate", "fail", error, "Join again with an empty data directory."),
     }

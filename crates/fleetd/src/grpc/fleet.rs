@@ -139,8 +139,11 @@ impl FleetService {
     async fn remove_here(self, request: v1::RemoveNodeRequest) -> Result<v1::RemoveNodeResponse, Error> {
         let record = self.record(&request.node)?;
         if record.id == self.identity.node_id {
-            return Err(Error::new(ErrorKind::FailedPrecondition, format!("remove node {}: it leads the site", request.node))
-                .with_next_step("Stop it first; another node then leads and can remove it."));
+            return Err(Error::new(
+                ErrorKind::FailedPrecondition,
+                format!("remove node {}: it leads the site", request.node),
+            )
+            .with_next_step("Stop it first; another node then leads and can remove it."));
         }
         self.site.propose(Action::RemoveNode { node: record.id }).await?;
         Ok(v1::RemoveNodeResponse {})
@@ -154,8 +157,7 @@ impl FleetService {
 
     fn status_here(&self) -> Result<v1::Status, Error> {
         let counters = state::site(&self.site.reader()?).map_err(read_failed)?.counters;
-        let jobs =
-            JobState::ALL.iter().map(|state| (state.as_str().to_owned(), counters.jobs_in(*state))).collect();
+        let jobs = JobState::ALL.iter().map(|state| (state.as_str().to_owned(), counters.jobs_in(*state))).collect();
         let mut nodes = std::collections::HashMap::new();
         for node in self.nodes()? {
             *nodes.entry(node.state).or_default() += 1;
@@ -188,7 +190,8 @@ fn done<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {
 impl Fleet for FleetService {
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
         let here = self.clone();
-        answer(&self.site, request, |r| here.submit_here(r), |c, r| async move { fleet_client(c).submit(r).await }).await
+        answer(&self.site, request, |r| here.submit_here(r), |c, r| async move { fleet_client(c).submit(r).await })
+            .await
     }
 
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::Job>, Status> {
@@ -198,18 +201,14 @@ impl Fleet for FleetService {
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
         let here = self.clone();
-        let local = |request: v1::ListJobsRequest| async move {
-            here.jobs.list(&here.site.current_reader().await?, &request)
-        };
+        let local =
+            |request: v1::ListJobsRequest| async move { here.jobs.list(&here.site.current_reader().await?, &request) };
         answer(&self.site, request, local, |c, r| async move { fleet_client(c).list_jobs(r).await }).await
     }
 
     type WatchJobStream = Pin<Box<dyn Stream<Item = Result<v1::JobChange, Status>> + Send>>;
 
-    async fn watch_job(
-        &self,
-        request: Request<v1::WatchJobRequest>,
-    ) -> Result<Response<Self::WatchJobStream>, Status> {
+    async fn watch_job(&self, request: Request<v1::WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
         match place(&self.site, &request).map_err(|error| status_of(&error))? {
             Place::Here => {
                 let changes = watch::follow(self.site.clone(), self.jobs.clone(), &request.into_inner().job).await;
@@ -320,7 +319,8 @@ impl Fleet for FleetService {
         request: Request<v1::RevokeTokenRequest>,
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
         let here = self.clone();
-        let local = |request: v1::RevokeTokenRequest| async move { tokens::revoke(&here.site, &request.token_id).await };
+        let local =
+            |request: v1::RevokeTokenRequest| async move { tokens::revoke(&here.site, &request.token_id).await };
         answer(&self.site, request, local, |c, r| async move { fleet_client(c).revoke_token(r).await }).await
     }
 
@@ -328,10 +328,7 @@ impl Fleet for FleetService {
         done(self.status_here())
     }
 
-    async fn run_doctor(
-        &self,
-        _: Request<v1::RunDoctorRequest>,
-    ) -> Result<Response<v1::RunDoctorResponse>, Status> {
+    async fn run_doctor(&self, _: Request<v1::RunDoctorRequest>) -> Result<Response<v1::RunDoctorResponse>, Status> {
         let checks = doctor::run(&self.identity.name, &self.site, &self.certificate).await;
         Ok(Response::new(v1::RunDoctorResponse { checks }))
     }

@@ -5,8 +5,8 @@ use fleet_api::pb::v1;
 use fleet_core::{Digest, Error, ErrorKind, JobId, SiteName, limits};
 use fleet_node::JobRequest;
 use fleet_store::record::{JobSpec, Payload, WorkflowName};
-use fleet_workflow::machine::INTERPRETER_VERSION;
 use fleet_workflow::dsl::document::{FleetSettings, OnDisconnect};
+use fleet_workflow::machine::INTERPRETER_VERSION;
 use fleet_workflow::{Problem, Workflow};
 
 use crate::ports::InterpreterPort;
@@ -126,7 +126,8 @@ fn tags(asked: &[String], settings: &FleetSettings) -> Result<Vec<String>, Error
 }
 
 fn priority(request: &v1::SubmitRequest, settings: &FleetSettings) -> Result<u8, Error> {
-    let asked = request.priority.unwrap_or_else(|| settings.priority.map_or(u32::from(limits::PRIORITY_NORMAL), u32::from));
+    let asked =
+        request.priority.unwrap_or_else(|| settings.priority.map_or(u32::from(limits::PRIORITY_NORMAL), u32::from));
     u8::try_from(asked)
         .ok()
         .filter(|priority| *priority <= limits::PRIORITY_MAX)
@@ -177,7 +178,11 @@ mod tests {
             (v1::SubmitRequest { job_id: vec![1], ..request(GOOD) }, ErrorKind::InvalidInput, "16 bytes"),
             (v1::SubmitRequest { site: "other".to_owned(), ..request(GOOD) }, ErrorKind::InvalidInput, "one site"),
             (v1::SubmitRequest { tags: vec![String::new()], ..request(GOOD) }, ErrorKind::InvalidInput, "tag"),
-            (v1::SubmitRequest { input: vec![b' '; limits::INPUT_BYTES_MAX + 1], ..request(GOOD) }, ErrorKind::InvalidInput, "at most"),
+            (
+                v1::SubmitRequest { input: vec![b' '; limits::INPUT_BYTES_MAX + 1], ..request(GOOD) },
+                ErrorKind::InvalidInput,
+                "at most",
+            ),
         ];
         for (request, kind, part) in cases {
             let error = take(request).expect_err(part);

@@ -38,8 +38,10 @@ impl Jobs {
         match find(reader, text).map_err(read_failed)? {
             Found::One(job) => Ok(job),
             Found::None => Err(not_found("job", text)),
-            Found::Several => Err(Error::new(ErrorKind::InvalidInput, format!("more than one job begins with `{text}`"))
-                .with_next_step("Give more of the id.")),
+            Found::Several => {
+                Err(Error::new(ErrorKind::InvalidInput, format!("more than one job begins with `{text}`"))
+                    .with_next_step("Give more of the id."))
+            }
         }
     }
 
@@ -66,7 +68,11 @@ impl Jobs {
     }
 
     /// A page of jobs, newest first.
-    pub(super) fn list(&self, reader: &StateReader, request: &v1::ListJobsRequest) -> Result<v1::ListJobsResponse, Error> {
+    pub(super) fn list(
+        &self,
+        reader: &StateReader,
+        request: &v1::ListJobsRequest,
+    ) -> Result<v1::ListJobsResponse, Error> {
         let refused = |message: String| Error::new(ErrorKind::InvalidInput, format!("list jobs: {message}"));
         let states = request
             .states

@@ -51,16 +51,11 @@ pub(crate) async fn renew_certificate(
 ) -> Result<Vec<Vec<u8>>, Error> {
     let request = SigningRequest::parse(csr)?;
     let state = site.current_reader().await?;
-    let record = members::node(&state, node)
-        .map_err(read_failed)?
-        .ok_or_else(|| not_found("node", &node.to_string()))?;
+    let record =
+        members::node(&state, node).map_err(read_failed)?.ok_or_else(|| not_found("node", &node.to_string()))?;
     let issued = trust.authority(&state)?.issue_node(&request, node, SystemClock.now())?;
-    let admission = NodeAdmission {
-        node,
-        profile: record.profile,
-        certificate: Some(certificate_row(&issued)),
-        replaces: None,
-    };
+    let admission =
+        NodeAdmission { node, profile: record.profile, certificate: Some(certificate_row(&issued)), replaces: None };
     site.propose(Action::PutNode(Box::new(admission))).await?;
     Ok(issued.chain.iter().map(|certificate| certificate.to_vec()).collect())
 }

@@ -45,13 +45,8 @@ pub(crate) async fn create(
     }
     let token = JoinToken::generate(root, identity.group_id)?;
     let expires_at = SystemClock.now().saturating_add(lifetime);
-    let grant = TokenGrant {
-        token: token.id,
-        secret: token.secret_digest(),
-        site: identity.site.clone(),
-        uses,
-        expires_at,
-    };
+    let grant =
+        TokenGrant { token: token.id, secret: token.secret_digest(), site: identity.site.clone(), uses, expires_at };
     site.propose(Action::CreateToken(grant)).await?;
     Ok(v1::CreateTokenResponse {
         token: token.to_text().to_string(),

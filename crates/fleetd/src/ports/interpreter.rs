@@ -65,8 +65,7 @@ impl InterpreterPort {
         let workflow = self.compile(definition)?;
         let input = serde_json::from_slice(input)
             .map_err(|error| ErrorObject::standard("validation", 400, "the input is not JSON", error.to_string()))?;
-        let context =
-            JobContext { job_id: job.to_string(), runtime_version: env!("CARGO_PKG_VERSION").to_owned() };
+        let context = JobContext { job_id: job.to_string(), runtime_version: env!("CARGO_PKG_VERSION").to_owned() };
         Ok(Machine::start(workflow, context, &input))
     }
 }

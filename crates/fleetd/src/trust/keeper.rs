@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fleet_core::{Error, ErrorKind, NodeId};
 use fleet_replication::command::{Action, TrustEntry};
+use fleet_store::StateReader;
 use fleet_store::record::{Payload, TrustKind};
 use fleet_store::state::members;
-use fleet_store::StateReader;
 
 use crate::site::read_failed;
 use crate::trust::authority::Authority;

@@ -179,6 +179,21 @@ impl LeaderSessions {
         self.claims.get(&job).map(|tracked| tracked.claim)
     }
 
+    /// Every claim.
+    pub fn claims(&self) -> impl Iterator<Item = (JobId, Claim)> + '_ {
+        self.claims.iter().map(|(job, tracked)| (*job, tracked.claim))
+    }
+
+    /// The claims on jobs that `node` holds, whatever its session.
+    pub fn claims_of(&self, node: NodeId) -> impl Iterator<Item = (JobId, Claim)> + '_ {
+        self.jobs_of(node)
+    }
+
+    /// Every live session.
+    pub fn live_sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.known.values().filter(|known| known.until.is_some()).map(|known| known.session)
+    }
+
     /// How many jobs `node` holds in its live session.
     pub fn held_by(&self, node: NodeId) -> usize {
         self.by_node.get(&node).map_or(0, BTreeMap::len)

@@ -121,6 +121,13 @@ impl RobotSession {
         }
     }
 
+    /// The same, its first session numbered after `number`: for a robot that is started again within a boot.
+    #[must_use]
+    pub fn after_number(mut self, number: u64) -> Self {
+        self.number_last = self.number_last.max(number);
+        self
+    }
+
     /// The guards of the last boot are gone: the first session may open.
     pub fn guards_gone(&mut self, now: BootInstant) {
         self.opens_from = self.opens_from.min(now);
@@ -144,6 +151,20 @@ impl RobotSession {
     /// What is held, whatever its phase.
     pub fn held(&self) -> impl Iterator<Item = Pair> + '_ {
         self.held.iter().map(|(job, held)| Pair { job: *job, fence: held.fence })
+    }
+
+    /// Whether `pair` is held and neither stopping nor being broken off.
+    pub fn is_running(&self, pair: Pair) -> bool {
+        self.phase(pair) == Some(Phase::Running)
+    }
+
+    /// Whether `pair` is held and is to be stopped.
+    pub fn is_stopping(&self, pair: Pair) -> bool {
+        self.phase(pair) == Some(Phase::Stopping)
+    }
+
+    fn phase(&self, pair: Pair) -> Option<Phase> {
+        self.held.get(&pair.job).filter(|held| held.fence == pair.fence).map(|held| held.phase)
     }
 
     /// Whether the robot may begin an effect for `pair` at `now`.

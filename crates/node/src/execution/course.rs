@@ -1,0 +1,317 @@
+//! What an execution does next, decided without doing it: which effects may start, what is sent to be committed, when the
+//! job parks or lets go.
+//!
+//! Invariants: an effect starts only when every record before it is committed; at most one batch of records is under way;
+//! after the batch by which the job leaves this robot nothing starts any more.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use fleet_core::{Fence, JobId, NodeId, Timestamp};
+use fleet_replication::command::{Next, Records};
+use fleet_store::record::{Content, JournalRecord, Payload, StopCause};
+use fleet_workflow::machine::command::{Command, EffectPath, OnLost};
+use fleet_workflow::machine::effect::Effect;
+use fleet_workflow::machine::event::{ErrorObject, Event};
+
+use crate::Error;
+
+/// A wait shorter than this keeps its slot; parking costs three commits.
+const PARK_MIN: Duration = Duration::from_millis(500);
+
+/// An effect to start.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Start {
+    /// Where it stands.
+    pub(crate) path: EffectPath,
+    /// What to run.
+    pub(crate) effect: Effect,
+    /// Wall time by which it must have ended.
+    pub(crate) deadline: Option<Timestamp>,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Act {
+    /// Start this effect, if the lease allows it.
+    Start(Box<Start>),
+    /// Break off the effect at this path, and drop what it reports.
+    BreakOff(EffectPath),
+    /// Send these records up and wait for their commit.
+    Send(Box<Records>),
+}
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    start: Start,
+    /// Length of the journal that must be committed first.
+    after: u32,
+    /// Whether its start must be journaled before it begins (`onLost: fail`).
+    needs_record: bool,
+}
+
+/// How the machine ended.
+#[derive(Clone, Debug)]
+enum End {
+    Complete(Payload),
+    Fail(Payload),
+}
+
+/// The course of one execution.
+#[derive(Debug)]
+pub(crate) struct Course {
+    node: NodeId,
+    job: JobId,
+    fence: Fence,
+    /// Records committed.
+    committed: u32,
+    /// Records written, committed or not.
+    written: u32,
+    /// What the next start has to wait for.
+    gate: u32,
+    unsent: Vec<JournalRecord>,
+    /// Length of the journal when the batch under way is committed.
+    sent: Option<u32>,
+    waiting: VecDeque<Waiting>,
+    wanted: BTreeSet<EffectPath>,
+    timers: BTreeMap<EffectPath, Timestamp>,
+    broken_off: Vec<EffectPath>,
+    /// Effects whose start is journaled and whose end is not.
+    started: BTreeSet<EffectPath>,
+    end: Option<End>,
+    is_timed_out: bool,
+    stop: Option<StopCause>,
+    has_left: bool,
+}
+
+impl Course {
+    /// The course of `job` under `fence` on `node`, whose journal has `journal_len` records.
+    pub(crate) fn new(node: NodeId, job: JobId, fence: Fence, journal_len: u32) -> Self {
+        Self {
+            node,
+            job,
+            fence,
+            committed: journal_len,
+            written: journal_len,
+            gate: 0,
+            unsent: Vec::new(),
+            sent: None,
+            waiting: VecDeque::new(),
+            wanted: BTreeSet::new(),
+            timers: BTreeMap::new(),
+            broken_off: Vec::new(),
+            started: BTreeSet::new(),
+            end: None,
+            is_timed_out: false,
+            stop: None,
+            has_left: false,
+        }
+    }
+
+    /// Whether nothing was ever journaled: the job begins here.
+    pub(crate) fn is_new(&self) -> bool {
+        self.written == 0
+    }
+
+    /// An event of the journal is replayed. What the machine asked before it is settled by it.
+    pub(crate) fn replayed(&mut self, event: &Event) {
+        match event {
+            Event::EffectEnded { path, .. } | Event::EffectLost { path, .. } => {
+                self.started.remove(path);
+                self.forget(path);
+            }
+            Event::EffectStarted { path, .. } => drop(self.started.insert(path.clone())),
+            Event::TimerFired { path, .. } => drop(self.timers.remove(path)),
+            Event::Started { .. } | Event::Overrun { .. } => {}
+        }
+    }
+
+    /// An event happened here: it is written to the journal. The machine hears it next.
+    pub(crate) fn happened(&mut self, event: &Event) -> Result<(), Error> {
+        let record = self.record(event)?;
+        self.unsent.push(record);
+        self.written += 1;
+        if !matches!(event, Event::Started { .. }) {
+            self.gate = self.written;
+        }
+        self.replayed(event);
+        Ok(())
+    }
+
+    /// After the replay: effects that were begun and must not begin again, because nobody knows what came of them.
+    pub(crate) fn lost_before(&self) -> Vec<EffectPath> {
+        self.started.intersection(&self.wanted).cloned().collect()
+    }
+
+    /// Whether the workflow ended by its own timeout, as the machine says.
+    pub(crate) fn timed_out(&mut self, is_timed_out: bool) {
+        self.is_timed_out = is_timed_out;
+    }
+
+    /// The machine asked for these.
+    pub(crate) fn asked(&mut self, commands: Vec<Command>) -> Result<(), Error> {
+        for command in commands {
+            match command {
+                // It is asked for again when the journal is replayed.
+                Command::Start { .. } if self.stop.is_some() => {}
+                Command::Start { path, effect, on_lost, deadline_ms, .. } => {
+                    let start = Start { path: path.clone(), effect, deadline: deadline_ms.map(Timestamp) };
+                    self.wanted.insert(path);
+                    let needs_record = on_lost == OnLost::Fail;
+                    self.waiting.push_back(Waiting { start, after: self.gate, needs_record });
+                }
+                Command::Cancel { path } => {
+                    let was_waiting = self.waiting.iter().any(|waiting| waiting.start.path == path);
+                    self.forget(&path);
+                    if !was_waiting {
+                        self.broken_off.push(path);
+                    }
+                }
+                Command::SetTimer { path, due_ms } => drop(self.timers.insert(path, Timestamp(due_ms))),
+                Command::CancelTimer { path } => drop(self.timers.remove(&path)),
+                Command::Complete { output } => {
+                    self.end = Some(End::Complete(to_json("write the output", &output)?));
+                }
+                Command::Fail { error } => self.fail(&error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The job cannot be run: it fails with `error`.
+    pub(crate) fn fail(&mut self, error: &ErrorObject) -> Result<(), Error> {
+        self.end = Some(End::Fail(to_json("write an error", error)?));
+        Ok(())
+    }
+
+    /// The leader wants the job stopped. Returns whether running effects are to be broken off.
+    pub(crate) fn stop(&mut self, cause: StopCause) -> bool {
+        self.stop = self.stop.max(Some(cause));
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.wanted.remove(&waiting.start.path);
+        }
+        self.stop != Some(StopCause::Pause)
+    }
+
+    /// Whether the batch by which the job leaves this robot was sent.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left
+    }
+
+    /// An effect was broken off: there is no result to journal.
+    pub(crate) fn broke_off(&mut self, path: &EffectPath) {
+        self.forget(path);
+    }
+
+    /// Whether the effect at `path` is still wanted.
+    pub(crate) fn wants(&self, path: &EffectPath) -> bool {
+        self.wanted.contains(path)
+    }
+
+    /// The records sent are committed.
+    pub(crate) fn committed(&mut self, journal_len: u32) {
+        if self.sent.is_some_and(|sent| journal_len >= sent) {
+            self.committed = journal_len;
+            self.sent = None;
+        }
+    }
+
+    /// When the earliest timer is due that is waited for here.
+    pub(crate) fn next_timer(&self) -> Option<Timestamp> {
+        if self.end.is_some() || self.stop.is_some() || self.has_left {
+            return None;
+        }
+        self.timers.values().min().copied()
+    }
+
+    /// The timers that are due at `now`, in the order of their paths.
+    pub(crate) fn due_timers(&self, now: Timestamp) -> Vec<EffectPath> {
+        if self.next_timer().is_none_or(|due| due > now) {
+            return Vec::new();
+        }
+        let due = self.timers.iter().filter(|(_, due)| **due <= now);
+        due.map(|(path, _)| path.clone()).collect()
+    }
+
+    /// What to do now.
+    pub(crate) fn next(&mut self, now: Timestamp) -> Result<Vec<Act>, Error> {
+        let mut acts: Vec<Act> = self.broken_off.drain(..).map(Act::BreakOff).collect();
+        if self.has_left {
+            return Ok(acts);
+        }
+        self.start_what_may(now, &mut acts)?;
+        if self.sent.is_none() {
+            let next = self.way_on(now);
+            if next != Next::Continue || !self.unsent.is_empty() {
+                self.has_left = next != Next::Continue;
+                let from = self.committed;
+                self.sent = Some(self.written);
+                acts.push(Act::Send(Box::new(Records {
+                    job: self.job,
+                    fence: self.fence,
+                    from,
+                    records: std::mem::take(&mut self.unsent),
+                    next,
+                })));
+            }
+        }
+        Ok(acts)
+    }
+
+    /// Starts what waits for no commit. An effect with `onLost: fail` first has its start committed.
+    fn start_what_may(&mut self, now: Timestamp, acts: &mut Vec<Act>) -> Result<(), Error> {
+        for mut waiting in std::mem::take(&mut self.waiting) {
+            if waiting.after > self.committed {
+                self.waiting.push_back(waiting);
+            } else if waiting.needs_record {
+                let started = Event::EffectStarted { path: waiting.start.path.clone(), at_ms: now.0 };
+                let record = self.record(&started)?;
+                self.unsent.push(record);
+                self.written += 1;
+                waiting.after = self.written;
+                waiting.needs_record = false;
+                self.waiting.push_back(waiting);
+            } else {
+                acts.push(Act::Start(Box::new(waiting.start)));
+            }
+        }
+        Ok(())
+    }
+
+    fn way_on(&self, now: Timestamp) -> Next {
+        let is_idle = self.wanted.is_empty();
+        match &self.end {
+            Some(End::Complete(output)) => Next::Complete { output: Content::Inline(output.clone()) },
+            Some(End::Fail(error)) if self.is_timed_out => Next::TimeOut { error: Content::Inline(error.clone()) },
+            Some(End::Fail(error)) => Next::Fail { error: Content::Inline(error.clone()) },
+            None if !is_idle => Next::Continue,
+            None if self.stop.is_some() => Next::HandBack,
+            None => {
+                let wake_at = self.timers.values().min().copied();
+                match wake_at {
+                    Some(due) if due < now.saturating_add(PARK_MIN) => Next::Continue,
+                    _ => Next::Park { wake_at, inbox_read: 0 },
+                }
+            }
+        }
+    }
+
+    fn record(&self, event: &Event) -> Result<JournalRecord, Error> {
+        JournalRecord::of_event(Some(self.node), event).map_err(Error::store("write a record"))
+    }
+
+    fn forget(&mut self, path: &EffectPath) {
+        self.wanted.remove(path);
+        self.waiting.retain(|waiting| waiting.start.path != *path);
+    }
+}
+
+fn to_json(operation: &'static str, value: &impl Serialize) -> Result<Payload, Error> {
+    serde_json::to_vec(value).map(Payload::from).map_err(Error::json(operation))
+}
+
+#[cfg(test)]
+#[path = "course_tests.rs"]
+mod tests;

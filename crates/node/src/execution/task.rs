@@ -1,0 +1,367 @@
+//! The task of one running job: carries out what [`Course`] decides.
+//!
+//! It ends only when nothing of the job runs here any more, and says how it ended.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{mpsc, watch};
+
+use fleet_core::{Clock, NodeId, Timestamp};
+use fleet_replication::command::{Next, Records};
+use fleet_store::record::{Content, Payload, StopCause};
+use fleet_workflow::machine::TaskReport;
+use fleet_workflow::machine::command::EffectPath;
+use fleet_workflow::machine::event::{ErrorObject, Event};
+
+use super::course::{Act, Course, Start};
+use super::thinker::Thinker;
+use crate::Error;
+use crate::ports::{EffectContext, EffectReport, Effects, Interpreter, JobMachine, Lease};
+use crate::session::{EndKind, Pair};
+
+/// What every execution of a node shares.
+pub(crate) struct Surroundings {
+    /// The node.
+    pub(crate) node: NodeId,
+    /// Its name.
+    pub(crate) node_name: Arc<str>,
+    /// The clocks.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Runs effects.
+    pub(crate) effects: Arc<dyn Effects>,
+    /// Runs definitions.
+    pub(crate) interpreter: Arc<dyn Interpreter>,
+    /// Threads for it.
+    pub(crate) thinker: Thinker,
+}
+
+/// A job to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Assigned {
+    /// The job and fence.
+    pub(crate) pair: Pair,
+    /// Its definition, JSON.
+    pub(crate) definition: Payload,
+    /// Its input, JSON.
+    pub(crate) input: Payload,
+    /// Its journal so far: events as JSON.
+    pub(crate) journal: Vec<Payload>,
+}
+
+/// What an execution is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// Records are committed.
+    Committed {
+        /// Length of the journal now.
+        journal_len: u32,
+        /// Whether the job has left this robot with them.
+        is_over: bool,
+    },
+    /// Bring it to a stop.
+    Stop(StopCause),
+    /// The right to act is gone: break everything off.
+    Abort,
+}
+
+/// Why the task stopped thinking.
+enum Halt {
+    Over(EndKind),
+    /// The interpreter panicked, or a record could not be written.
+    Broken(String),
+}
+
+struct Effect {
+    path: EffectPath,
+    started: Timestamp,
+    report: EffectReport,
+}
+
+/// One execution under way.
+struct Execution<'a> {
+    around: &'a Surroundings,
+    pair: Pair,
+    lease: Lease,
+    send: &'a (dyn Fn(Box<Records>) + Send + Sync),
+    /// Machine and course; away while the interpreter runs.
+    mind: Option<(Box<dyn JobMachine>, Course)>,
+    effects: FuturesUnordered<BoxFuture<'static, Effect>>,
+    cancels: BTreeMap<EffectPath, watch::Sender<bool>>,
+    /// Records committed, as far as this robot knows.
+    committed: u32,
+}
+
+/// Runs `job` until it has left this robot; `send` takes records up to the leader. Dropping the sender of `control` aborts.
+pub(crate) async fn run(
+    job: Assigned,
+    around: &Surroundings,
+    lease: Lease,
+    mut control: mpsc::Receiver<Control>,
+    send: &(dyn Fn(Box<Records>) + Send + Sync),
+) -> EndKind {
+    let mut execution = Execution {
+        around,
+        pair: job.pair,
+        lease,
+        send,
+        mind: None,
+        effects: FuturesUnordered::new(),
+        cancels: BTreeMap::new(),
+        committed: u32::try_from(job.journal.len()).unwrap_or(u32::MAX),
+    };
+    let halt = match execution.begin(job).await {
+        Ok(()) => execution.go_on(&mut control).await,
+        Err(halt) => halt,
+    };
+    execution.break_off_all().await;
+    match halt {
+        Halt::Over(how) => how,
+        Halt::Broken(reason) => {
+            tracing::error!(job = %execution.pair.job, reason, "an execution broke");
+            execution.fail(reason, &mut control).await
+        }
+    }
+}
+
+impl Execution<'_> {
+    /// Builds the machine and replays the journal.
+    async fn begin(&mut self, job: Assigned) -> Result<(), Halt> {
+        let interpreter = Arc::clone(&self.around.interpreter);
+        let (node, now) = (self.around.node, self.around.clock.now());
+        let begun = self.around.thinker.run(move || begin(&*interpreter, &job, node, now)).await;
+        self.mind = Some(begun.ok_or_else(panicked)?.map_err(|error| Halt::Broken(error.to_string()))?);
+        Ok(())
+    }
+
+    async fn go_on(&mut self, control: &mut mpsc::Receiver<Control>) -> Halt {
+        loop {
+            if let Err(halt) = self.carry_out().await {
+                return halt;
+            }
+            let until_timer = self.course().and_then(|course| course.next_timer());
+            let wait = until_timer.map(|due| due.saturating_since(self.around.clock.now()));
+            tokio::select! {
+                told = control.recv() => {
+                    if let Err(halt) = self.told(told.unwrap_or(Control::Abort)) {
+                        return halt;
+                    }
+                }
+                Some(ended) = self.effects.next(), if !self.effects.is_empty() => {
+                    if let Err(halt) = self.effect_ended(ended).await {
+                        return halt;
+                    }
+                }
+                () = sleep(wait), if wait.is_some() => {}
+            }
+        }
+    }
+
+    fn course(&mut self) -> Option<&mut Course> {
+        self.mind.as_mut().map(|(_, course)| course)
+    }
+
+    fn told(&mut self, control: Control) -> Result<(), Halt> {
+        match control {
+            Control::Abort => Err(Halt::Over(EndKind::Stopped)),
+            Control::Committed { is_over: true, .. } => Err(Halt::Over(EndKind::Finished)),
+            Control::Committed { journal_len, .. } => {
+                self.committed = journal_len;
+                if let Some(course) = self.course() {
+                    course.committed(journal_len);
+                }
+                Ok(())
+            }
+            Control::Stop(cause) => {
+                if self.course().is_some_and(|course| course.stop(cause)) {
+                    for cancel in self.cancels.values() {
+                        cancel.send_replace(true);
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Fires what is due and does what may be done, until there is nothing more to do at once.
+    async fn carry_out(&mut self) -> Result<(), Halt> {
+        loop {
+            let now = self.around.clock.now();
+            let due = self.course().map(|course| course.due_timers(now)).unwrap_or_default();
+            if !due.is_empty() {
+                let events = due.into_iter().map(|path| Event::TimerFired { path, at_ms: now.0 }).collect();
+                self.think(events).await?;
+                continue;
+            }
+            let Some(course) = self.course() else { return Ok(()) };
+            for act in course.next(now).map_err(|error| Halt::Broken(error.to_string()))? {
+                match act {
+                    Act::Start(start) => self.start(*start, now),
+                    Act::BreakOff(path) => {
+                        if let Some(cancel) = self.cancels.get(&path) {
+                            cancel.send_replace(true);
+                        }
+                    }
+                    Act::Send(records) => (self.send)(records),
+                }
+            }
+            return Ok(());
+        }
+    }
+
+    /// Starts an effect, if the lease allows it by the clock read now. If not, the session is over and an abort comes.
+    fn start(&mut self, start: Start, now: Timestamp) {
+        if !self.lease.is_live() {
+            return;
+        }
+        let (cancel, cancelled) = watch::channel(false);
+        let path = start.path.clone();
+        self.cancels.insert(path.clone(), cancel);
+        let context = EffectContext {
+            job: self.pair.job,
+            node: self.around.node,
+            node_name: Arc::clone(&self.around.node_name),
+            path: start.path,
+            deadline: start.deadline,
+            cancelled,
+            lease: self.lease.clone(),
+        };
+        let run = self.around.effects.run(start.effect, context);
+        self.effects.push(Box::pin(async move { Effect { path, started: now, report: run.await } }));
+    }
+
+    async fn effect_ended(&mut self, ended: Effect) -> Result<(), Halt> {
+        self.cancels.remove(&ended.path);
+        let Some(course) = self.course() else { return Ok(()) };
+        if course.has_left() || !course.wants(&ended.path) {
+            return Ok(());
+        }
+        let EffectReport { outcome, stdout_tail, stderr_tail } = ended.report;
+        let Some(outcome) = outcome else {
+            course.broke_off(&ended.path);
+            return Ok(());
+        };
+        let event = Event::EffectEnded {
+            path: ended.path,
+            started_ms: ended.started.0,
+            at_ms: self.around.clock.now().0,
+            outcome,
+            stdout_tail,
+            stderr_tail,
+        };
+        self.think(vec![event]).await
+    }
+
+    /// Lets the machine hear events that happened here.
+    async fn think(&mut self, events: Vec<Event>) -> Result<(), Halt> {
+        let Some((mut machine, mut course)) = self.mind.take() else { return Ok(()) };
+        let thought = self.around.thinker.run(move || {
+            for event in &events {
+                hear(&mut *machine, &mut course, event)?;
+            }
+            Ok::<_, Error>((machine, course))
+        });
+        let mind = thought.await.ok_or_else(panicked)?.map_err(|error| Halt::Broken(error.to_string()))?;
+        self.mind = Some(mind);
+        Ok(())
+    }
+
+    /// Fails the job: it would break on every robot.
+    async fn fail(&mut self, reason: String, control: &mut mpsc::Receiver<Control>) -> EndKind {
+        let error = ErrorObject::standard("runtime", 500, "the job cannot be run", reason);
+        let Ok(error) = serde_json::to_vec(&error) else { return EndKind::HandedBack };
+        let next = Next::Fail { error: Content::inline(error) };
+        let Pair { job, fence } = self.pair;
+        (self.send)(Box::new(Records { job, fence, from: self.committed, records: Vec::new(), next }));
+        loop {
+            match control.recv().await {
+                None | Some(Control::Abort) => return EndKind::Stopped,
+                Some(Control::Committed { is_over: true, .. }) => return EndKind::Finished,
+                Some(Control::Committed { .. } | Control::Stop(_)) => {}
+            }
+        }
+    }
+
+    async fn break_off_all(&mut self) {
+        for cancel in self.cancels.values() {
+            cancel.send_replace(true);
+        }
+        while self.effects.next().await.is_some() {}
+    }
+}
+
+fn panicked() -> Halt {
+    Halt::Broken("the interpreter panicked".to_owned())
+}
+
+async fn sleep(wait: Option<std::time::Duration>) {
+    tokio::time::sleep(wait.unwrap_or_default()).await;
+}
+
+/// Machine and course of `job` at the end of its journal. A definition that cannot be run fails the job.
+fn begin(
+    interpreter: &dyn Interpreter,
+    job: &Assigned,
+    node: NodeId,
+    now: Timestamp,
+) -> Result<(Box<dyn JobMachine>, Course), Error> {
+    let journal_len = u32::try_from(job.journal.len()).unwrap_or(u32::MAX);
+    let mut course = Course::new(node, job.pair.job, job.pair.fence, journal_len);
+    let mut machine = match interpreter.begin(job.pair.job, job.definition.as_slice(), job.input.as_slice()) {
+        Ok(machine) => machine,
+        Err(error) => {
+            course.fail(&error)?;
+            return Ok((Box::new(Ended), course));
+        }
+    };
+    for record in &job.journal {
+        match serde_json::from_slice::<Event>(record.as_slice()) {
+            Ok(event) => {
+                course.replayed(&event);
+                course.asked(machine.apply(&event))?;
+                course.timed_out(machine.is_timed_out());
+            }
+            Err(error) => {
+                let detail = format!("a record of the journal cannot be read: {error}");
+                course.fail(&ErrorObject::standard("runtime", 500, "journal damaged", detail))?;
+                return Ok((Box::new(Ended), course));
+            }
+        }
+    }
+    let lost = course.lost_before();
+    for path in lost {
+        hear(&mut *machine, &mut course, &Event::EffectLost { path, at_ms: now.0 })?;
+    }
+    if course.is_new() {
+        let started = Event::Started { at_ms: now.0 };
+        hear(&mut *machine, &mut course, &started)?;
+    }
+    Ok((machine, course))
+}
+
+/// Lets the machine hear an event that happened here.
+fn hear(machine: &mut dyn JobMachine, course: &mut Course, event: &Event) -> Result<(), Error> {
+    course.happened(event)?;
+    course.asked(machine.apply(event))?;
+    course.timed_out(machine.is_timed_out());
+    Ok(())
+}
+
+/// The machine of a job that cannot be run.
+struct Ended;
+
+impl JobMachine for Ended {
+    fn apply(&mut self, _: &Event) -> Vec<fleet_workflow::machine::command::Command> {
+        Vec::new()
+    }
+
+    fn is_timed_out(&self) -> bool {
+        false
+    }
+
+    fn tasks(&self) -> Vec<TaskReport> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,399 @@
+//! The robot's actor: plumbing between the session machine, the link and the executions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor_cluster::RactorMessage;
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::task::JoinHandle;
+
+use fleet_core::timing::Timing;
+use fleet_core::{BootInstant, NodeId, SessionId};
+use fleet_replication::command::Records;
+use fleet_store::record::StopCause;
+
+use super::definitions::Definitions;
+use super::jobs::Jobs;
+use super::link::{self, Link};
+use crate::execution::task::Surroundings;
+use crate::link::{Heartbeat, RobotReport, RobotStreams, WorkDown, WorkUp};
+use crate::ports::{GroupStanding, Lease, RobotLink};
+use crate::scheduler::LinkServer;
+use crate::session::{BeatAnswer, EndKind, Pair, RobotCommand, RobotSession};
+
+/// Ticks in one heartbeat interval.
+const TICKS_PER_BEAT: u32 = 4;
+
+/// What the robot is told.
+#[derive(Debug, RactorMessage)]
+pub(crate) enum RobotMessage {
+    Tick,
+    Standing(GroupStanding),
+    Dialled { number: u64, streams: Option<Box<RobotStreams>> },
+    Unlinked { number: u64 },
+    Answer { number: u64, answer: BeatAnswer },
+    Down { message: Box<WorkDown>, permit: OwnedSemaphorePermit },
+    Records(Box<Records>),
+    Ended { pair: Pair, how: EndKind },
+    TakeNoMore(bool),
+    StopAll(StopCause),
+    Observe(RpcReplyPort<RobotObservation>),
+}
+
+/// What the robot shows of itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct RobotObservation {
+    /// Its session, if it has one.
+    pub session: Option<SessionId>,
+    /// The leader it is linked to.
+    pub linked_to: Option<NodeId>,
+    /// Jobs it has.
+    pub jobs: usize,
+    /// Its slots.
+    pub slots: u32,
+    /// Whether it takes no new work.
+    pub is_draining: bool,
+}
+
+/// What the robot is made of.
+pub(crate) struct RobotArguments {
+    pub(crate) node: NodeId,
+    pub(crate) boot: u64,
+    pub(crate) timing: Timing,
+    pub(crate) report: RobotReport,
+    pub(crate) around: Arc<Surroundings>,
+    pub(crate) port: Arc<dyn RobotLink>,
+    pub(crate) server: LinkServer,
+    pub(crate) standing: watch::Receiver<GroupStanding>,
+    /// No session opens before this.
+    pub(crate) opens_from: BootInstant,
+    /// The last session number used in this boot, kept over restarts of the actor.
+    pub(crate) number_last: Arc<AtomicU64>,
+}
+
+pub(crate) struct RobotState {
+    arguments: Arc<RobotArguments>,
+    report: RobotReport,
+    session: RobotSession,
+    jobs: Jobs,
+    definitions: Definitions,
+    leader: Option<NodeId>,
+    link: Option<Link>,
+    link_number: u64,
+    dials_from: BootInstant,
+    answered_at: BootInstant,
+    /// The lease of the session under way; each session has its own, so that none revives.
+    lease: (Option<SessionId>, watch::Sender<BootInstant>),
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// The robot.
+pub(crate) struct Robot;
+
+impl Actor for Robot {
+    type Msg = RobotMessage;
+    type State = RobotState;
+    type Arguments = Arc<RobotArguments>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<RobotMessage>,
+        arguments: Arc<RobotArguments>,
+    ) -> Result<RobotState, ActorProcessingErr> {
+        let tick = arguments.timing.robot_heartbeat() / TICKS_PER_BEAT;
+        let tasks = vec![
+            tokio::spawn(crate::tasks::tick(myself.clone(), tick, || RobotMessage::Tick)),
+            tokio::spawn(crate::tasks::follow(myself, arguments.standing.clone(), RobotMessage::Standing)),
+        ];
+        let now = arguments.around.clock.boot_now();
+        let number_last = arguments.number_last.load(Ordering::SeqCst);
+        // A robot that is started again cannot know what its last life left behind: it waits a lease.
+        let opens_from =
+            if number_last == 0 { arguments.opens_from } else { now.saturating_add(arguments.timing.robot_lease) };
+        let session = RobotSession::new(arguments.node, arguments.boot, &arguments.timing, opens_from);
+        Ok(RobotState {
+            report: arguments.report.clone(),
+            session: session.after_number(number_last),
+            jobs: Jobs::default(),
+            definitions: Definitions::default(),
+            leader: None,
+            link: None,
+            link_number: 0,
+            dials_from: now,
+            answered_at: now,
+            lease: (None, watch::channel(BootInstant::default()).0),
+            arguments,
+            tasks,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<RobotMessage>,
+        message: RobotMessage,
+        state: &mut RobotState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.handle(&myself, message);
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<RobotMessage>, state: &mut RobotState) -> Result<(), ActorProcessingErr> {
+        for task in &state.tasks {
+            task.abort();
+        }
+        Ok(())
+    }
+}
+
+impl RobotState {
+    fn now(&self) -> BootInstant {
+        self.arguments.around.clock.boot_now()
+    }
+
+    fn handle(&mut self, myself: &ActorRef<RobotMessage>, message: RobotMessage) {
+        let now = self.now();
+        match message {
+            RobotMessage::Tick => self.tick(myself, now),
+            RobotMessage::Standing(standing) => self.follow(myself, standing, now),
+            RobotMessage::Dialled { number, streams } => self.dialled(myself, number, streams, now),
+            RobotMessage::Unlinked { number } => self.unlink(number, now),
+            RobotMessage::Answer { number, answer } => {
+                if self.link.as_ref().is_some_and(|link| link.number == number) {
+                    self.answered_at = now;
+                }
+                let commands = self.session.answered(now, answer);
+                self.obey(commands);
+            }
+            RobotMessage::Down { message, permit } => {
+                self.down(myself, *message, now);
+                drop(permit);
+            }
+            RobotMessage::Records(records) => self.send_records(records),
+            RobotMessage::Ended { pair, how } => {
+                self.jobs.ended(pair);
+                let commands = self.session.ended(now, pair, how);
+                self.obey(commands);
+            }
+            RobotMessage::TakeNoMore(is_draining) => self.report.is_draining = is_draining,
+            RobotMessage::StopAll(cause) => self.jobs.stop_all(cause),
+            RobotMessage::Observe(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.observe());
+            }
+        }
+    }
+
+    fn observe(&self) -> RobotObservation {
+        RobotObservation {
+            session: self.session.session(),
+            linked_to: self.link.as_ref().and(self.leader),
+            jobs: self.jobs.len(),
+            slots: self.report.slots,
+            is_draining: self.report.is_draining,
+        }
+    }
+
+    fn tick(&mut self, myself: &ActorRef<RobotMessage>, now: BootInstant) {
+        let lease = self.arguments.timing.robot_lease;
+        if self.link.is_some() && now.saturating_since(self.answered_at) > lease / 2 {
+            self.unlink(self.link_number, now);
+        }
+        self.dial_if_due(myself, now);
+        let commands = self.session.tick(now);
+        self.obey(commands);
+        for pair in self.jobs.overdue(now, lease / 2) {
+            self.ask_again(pair);
+        }
+    }
+
+    fn ask_again(&mut self, pair: Pair) {
+        if let Some(session) = self.session.session() {
+            self.send_up(WorkUp::NeedDefinition { session, pair });
+        }
+    }
+
+    fn follow(&mut self, myself: &ActorRef<RobotMessage>, standing: GroupStanding, now: BootInstant) {
+        // The leader of this node serves in process; a change of its term is a new leader, too.
+        let is_local_change = standing.leader == Some(self.arguments.node);
+        if standing.leader != self.leader || is_local_change {
+            self.leader = standing.leader;
+            self.link = None;
+            self.dials_from = now;
+            self.dial_if_due(myself, now);
+        }
+    }
+
+    fn dial_if_due(&mut self, myself: &ActorRef<RobotMessage>, now: BootInstant) {
+        let Some(leader) = self.leader.filter(|_| self.link.is_none() && now >= self.dials_from) else { return };
+        self.link_number += 1;
+        self.dials_from = now.saturating_add(self.arguments.timing.robot_heartbeat());
+        let local = (leader == self.arguments.node).then(|| self.arguments.server.clone());
+        link::dial(myself.clone(), &self.arguments.port, local, leader, self.link_number);
+    }
+
+    fn dialled(
+        &mut self,
+        myself: &ActorRef<RobotMessage>,
+        number: u64,
+        streams: Option<Box<RobotStreams>>,
+        now: BootInstant,
+    ) {
+        let Some(streams) = streams.filter(|_| number == self.link_number) else { return };
+        self.link = Some(link::open(myself, number, *streams));
+        self.answered_at = now;
+        let commands = self.session.leader_changed(now);
+        self.obey(commands);
+        for records in self.jobs.unacknowledged() {
+            self.send_records(Box::new(records));
+        }
+    }
+
+    fn unlink(&mut self, number: u64, now: BootInstant) {
+        if self.link.as_ref().is_some_and(|link| link.number == number) {
+            self.link = None;
+            self.dials_from = self.dials_from.max(now);
+        }
+    }
+
+    fn down(&mut self, myself: &ActorRef<RobotMessage>, message: WorkDown, now: BootInstant) {
+        match message {
+            WorkDown::Assign(assignment) => self.assigned(myself, *assignment, now),
+            WorkDown::Journal { session, pair, first, records } => {
+                if self.session.session() == Some(session) {
+                    self.jobs.take_in_journal(pair, first, records);
+                    self.start_if_complete(myself, pair);
+                }
+            }
+            WorkDown::Stop { term, session, pair, cause } => {
+                let commands = self.session.stop(now, term, session, pair);
+                self.obey(commands);
+                if self.session.session() == Some(session) && self.session.is_stopping(pair) {
+                    self.stop(pair, cause, now);
+                }
+            }
+            WorkDown::Ack { session, pair, journal_len, is_over } => {
+                if self.session.session() == Some(session) {
+                    self.jobs.committed(pair, journal_len, is_over);
+                }
+            }
+            WorkDown::Refused { session, pair } => {
+                if self.session.session() == Some(session) {
+                    self.refused(pair, now);
+                }
+            }
+        }
+    }
+
+    fn assigned(&mut self, myself: &ActorRef<RobotMessage>, assignment: crate::link::Assignment, now: BootInstant) {
+        let (pair, digest) = (assignment.pair, assignment.definition);
+        let commands = self.session.assigned(now, assignment.term, assignment.session, pair);
+        let is_ours = self.session.session() == Some(assignment.session) && self.session.is_running(pair);
+        if is_ours {
+            let session = assignment.session;
+            if let Some(text) = &assignment.definition_text {
+                self.definitions.keep(digest, text.clone());
+                self.jobs.take_in_definition(digest, text);
+            }
+            let definition = self.definitions.get(&digest);
+            let is_missing = definition.is_none();
+            self.jobs.take_in(assignment, definition, now);
+            if is_missing {
+                self.send_up(WorkUp::NeedDefinition { session, pair });
+            }
+        }
+        self.obey(commands);
+        if is_ours {
+            self.start_if_complete(myself, pair);
+        }
+    }
+
+    fn start_if_complete(&mut self, myself: &ActorRef<RobotMessage>, pair: Pair) {
+        if let Some(job) = self.jobs.complete(pair.job) {
+            let lease = self.lease();
+            self.jobs.start(myself, job, &self.arguments.around, lease);
+        }
+    }
+
+    /// Stops what runs of `pair`; what has not begun is over at once.
+    fn stop(&mut self, pair: Pair, cause: StopCause, now: BootInstant) {
+        if !self.jobs.stop(pair, cause) && self.jobs.forget_incomplete(pair) {
+            let commands = self.session.ended(now, pair, EndKind::Stopped);
+            self.obey(commands);
+        }
+    }
+
+    /// The group does not know this right any more.
+    fn refused(&mut self, pair: Pair, now: BootInstant) {
+        if self.jobs.abort(pair) {
+            let commands = self.session.ended(now, pair, EndKind::Finished);
+            self.obey(commands);
+        }
+    }
+
+    fn send_records(&mut self, records: Box<Records>) {
+        let Some(session) = self.session.session() else { return };
+        if self.jobs.sending(&records) {
+            self.send_up(WorkUp::Records { session, records });
+        }
+    }
+
+    fn send_up(&mut self, message: WorkUp) {
+        let is_sent = self.link.as_ref().is_some_and(|link| link.send_work(message));
+        if !is_sent && self.link.is_some() {
+            // Broken or stuck: what counts is sent again on the next link.
+            self.link = None;
+        }
+    }
+
+    /// The lease of the session under way, kept up to date.
+    fn lease(&mut self) -> Lease {
+        Lease::new(self.lease.1.subscribe(), Arc::clone(&self.arguments.around.clock))
+    }
+
+    fn renew_lease(&mut self) {
+        let session = self.session.session();
+        if self.lease.0 != session {
+            self.lease.1.send_replace(BootInstant::default());
+            self.lease = (session, watch::channel(BootInstant::default()).0);
+            if let Some(session) = session {
+                self.arguments.number_last.fetch_max(session.number, Ordering::SeqCst);
+            }
+        }
+        let until = self.session.lease_until().unwrap_or_default();
+        self.lease.1.send_if_modified(|end| {
+            let is_later = until > *end;
+            *end = until.max(*end);
+            is_later
+        });
+    }
+
+    fn obey(&mut self, commands: Vec<RobotCommand>) {
+        self.renew_lease();
+        let now = self.now();
+        for command in commands {
+            match command {
+                RobotCommand::SendBeat(beat) => {
+                    if let Some(link) = &self.link {
+                        link.send_heartbeat(Heartbeat { beat, report: self.report.clone() });
+                    }
+                }
+                // Begun with the assignment's content, and stopped with the stop's cause.
+                RobotCommand::Start(_) | RobotCommand::Stop(_) => {}
+                RobotCommand::Abort(pair) => {
+                    if self.jobs.abort(pair) {
+                        let more = self.session.ended(now, pair, EndKind::Stopped);
+                        self.obey(more);
+                    }
+                }
+                RobotCommand::SendStopped { session, pair } => self.send_up(WorkUp::Stopped { session, pair }),
+                RobotCommand::SendGone { session, pair } => self.send_up(WorkUp::Gone { session, pair }),
+            }
+        }
+    }
+}
+
+/// How long a stopping node waits between looks at its robot.
+pub(crate) const OBSERVE_EVERY: Duration = Duration::from_millis(20);

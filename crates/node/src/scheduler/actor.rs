@@ -1,0 +1,422 @@
+//! The scheduler's actor: plumbing between the group, the robots' streams and the decisions of a leadership.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor_cluster::RactorMessage;
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
+use tokio::task::JoinHandle;
+
+use fleet_core::timing::Timing;
+use fleet_core::{BootInstant, Clock, JobId, NodeId, SessionId};
+use fleet_replication::AppliedEntry;
+use fleet_replication::command::{self, Action, Outcome};
+use fleet_store::record::{JobState, StopCause};
+use fleet_store::state::{jobs, queue};
+
+use super::leading::{Leading, needs_of};
+use super::seats::{Seats, WorkOrder};
+use crate::Error;
+use crate::link::Heartbeat;
+use crate::placement::{Assigned, RobotView, unplaced};
+use crate::ports::{Group, GroupStanding};
+use crate::session::{BeatAnswer, LeaderCommand, LeaderTerm, Pair, ReleaseCause};
+use crate::tasks::Slot;
+
+/// How often sessions and timers are looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// Applied entries that wait for the scheduler.
+const ENTRIES_WAITING_MAX: usize = 256;
+
+/// What the scheduler is told.
+#[derive(Debug, RactorMessage)]
+pub(crate) enum SchedulerMessage {
+    Tick,
+    Load,
+    Standing(GroupStanding),
+    Applied { entry: Arc<AppliedEntry>, permit: OwnedSemaphorePermit },
+    Missed,
+    Takeover { term: LeaderTerm, latest: Option<BootInstant> },
+    HeartbeatsOpened { node: NodeId, number: u64, sender: mpsc::Sender<BeatAnswer> },
+    WorkOpened { node: NodeId, number: u64, sender: mpsc::Sender<WorkOrder> },
+    Closed { node: NodeId, number: u64 },
+    Heard { heartbeat: Box<Heartbeat>, permit: OwnedSemaphorePermit },
+    Stopped { session: SessionId, pair: Pair },
+    Gone { session: SessionId, pair: Pair },
+    NeedDefinition { session: SessionId, pair: Pair },
+    Confirmed { term: LeaderTerm, round: u64, is_confirmed: bool },
+    Assigned { term: LeaderTerm, proposed: Vec<(Assigned, bool)> },
+    Fired { more: bool },
+    Explain(JobId, RpcReplyPort<Option<String>>),
+    Observe(RpcReplyPort<SchedulerObservation>),
+}
+
+/// What the scheduler shows of itself.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SchedulerObservation {
+    /// The term it serves; `None` while another node leads.
+    pub term: Option<LeaderTerm>,
+    /// Jobs queued, as far as they are read.
+    pub queued: usize,
+    /// Jobs held by robots.
+    pub held: usize,
+    /// The robots with a live session.
+    pub robots: Vec<RobotView>,
+}
+
+/// What the scheduler is made of.
+pub(crate) struct SchedulerArguments {
+    pub(crate) node: NodeId,
+    pub(crate) timing: Timing,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) group: Arc<dyn Group>,
+    pub(crate) slot: Slot<SchedulerMessage>,
+}
+
+pub(crate) struct SchedulerState {
+    arguments: Arc<SchedulerArguments>,
+    seats: Seats,
+    leading: Option<Leading>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// The scheduler.
+pub(crate) struct Scheduler;
+
+impl Actor for Scheduler {
+    type Msg = SchedulerMessage;
+    type State = SchedulerState;
+    type Arguments = Arc<SchedulerArguments>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<SchedulerMessage>,
+        arguments: Arc<SchedulerArguments>,
+    ) -> Result<SchedulerState, ActorProcessingErr> {
+        let (applied, standing) = (arguments.group.applied(), arguments.group.standing());
+        let tasks = vec![
+            tokio::spawn(follow_applied(myself.clone(), applied)),
+            tokio::spawn(crate::tasks::follow(myself.clone(), standing, SchedulerMessage::Standing)),
+            tokio::spawn(crate::tasks::tick(myself.clone(), TICK, || SchedulerMessage::Tick)),
+        ];
+        arguments.slot.set(myself);
+        Ok(SchedulerState { arguments, seats: Seats::default(), leading: None, tasks })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<SchedulerMessage>,
+        message: SchedulerMessage,
+        state: &mut SchedulerState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.handle(&myself, message)?;
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _: ActorRef<SchedulerMessage>,
+        state: &mut SchedulerState,
+    ) -> Result<(), ActorProcessingErr> {
+        for task in &state.tasks {
+            task.abort();
+        }
+        Ok(())
+    }
+}
+
+/// Passes on what is applied, a bounded number of entries at a time.
+async fn follow_applied(scheduler: ActorRef<SchedulerMessage>, mut applied: broadcast::Receiver<Arc<AppliedEntry>>) {
+    let room = Arc::new(Semaphore::new(ENTRIES_WAITING_MAX));
+    loop {
+        let message = match applied.recv().await {
+            Ok(entry) => {
+                let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+                SchedulerMessage::Applied { entry, permit }
+            }
+            Err(broadcast::error::RecvError::Lagged(_)) => SchedulerMessage::Missed,
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        if scheduler.cast(message).is_err() {
+            return;
+        }
+    }
+}
+
+impl SchedulerState {
+    fn handle(&mut self, myself: &ActorRef<SchedulerMessage>, message: SchedulerMessage) -> Result<(), Error> {
+        let now = self.arguments.clock.boot_now();
+        match message {
+            SchedulerMessage::Standing(standing) => self.follow(myself, standing)?,
+            SchedulerMessage::HeartbeatsOpened { node, number, sender } => {
+                if self.may_serve() {
+                    self.seats.open_heartbeats(node, number, sender);
+                }
+            }
+            SchedulerMessage::WorkOpened { node, number, sender } => {
+                if self.may_serve() {
+                    self.seats.open_work(node, number, sender);
+                }
+            }
+            SchedulerMessage::Closed { node, number } => self.seats.close(node, number),
+            SchedulerMessage::Observe(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.observe());
+            }
+            SchedulerMessage::Explain(job, reply) => {
+                let _ = reply.send(self.explain(job)?);
+            }
+            message => self.lead(myself, message, now)?,
+        }
+        Ok(())
+    }
+
+    /// Whether robots are right to turn to this node.
+    fn may_serve(&self) -> bool {
+        self.arguments.group.standing().borrow().leader == Some(self.arguments.node)
+    }
+
+    fn follow(&mut self, myself: &ActorRef<SchedulerMessage>, standing: GroupStanding) -> Result<(), Error> {
+        if standing.leader != Some(self.arguments.node) {
+            self.seats.close_all();
+        }
+        if standing.serving == self.leading.as_ref().map(|leading| leading.sessions.term()) {
+            return Ok(());
+        }
+        self.leading = None;
+        let Some(term) = standing.serving else { return Ok(()) };
+        tracing::info!(epoch = term.epoch, term = term.term, "this node leads its site");
+        let reader = self.arguments.group.reader()?;
+        self.leading = Some(Leading::begin(term, &self.arguments.timing, &reader)?);
+        cast(myself, SchedulerMessage::Load);
+        self.ask_takeover(myself, term);
+        Ok(())
+    }
+
+    fn ask_takeover(&self, myself: &ActorRef<SchedulerMessage>, term: LeaderTerm) {
+        let asked = self.arguments.group.takeover_time();
+        let (myself, again) = (myself.clone(), self.arguments.timing.group_heartbeat);
+        tokio::spawn(async move {
+            let latest = asked.await.ok();
+            if latest.is_none() {
+                tokio::time::sleep(again).await;
+            }
+            cast(&myself, SchedulerMessage::Takeover { term, latest });
+        });
+    }
+
+    /// What only a leader does.
+    fn lead(
+        &mut self,
+        myself: &ActorRef<SchedulerMessage>,
+        message: SchedulerMessage,
+        now: BootInstant,
+    ) -> Result<(), Error> {
+        let Some(leading) = &mut self.leading else { return Ok(()) };
+        let current = leading.sessions.term();
+        let commands = match message {
+            SchedulerMessage::Tick => {
+                let commands = leading.sessions.tick(now);
+                self.tick(myself)?;
+                commands
+            }
+            SchedulerMessage::Load => {
+                if leading.load(&self.arguments.group.reader()?)? {
+                    cast(myself, SchedulerMessage::Load);
+                }
+                Vec::new()
+            }
+            SchedulerMessage::Applied { entry, permit } => {
+                let reader = self.arguments.group.reader()?;
+                let mut commands = Vec::new();
+                for event in &entry.events {
+                    commands.extend(leading.applied(now, &reader, event)?);
+                }
+                drop(permit);
+                commands
+            }
+            SchedulerMessage::Missed => {
+                let commands = leading.catch_up(now, &self.arguments.group.reader()?)?;
+                cast(myself, SchedulerMessage::Load);
+                commands
+            }
+            SchedulerMessage::Takeover { term, latest: Some(latest) } if term == current => {
+                leading.sessions.takeover_known(latest);
+                Vec::new()
+            }
+            SchedulerMessage::Takeover { term, latest: None } if term == current => {
+                self.ask_takeover(myself, term);
+                Vec::new()
+            }
+            SchedulerMessage::Heard { heartbeat, permit } => {
+                let Heartbeat { beat, report } = *heartbeat;
+                drop(permit);
+                self.seats.report(beat.session.node, report);
+                leading.sessions.heard(now, beat)
+            }
+            SchedulerMessage::Confirmed { term, round, is_confirmed } if term == current => {
+                if is_confirmed {
+                    leading.sessions.confirmed(now, round)
+                } else {
+                    leading.sessions.unconfirmed(round)
+                }
+            }
+            SchedulerMessage::Stopped { session, pair } => leading.sessions.stopped(now, session, pair),
+            SchedulerMessage::Gone { session, pair } => leading.sessions.gone(now, session, pair),
+            SchedulerMessage::NeedDefinition { session, pair } => {
+                let order = WorkOrder::Assign { term: current, session, pair, with_text: true };
+                self.seats.order(session.node, order);
+                Vec::new()
+            }
+            SchedulerMessage::Assigned { term, proposed } if term == current => {
+                leading.proposed(&proposed);
+                Vec::new()
+            }
+            SchedulerMessage::Fired { more } => {
+                leading.is_firing = false;
+                if more {
+                    self.fire_timers(myself)?;
+                }
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
+        self.obey(myself, commands);
+        self.place(myself);
+        Ok(())
+    }
+
+    fn tick(&mut self, myself: &ActorRef<SchedulerMessage>) -> Result<(), Error> {
+        let Some(leading) = &mut self.leading else { return Ok(()) };
+        leading.look_again(&self.arguments.group.reader()?)?;
+        for job in leading.drained_late(self.arguments.clock.now()) {
+            self.propose_and_forget(Action::Stop { job, cause: StopCause::Drain });
+        }
+        self.fire_timers(myself)
+    }
+
+    /// Proposes the firing of timers if one is due.
+    fn fire_timers(&mut self, myself: &ActorRef<SchedulerMessage>) -> Result<(), Error> {
+        let Some(leading) = self.leading.as_mut().filter(|leading| !leading.is_firing) else { return Ok(()) };
+        let reader = self.arguments.group.reader()?;
+        let next = queue::next_timer(&reader).map_err(Error::store("read the timers"))?;
+        if next.is_none_or(|due| due > self.arguments.clock.now()) {
+            return Ok(());
+        }
+        leading.is_firing = true;
+        let proposed = self.arguments.group.propose(Action::FireTimers);
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            let more = matches!(proposed.await, Ok(Outcome::Fired { more: true, .. }));
+            cast(&myself, SchedulerMessage::Fired { more });
+        });
+        Ok(())
+    }
+
+    /// Proposes what can be assigned now.
+    fn place(&mut self, myself: &ActorRef<SchedulerMessage>) {
+        let Some(leading) = &mut self.leading else { return };
+        let assignments = leading.place(&self.seats);
+        if assignments.is_empty() {
+            return;
+        }
+        let term = leading.sessions.term();
+        let proposals: Vec<_> = assignments
+            .iter()
+            .map(|Assigned { job, attempt, session }| {
+                let action = Action::Assign { job: *job, attempt: *attempt, session: *session };
+                self.arguments.group.propose(action)
+            })
+            .collect();
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            let is_applied = |result| matches!(result, Ok(Outcome::Assigned { .. }));
+            let results = join_all(proposals).await.into_iter().map(is_applied);
+            let proposed = assignments.into_iter().zip(results).collect();
+            cast(&myself, SchedulerMessage::Assigned { term, proposed });
+        });
+    }
+
+    fn obey(&mut self, myself: &ActorRef<SchedulerMessage>, commands: Vec<LeaderCommand>) {
+        let Some(leading) = &self.leading else { return };
+        let term = leading.sessions.term();
+        for command in commands {
+            match command {
+                LeaderCommand::ConfirmLeadership { round } => {
+                    let confirmed = self.arguments.group.confirm_leadership();
+                    let myself = myself.clone();
+                    tokio::spawn(async move {
+                        let is_confirmed = confirmed.await.is_ok();
+                        cast(&myself, SchedulerMessage::Confirmed { term, round, is_confirmed });
+                    });
+                }
+                LeaderCommand::Answer(answer) => self.seats.answer(answer),
+                LeaderCommand::Opened { session } => {
+                    tracing::info!(%session, "a robot's session is open");
+                    if leading.is_held {
+                        self.propose_and_forget(Action::Reconciled { node: session.node });
+                    }
+                }
+                LeaderCommand::Closed { session } => tracing::info!(%session, "a robot's session is over"),
+                LeaderCommand::SendAssign { session, pair } => {
+                    let order = WorkOrder::Assign { term, session, pair, with_text: false };
+                    self.seats.order(session.node, order);
+                }
+                LeaderCommand::SendStop { session, pair } => {
+                    let cause = leading.stop_cause(pair.job);
+                    self.seats.order(session.node, WorkOrder::Stop { term, session, pair, cause });
+                }
+                LeaderCommand::Release { pair, cause } => {
+                    let cause = match cause {
+                        ReleaseCause::Stopped => command::ReleaseCause::Stopped,
+                        ReleaseCause::Gone => command::ReleaseCause::Gone,
+                        ReleaseCause::Superseded | ReleaseCause::Lost => command::ReleaseCause::Lost,
+                    };
+                    self.propose_and_forget(Action::Release { job: pair.job, fence: pair.fence, cause });
+                }
+            }
+        }
+    }
+
+    /// Proposes what is proposed again as long as it is needed.
+    fn propose_and_forget(&self, action: Action) {
+        let proposed = self.arguments.group.propose(action);
+        tokio::spawn(async move {
+            if let Err(error) = proposed.await {
+                tracing::debug!(error = %fleet_core::error::chain(&error), "a proposal failed");
+            }
+        });
+    }
+
+    /// Why a queued job is on no robot; `None` if it is not queued, or this node does not lead.
+    fn explain(&self, job: JobId) -> Result<Option<String>, Error> {
+        let Some(leading) = &self.leading else { return Ok(None) };
+        let reader = self.arguments.group.reader()?;
+        let row = jobs::job(&reader, job).map_err(Error::store("read a job"))?;
+        let spec = jobs::spec(&reader, job).map_err(Error::store("read a job"))?;
+        let Some(spec) = spec.filter(|_| row.is_some_and(|row| row.state == JobState::Queued)) else { return Ok(None) };
+        if leading.is_held {
+            return Ok(Some("dispatch is held until the site has reconciled".to_owned()));
+        }
+        Ok(Some(unplaced(&needs_of(&spec), &leading.robots(&self.seats)).to_string()))
+    }
+
+    fn observe(&self) -> SchedulerObservation {
+        let Some(leading) = &self.leading else { return SchedulerObservation::default() };
+        SchedulerObservation {
+            term: Some(leading.sessions.term()),
+            queued: leading.queued(),
+            held: leading.sessions.claims().count(),
+            robots: leading.robots(&self.seats),
+        }
+    }
+}
+
+fn cast(scheduler: &ActorRef<SchedulerMessage>, message: SchedulerMessage) {
+    if scheduler.cast(message).is_err() {
+        tracing::debug!("the scheduler is gone");
+    }
+}

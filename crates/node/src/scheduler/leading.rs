@@ -1,0 +1,298 @@
+//! The scheduler's memory of one leadership: sessions, queue, stops, and what is proposed. Reads the applied state, sends
+//! nothing; the actor carries out what it says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fleet_core::timing::Timing;
+use fleet_core::{BootInstant, JobId, NodeId, Timestamp};
+use fleet_replication::fsm::Event;
+use fleet_store::StateReader;
+use fleet_store::record::{Assignment, Job, JobSpec, JobState, NodeStanding, StopCause};
+use fleet_store::state::{jobs, members, queue};
+
+use super::seats::Seats;
+use crate::Error;
+use crate::placement::{Assigned, Needs, RobotView, placement};
+use crate::queue::{ClassKey, Head, Queue};
+use crate::session::{Claim, LeaderCommand, LeaderSessions, LeaderTerm};
+
+/// Queued jobs read from the store at a time.
+const LOAD_PAGE: usize = 1_000;
+/// Most assignments proposed at a time.
+const ASSIGNMENTS_MAX: usize = 512;
+
+/// One leadership.
+pub(super) struct Leading {
+    pub(super) sessions: LeaderSessions,
+    queue: Queue,
+    /// Where the reading of queued jobs goes on; `None` once all are read.
+    load_from: Option<Option<queue::QueuePlace>>,
+    stops: BTreeMap<JobId, StopCause>,
+    /// Assignments proposed whose fate is not seen yet. They count as taken slots.
+    proposing: BTreeMap<JobId, NodeId>,
+    /// Jobs to look at again: their assignment was not applied.
+    doubtful: BTreeSet<JobId>,
+    standings: BTreeMap<NodeId, NodeStanding>,
+    /// Whether dispatch is held after a recovery.
+    pub(super) is_held: bool,
+    /// Whether a firing of timers is proposed.
+    pub(super) is_firing: bool,
+}
+
+impl Leading {
+    /// Begins a leadership from the applied state.
+    pub(super) fn begin(term: LeaderTerm, timing: &Timing, reader: &StateReader) -> Result<Self, Error> {
+        let held = read_held(reader)?;
+        let stops = held.iter().filter_map(|(job, row)| row.stop.map(|cause| (*job, cause))).collect();
+        let claims = held.iter().filter_map(|(job, row)| claim_of(row).map(|claim| (*job, claim)));
+        let mut leading = Self {
+            sessions: LeaderSessions::new(term, timing, claims),
+            queue: Queue::default(),
+            load_from: Some(None),
+            stops,
+            proposing: BTreeMap::new(),
+            doubtful: BTreeSet::new(),
+            standings: BTreeMap::new(),
+            is_held: false,
+            is_firing: false,
+        };
+        leading.read_site(reader)?;
+        Ok(leading)
+    }
+
+    /// Some changes were missed: compares with the applied state.
+    pub(super) fn catch_up(&mut self, now: BootInstant, reader: &StateReader) -> Result<Vec<LeaderCommand>, Error> {
+        let held: BTreeMap<JobId, Job> = read_held(reader)?.into_iter().collect();
+        let is_over = |(job, claim): &(JobId, Claim)| {
+            held.get(job).and_then(claim_of).is_none_or(|current| current.fence != claim.fence)
+        };
+        for (job, _) in self.sessions.claims().filter(is_over).collect::<Vec<_>>() {
+            self.sessions.released(job);
+        }
+        let mut commands = Vec::new();
+        self.stops.clear();
+        for (job, row) in &held {
+            let Some(claim) = claim_of(row) else { continue };
+            if self.sessions.claim(*job).is_none() {
+                commands.extend(self.sessions.assigned(now, *job, claim.fence, claim.session));
+            }
+            if let Some(cause) = row.stop {
+                self.stops.insert(*job, cause);
+                commands.extend(self.sessions.stopping(now, *job));
+            }
+        }
+        let mut proposing = BTreeMap::new();
+        for (job, node) in std::mem::take(&mut self.proposing) {
+            let row = jobs::job(reader, job).map_err(Error::store("read a job"))?;
+            if row.is_some_and(|row| row.state == JobState::Queued) {
+                proposing.insert(job, node);
+            }
+        }
+        self.proposing = proposing;
+        self.queue = Queue::default();
+        self.load_from = Some(None);
+        self.read_site(reader)?;
+        Ok(commands)
+    }
+
+    fn read_site(&mut self, reader: &StateReader) -> Result<(), Error> {
+        let nodes = members::nodes(reader).map_err(Error::store("read the nodes"))?;
+        self.standings = nodes.into_iter().map(|node| (node.id, node.standing)).collect();
+        self.is_held = jobs::site(reader).map_err(Error::store("read the site"))?.hold.is_some();
+        Ok(())
+    }
+
+    /// Reads the next page of queued jobs. Returns whether there are more.
+    pub(super) fn load(&mut self, reader: &StateReader) -> Result<bool, Error> {
+        let Some(after) = self.load_from else { return Ok(false) };
+        let page = queue::heads(reader, after, LOAD_PAGE).map_err(Error::store("read the queue"))?;
+        let last = page.last().map(|(place, _)| *place);
+        for (_, job) in &page {
+            self.enqueue(reader, *job)?;
+        }
+        self.load_from = (page.len() == LOAD_PAGE).then_some(last);
+        Ok(self.load_from.is_some())
+    }
+
+    /// How many jobs are queued, as far as they are read.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Why `job` was to be stopped.
+    pub(super) fn stop_cause(&self, job: JobId) -> StopCause {
+        self.stops.get(&job).copied().unwrap_or(StopCause::Drain)
+    }
+
+    /// A change was applied.
+    pub(super) fn applied(
+        &mut self,
+        now: BootInstant,
+        reader: &StateReader,
+        event: &Event,
+    ) -> Result<Vec<LeaderCommand>, Error> {
+        match event {
+            Event::JobChanged { job, from, to, assignment, released, stop, .. } => {
+                if released.is_some() {
+                    self.sessions.released(*job);
+                    self.stops.remove(job);
+                }
+                if *from == Some(JobState::Queued) {
+                    self.proposing.remove(job);
+                    self.queue.remove(*job);
+                }
+                if *to == JobState::Queued {
+                    self.enqueue(reader, *job)?;
+                }
+                Ok(self.holder_changed(now, *job, *assignment, *stop))
+            }
+            Event::NodeChanged { .. } | Event::HoldChanged { .. } => {
+                self.read_site(reader)?;
+                Ok(Vec::new())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn holder_changed(
+        &mut self,
+        now: BootInstant,
+        job: JobId,
+        assignment: Option<Assignment>,
+        stop: Option<StopCause>,
+    ) -> Vec<LeaderCommand> {
+        let Some(Assignment { session, fence, .. }) = assignment else { return Vec::new() };
+        let known = self.sessions.claim(job);
+        let mut commands = Vec::new();
+        if known.is_none_or(|claim| claim.fence != fence) {
+            commands.extend(self.sessions.assigned(now, job, fence, session));
+        }
+        if let Some(cause) = stop
+            && self.stops.insert(job, cause) != Some(cause)
+        {
+            commands.extend(self.sessions.stopping(now, job));
+        }
+        commands
+    }
+
+    fn enqueue(&mut self, reader: &StateReader, job: JobId) -> Result<(), Error> {
+        let row = jobs::job(reader, job).map_err(Error::store("read a job"))?;
+        let Some(row) = row.filter(|row| row.state == JobState::Queued) else { return Ok(()) };
+        if self.proposing.contains_key(&job) {
+            return Ok(());
+        }
+        let spec = jobs::spec(reader, job).map_err(Error::store("read a job"))?;
+        let Some(spec) = spec else { return Ok(()) };
+        let head = Head { job, attempt: row.attempt };
+        self.queue.remove(job);
+        self.queue.insert(&class_of(&row, spec), row.number, head);
+        Ok(())
+    }
+
+    /// The robots that may be given work, as the placement sees them.
+    pub(super) fn robots(&self, seats: &Seats) -> Vec<RobotView> {
+        let mut proposing: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for node in self.proposing.values() {
+            *proposing.entry(*node).or_default() += 1;
+        }
+        let views = self.sessions.live_sessions().filter_map(|session| {
+            let node = session.node;
+            let seat = seats.get(node).filter(|seat| seat.takes_work())?;
+            let standing = self.standings.get(&node)?;
+            let taken = self.sessions.held_by(node) + proposing.get(&node).copied().unwrap_or_default();
+            Some(RobotView {
+                session,
+                tags: seat.report.tags.clone(),
+                capabilities: seat.report.capabilities.clone(),
+                slots_free: seat.report.slots.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX)),
+                is_draining: seat.report.is_draining || *standing != NodeStanding::Active,
+            })
+        });
+        views.collect()
+    }
+
+    /// Takes what can be assigned now out of the queue.
+    pub(super) fn place(&mut self, seats: &Seats) -> Vec<Assigned> {
+        if self.is_held || self.queue.is_empty() {
+            return Vec::new();
+        }
+        let assignments = placement(&self.queue, &self.robots(seats), ASSIGNMENTS_MAX);
+        for assigned in &assignments {
+            self.queue.take(assigned.job);
+            self.proposing.insert(assigned.job, assigned.session.node);
+        }
+        assignments
+    }
+
+    /// Proposed assignments have come to an end. One that is applied counts until its change is heard, unless it was
+    /// already; one that is not is looked at again.
+    pub(super) fn proposed(&mut self, proposed: &[(Assigned, bool)]) {
+        for (Assigned { job, .. }, is_applied) in proposed {
+            if !is_applied {
+                self.proposing.remove(job);
+                self.doubtful.insert(*job);
+            } else if self.sessions.claim(*job).is_some() {
+                self.proposing.remove(job);
+            }
+        }
+    }
+
+    /// Queues doubtful jobs again that are still queued.
+    pub(super) fn look_again(&mut self, reader: &StateReader) -> Result<(), Error> {
+        for job in std::mem::take(&mut self.doubtful) {
+            self.enqueue(reader, job)?;
+        }
+        Ok(())
+    }
+
+    /// Held jobs of nodes whose drain is past its deadline and that nobody stopped yet.
+    pub(super) fn drained_late(&self, now: Timestamp) -> Vec<JobId> {
+        let late = self.standings.iter().filter(|(_, standing)| match standing {
+            NodeStanding::Draining { deadline: Some(deadline) } => *deadline <= now,
+            NodeStanding::Removed => true,
+            _ => false,
+        });
+        let claims = late.flat_map(|(node, _)| self.sessions.claims_of(*node));
+        claims.filter(|(_, claim)| !claim.is_stopping).map(|(job, _)| job).collect()
+    }
+}
+
+/// What a job asks of a robot.
+pub(super) fn needs_of(spec: &JobSpec) -> Needs {
+    Needs { tags: spec.tags.clone(), capabilities: spec.capabilities.clone() }
+}
+
+fn class_of(job: &Job, spec: JobSpec) -> ClassKey {
+    let workflow = Arc::from(format!("{}/{}", spec.workflow.namespace, spec.workflow.name));
+    let needs = Needs { tags: spec.tags, capabilities: spec.capabilities };
+    ClassKey { priority: job.priority, workflow, needs: Arc::new(needs) }
+}
+
+fn claim_of(job: &Job) -> Option<Claim> {
+    let assignment = job.assignment?;
+    Some(Claim { fence: assignment.fence, session: assignment.session, is_stopping: job.state == JobState::Stopping })
+}
+
+/// Every job that somebody holds.
+fn read_held(reader: &StateReader) -> Result<Vec<(JobId, Job)>, Error> {
+    let mut held = Vec::new();
+    for state in JobState::ALL.into_iter().filter(|state| state.has_holder()) {
+        let mut after = None;
+        loop {
+            let page =
+                queue::jobs_in(reader, state, after.as_ref(), LOAD_PAGE).map_err(Error::store("read held jobs"))?;
+            for (_, job) in &page {
+                if let Some(row) = jobs::job(reader, *job).map_err(Error::store("read a job"))? {
+                    held.push((*job, row));
+                }
+            }
+            let is_last = page.len() < LOAD_PAGE;
+            after = page.into_iter().next_back().map(|(place, _)| place);
+            if is_last {
+                break;
+            }
+        }
+    }
+    Ok(held)
+}

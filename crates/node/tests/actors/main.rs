@@ -1,0 +1,202 @@
+//! A node's actors on paused time with ports made of queues: what happens when robots die, leaders change, and operators
+//! interfere.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::Duration;
+
+use fleet_node::JobAction;
+use fleet_store::record::JobState;
+use fleet_workflow::machine::event::Event;
+
+use support::{Fleet, done, id};
+
+#[tokio::test(start_paused = true)]
+async fn every_result_is_journaled_before_the_next_effect_starts() {
+    let fleet = Fleet::start(1, &[1]).await;
+    let job = fleet.submit(1, "call call call").await;
+    for results in 0..3 {
+        let run = fleet.effects.next().await;
+        assert_eq!(run.path, format!("/do/{results}"));
+        // The record of the beginning needs no commit of its own before the first effect.
+        let needed = if results == 0 { 0 } else { results + 1 };
+        assert!(run.journaled >= needed, "{} records before effect {results}", run.journaled);
+        run.end.send(done()).unwrap();
+    }
+    fleet.log.reaches(job, JobState::Completed).await;
+    assert_eq!(fleet.log.journal(job).len(), 4);
+    assert_eq!(fleet.effects.begun.lock().unwrap().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_robots_job_goes_on_elsewhere_after_its_lease_and_no_finished_effect_runs_again() {
+    let mut fleet = Fleet::start(3, &[2, 3]).await;
+    let job = fleet.submit(1, "call call").await;
+    let first = fleet.effects.next().await;
+    first.end.send(done()).unwrap();
+    let second = fleet.effects.next().await;
+    let holder = second.node;
+    let killed_at = tokio::time::Instant::now();
+    fleet.kill(holder.as_bytes()[0]).await;
+    let again = fleet.effects.next().await;
+    assert_ne!(again.node, holder);
+    assert_eq!(again.path, "/do/1", "the finished effect does not run again");
+    let elapsed = killed_at.elapsed();
+    assert!(elapsed > Duration::from_millis(1_500) && elapsed < Duration::from_millis(2_600), "{elapsed:?}");
+    again.end.send(done()).unwrap();
+    fleet.log.reaches(job, JobState::Completed).await;
+    assert_eq!(fleet.log.job(job).lost, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_leader_disturbs_no_work() {
+    let fleet = Fleet::start(3, &[3]).await;
+    let job = fleet.submit(1, "call call").await;
+    let run = fleet.effects.next().await;
+    for leader in [2, 1, 2] {
+        fleet.log.elect(id(leader));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    assert!(fleet.effects.is_quiet(), "nothing was started again");
+    run.end.send(done()).unwrap();
+    fleet.effects.next().await.end.send(done()).unwrap();
+    fleet.log.reaches(job, JobState::Completed).await;
+    assert_eq!(fleet.log.job(job).attempt, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_sent_while_the_leader_changes_are_sent_again() {
+    let fleet = Fleet::start(3, &[3]).await;
+    let job = fleet.submit(1, "call call").await;
+    let run = fleet.effects.next().await;
+    run.end.send(done()).unwrap();
+    fleet.log.elect(id(2));
+    fleet.effects.next().await.end.send(done()).unwrap();
+    fleet.log.reaches(job, JobState::Completed).await;
+    assert_eq!(fleet.log.journal(job).len(), 3, "nothing is journaled twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancel_breaks_off_what_runs() {
+    let fleet = Fleet::start(2, &[2]).await;
+    let job = fleet.submit(1, "call call").await;
+    let run = fleet.effects.next().await;
+    let state = fleet.node(1).control(job, JobAction::Cancel).await.unwrap();
+    assert_eq!(state, JobState::Stopping);
+    fleet.log.reaches(job, JobState::Cancelled).await;
+    assert!(run.end.is_closed(), "the effect is over before the job is");
+    assert!(fleet.effects.is_quiet());
+}
+
+#[tokio::test(start_paused = true)]
+async fn pause_lets_the_effect_end_and_resume_goes_on_after_it() {
+    let fleet = Fleet::start(2, &[2]).await;
+    let job = fleet.submit(1, "call call").await;
+    let run = fleet.effects.next().await;
+    fleet.node(1).control(job, JobAction::Pause).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(fleet.log.job(job).state, JobState::Stopping, "the effect still runs");
+    run.end.send(done()).unwrap();
+    fleet.log.reaches(job, JobState::Suspended).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(fleet.effects.is_quiet(), "a suspended job rests");
+    fleet.node(1).control(job, JobAction::Resume).await.unwrap();
+    let second = fleet.effects.next().await;
+    assert_eq!(second.path, "/do/1");
+    second.end.send(done()).unwrap();
+    fleet.log.reaches(job, JobState::Completed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_wait_parks_and_wakes_a_short_one_keeps_the_slot() {
+    let fleet = Fleet::start(1, &[1]).await;
+    let job = fleet.submit(1, "wait:60000 call").await;
+    fleet.log.reaches(job, JobState::Waiting).await;
+    assert_eq!(fleet.node(1).observe().await.robot.unwrap().jobs, 0, "a parked job has no slot");
+    let run = fleet.effects.next().await;
+    run.end.send(done()).unwrap();
+    fleet.log.reaches(job, JobState::Completed).await;
+    let fired = fleet.log.journal(job).iter().filter(|event| matches!(event, Event::TimerFired { .. })).count();
+    assert_eq!((fired, fleet.log.job(job).attempt), (1, 2));
+
+    let short = fleet.submit(1, "wait:100 call").await;
+    fleet.effects.next().await.end.send(done()).unwrap();
+    fleet.log.reaches(short, JobState::Completed).await;
+    assert_eq!(fleet.log.job(short).attempt, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_effect_that_must_not_run_twice_fails_when_its_robot_dies() {
+    let mut fleet = Fleet::start(3, &[2, 3]).await;
+    let job = fleet.submit(1, "once").await;
+    let run = fleet.effects.next().await;
+    assert!(run.journaled >= 2, "its start is journaled first");
+    fleet.kill(run.node.as_bytes()[0]).await;
+    fleet.log.reaches(job, JobState::Failed).await;
+    assert_eq!(fleet.effects.begun.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_node_gets_no_work_and_loses_what_it_has_at_the_deadline() {
+    let fleet = Fleet::start(3, &[2, 3]).await;
+    let job = fleet.submit(1, "call").await;
+    let run = fleet.effects.next().await;
+    let deadline = fleet_core::Clock::now(&*fleet.clock).saturating_add(Duration::from_secs(5));
+    fleet.node(1).drain(run.node, Some(deadline)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(!run.end.is_closed(), "until the deadline it may go on");
+    let again = fleet.effects.next().await;
+    assert_ne!(again.node, run.node);
+    again.end.send(done()).unwrap();
+    fleet.log.reaches(job, JobState::Completed).await;
+    assert_eq!(fleet.log.job(job).lost, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopping_node_hands_back_what_does_not_end_in_time() {
+    let fleet = Fleet::start(3, &[2, 3]).await;
+    let job = fleet.submit(1, "call").await;
+    let run = fleet.effects.next().await;
+    let number = run.node.as_bytes()[0];
+    let left = fleet.node(number).stop(Duration::from_secs(4)).await;
+    assert_eq!(left, 0);
+    let again = fleet.effects.next().await;
+    assert_ne!(again.node, run.node);
+    again.end.send(done()).unwrap();
+    fleet.log.reaches(job, JobState::Completed).await;
+    assert_eq!(fleet.log.job(job).lost, 0, "handing back is no loss");
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_jobs_than_slots_all_complete_and_the_reason_says_why_one_waits() {
+    let fleet = Fleet::start(1, &[1]).await;
+    let mut jobs = Vec::new();
+    for _ in 0..5 {
+        jobs.push(fleet.submit(1, "call").await);
+    }
+    let runs = [fleet.effects.next().await, fleet.effects.next().await];
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(fleet.effects.is_quiet(), "two slots, two effects");
+    let reason = fleet.node(1).explain(jobs[4]).await;
+    assert_eq!(reason.as_deref(), Some("every robot that fits is full"));
+    for run in runs {
+        run.end.send(done()).unwrap();
+    }
+    for _ in 0..3 {
+        fleet.effects.next().await.end.send(done()).unwrap();
+    }
+    for job in jobs {
+        fleet.log.reaches(job, JobState::Completed).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_refuses_changes_and_names_the_leader() {
+    let fleet = Fleet::start(2, &[1]).await;
+    let job = fleet.submit(1, "call").await;
+    let error = fleet.node(2).control(job, JobAction::Cancel).await.unwrap_err();
+    assert_eq!(error.kind(), fleet_core::ErrorKind::NotLeader);
+    assert!(matches!(error, fleet_node::Error::NotLeader { leader: Some(leader), .. } if leader == id(1)));
+}

@@ -1,0 +1,498 @@
+//! A node's actors on paused time: the real state machine over a store in memory, a group that agrees with itself, effects
+//! that the test ends, and a language of three words.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::{broadcast, oneshot, watch};
+
+use fleet_core::timing::Timing;
+use fleet_core::{BootInstant, Clock, Digest, Error, ErrorKind, FleetId, GroupId, JobId, NodeId, SiteName, Timestamp};
+use fleet_node::link::{RobotReport, RobotStreams, duplex};
+use fleet_node::ports::{
+    EffectContext, EffectReport, Effects, Group, GroupStanding, Interpreter, JobMachine, RobotLink,
+};
+use fleet_node::session::LeaderTerm;
+use fleet_node::{JobRequest, LinkServer, Node, NodeConfig, NodePorts};
+use fleet_replication::AppliedEntry;
+use fleet_replication::command::{Action, Command as GroupCommand, NodeAdmission, Outcome};
+use fleet_replication::fsm::{self, EntryPosition};
+use fleet_store::record::{
+    CommandId, Content, Founding, Job, JobSpec, JobState, JournalRecord, NodeProfile, Payload, WorkflowName,
+};
+use fleet_store::state::jobs;
+use fleet_store::{StateReader, Store};
+use fleet_workflow::machine::TaskReport;
+use fleet_workflow::machine::command::{Command, EffectPath, OnLost};
+use fleet_workflow::machine::effect::{Effect, HttpRequest};
+use fleet_workflow::machine::event::{ErrorObject, Event, Outcome as EffectOutcome};
+
+pub(crate) const GROUP: GroupId = GroupId::from_bytes([9; 16]);
+
+/// Both clocks follow tokio's time, so that paused time pauses them.
+pub(crate) struct TestClock {
+    start: tokio::time::Instant,
+}
+
+impl TestClock {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { start: tokio::time::Instant::now() })
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_700_000_000_000 + u64::try_from(self.start.elapsed().as_millis()).unwrap())
+    }
+
+    fn boot_now(&self) -> BootInstant {
+        BootInstant(self.start.elapsed() + Duration::from_secs(1_000))
+    }
+}
+
+struct LogEnd {
+    term: u64,
+    index: u64,
+    leader: NodeId,
+}
+
+/// The log that all nodes of a test share: whoever the test says leads.
+#[derive(Clone)]
+pub(crate) struct SharedLog {
+    store: Store,
+    clock: Arc<TestClock>,
+    applied: broadcast::Sender<Arc<AppliedEntry>>,
+    end: Arc<Mutex<LogEnd>>,
+    elected_at: Arc<Mutex<BootInstant>>,
+    standings: Arc<Mutex<BTreeMap<NodeId, watch::Sender<GroupStanding>>>>,
+}
+
+impl SharedLog {
+    pub(crate) fn new(clock: Arc<TestClock>) -> Self {
+        let now = clock.boot_now();
+        Self {
+            store: Store::in_memory().unwrap(),
+            clock,
+            applied: broadcast::channel(1_024).0,
+            end: Arc::new(Mutex::new(LogEnd { term: 0, index: 0, leader: NodeId::default() })),
+            elected_at: Arc::new(Mutex::new(now)),
+            standings: Arc::default(),
+        }
+    }
+
+    pub(crate) fn reader(&self) -> StateReader {
+        self.store.reader(GROUP).unwrap()
+    }
+
+    /// Applies one command as its own entry.
+    pub(crate) async fn commit(&self, action: Action) -> Result<Outcome, Error> {
+        let command = GroupCommand { id: CommandId(uuid::Uuid::now_v7().as_u128()), at: self.clock.now(), action };
+        let entry = {
+            let mut end = self.end.lock().unwrap();
+            end.index += 1;
+            EntryPosition { epoch: 1, term: end.term, index: end.index }
+        };
+        let work = self.store.apply(GROUP, move |state| fsm::apply(state, entry, &[command]));
+        // On a blocking thread, because paused time passes while a task waits for any other.
+        let mut applied = tokio::task::spawn_blocking(|| work.wait())
+            .await
+            .unwrap()
+            .map_err(|error| Error::new(ErrorKind::Internal, "apply").with_source(error))?;
+        let applied = applied.remove(0);
+        let _ = self.applied.send(Arc::new(AppliedEntry { index: entry.index, events: applied.events }));
+        Ok(applied.outcome)
+    }
+
+    /// Founds the site and admits `nodes`.
+    pub(crate) async fn found(&self, nodes: &[NodeId]) {
+        let founding = Founding {
+            fleet: FleetId::from_bytes([1; 16]),
+            site: SiteName::default(),
+            group: GROUP,
+            founder: nodes[0],
+            dev: true,
+        };
+        self.commit(Action::Found(founding)).await.unwrap().accepted().unwrap();
+        for node in nodes {
+            let profile = NodeProfile {
+                name: name_of(*node),
+                site: SiteName::default(),
+                address: "127.0.0.1:7000".to_owned(),
+                http_address: "127.0.0.1:8000".to_owned(),
+                tags: Vec::new(),
+                slots: 2,
+                capabilities: vec!["http".to_owned()],
+                version: "0".to_owned(),
+            };
+            let admission = NodeAdmission { node: *node, profile, certificate: None, replaces: None };
+            self.commit(Action::PutNode(Box::new(admission))).await.unwrap().accepted().unwrap();
+        }
+    }
+
+    /// Makes `leader` the leader in a new term: everyone else stops at once.
+    pub(crate) fn elect(&self, leader: NodeId) {
+        let term = {
+            let mut end = self.end.lock().unwrap();
+            end.term += 1;
+            end.leader = leader;
+            end.term
+        };
+        *self.elected_at.lock().unwrap() = self.clock.boot_now();
+        for (node, standing) in self.standings.lock().unwrap().iter() {
+            let serving = (*node == leader).then_some(LeaderTerm { epoch: 1, term });
+            standing.send_replace(GroupStanding { leader: Some(leader), serving });
+        }
+    }
+
+    pub(crate) fn job(&self, job: JobId) -> Job {
+        jobs::job(&self.reader(), job).unwrap().expect("the job exists")
+    }
+
+    pub(crate) fn journal(&self, job: JobId) -> Vec<Event> {
+        let read = |record: JournalRecord| match record.event {
+            Content::Inline(payload) => serde_json::from_slice(payload.as_slice()).unwrap(),
+            Content::Blob { .. } => panic!("no blobs here"),
+        };
+        jobs::journal(&self.reader(), job, 0, 1_000).unwrap().into_iter().map(read).collect()
+    }
+
+    /// Waits until `job` is in `state`.
+    pub(crate) async fn reaches(&self, job: JobId, state: JobState) {
+        let reached = async {
+            while self.job(job).state != state {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(60), reached).await;
+        assert!(waited.is_ok(), "job is {:?}, not {state:?}", self.job(job));
+    }
+}
+
+/// The group as one node has it.
+pub(crate) struct NodeGroup {
+    log: SharedLog,
+    node: NodeId,
+    standing: watch::Receiver<GroupStanding>,
+}
+
+impl NodeGroup {
+    pub(crate) fn new(log: &SharedLog, node: NodeId) -> Arc<Self> {
+        let (sender, standing) = watch::channel(GroupStanding::default());
+        log.standings.lock().unwrap().insert(node, sender);
+        Arc::new(Self { log: log.clone(), node, standing })
+    }
+
+    fn leads(&self) -> Result<(), Error> {
+        let leads = self.log.end.lock().unwrap().leader == self.node;
+        if leads { Ok(()) } else { Err(Error::new(ErrorKind::NotLeader, "not the leader")) }
+    }
+}
+
+impl Group for NodeGroup {
+    fn standing(&self) -> watch::Receiver<GroupStanding> {
+        self.standing.clone()
+    }
+
+    fn propose(&self, action: Action) -> BoxFuture<'static, Result<Outcome, Error>> {
+        let (log, leads) = (self.log.clone(), self.leads());
+        async move {
+            leads?;
+            log.commit(action).await
+        }
+        .boxed()
+    }
+
+    fn confirm_leadership(&self) -> BoxFuture<'static, Result<(), Error>> {
+        let leads = self.leads();
+        async move { leads }.boxed()
+    }
+
+    fn takeover_time(&self) -> BoxFuture<'static, Result<BootInstant, Error>> {
+        let at = *self.log.elected_at.lock().unwrap();
+        async move { Ok(at) }.boxed()
+    }
+
+    fn applied(&self) -> broadcast::Receiver<Arc<AppliedEntry>> {
+        self.log.applied.subscribe()
+    }
+
+    fn reader(&self) -> Result<StateReader, Error> {
+        Ok(self.log.reader())
+    }
+
+    fn put_content(&self, bytes: Payload) -> BoxFuture<'static, Result<Content, Error>> {
+        async move { Ok(Content::Inline(bytes)) }.boxed()
+    }
+
+    fn read_content(&self, content: Content) -> BoxFuture<'static, Result<Payload, Error>> {
+        async move {
+            match content {
+                Content::Inline(payload) => Ok(payload),
+                Content::Blob { .. } => Err(Error::new(ErrorKind::Unsupported, "no blobs here")),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A run of an effect that the test ends.
+pub(crate) struct Run {
+    pub(crate) node: NodeId,
+    pub(crate) path: String,
+    /// Records in the journal when it began.
+    pub(crate) journaled: usize,
+    pub(crate) end: oneshot::Sender<EffectOutcome>,
+}
+
+/// Effects that begin, and wait for the test to end them.
+#[derive(Clone)]
+pub(crate) struct TestEffects {
+    log: SharedLog,
+    node: NodeId,
+    runs: Arc<Mutex<Vec<Run>>>,
+    pub(crate) begun: Arc<Mutex<Vec<(NodeId, String)>>>,
+}
+
+impl TestEffects {
+    pub(crate) fn new(log: &SharedLog) -> Self {
+        Self { log: log.clone(), node: NodeId::default(), runs: Arc::default(), begun: Arc::default() }
+    }
+
+    fn of(&self, node: NodeId) -> Self {
+        Self { node, ..self.clone() }
+    }
+
+    /// The next run that begins.
+    pub(crate) async fn next(&self) -> Run {
+        let next = async {
+            loop {
+                if let Some(run) = self.runs.lock().unwrap().pop() {
+                    return run;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), next).await.expect("an effect begins")
+    }
+
+    /// Whether nothing has begun that was not taken.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.runs.lock().unwrap().is_empty()
+    }
+}
+
+impl Effects for TestEffects {
+    fn run(&self, _: Effect, context: EffectContext) -> BoxFuture<'static, EffectReport> {
+        let (end, ended) = oneshot::channel();
+        let journaled = self.log.journal(context.job).len();
+        let run = Run { node: self.node, path: context.path.0.clone(), journaled, end };
+        self.begun.lock().unwrap().push((self.node, context.path.0));
+        self.runs.lock().unwrap().push(run);
+        let mut cancelled = context.cancelled;
+        async move {
+            tokio::select! {
+                outcome = ended => outcome.map_or_else(|_| EffectReport::broken_off(), EffectReport::of),
+                _ = cancelled.wait_for(|is_cancelled| *is_cancelled) => EffectReport::broken_off(),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A definition is a list of words, separated by spaces: `call` runs an effect, `once` one with `onLost: fail`, and
+/// `wait:MS` waits. The output is how many words were done.
+pub(crate) struct Words;
+
+struct WordMachine {
+    words: Vec<String>,
+    done: usize,
+}
+
+impl WordMachine {
+    fn ask(&self, at_ms: u64) -> Vec<Command> {
+        let path = EffectPath(format!("/do/{}", self.done));
+        let Some(word) = self.words.get(self.done) else {
+            return vec![Command::Complete { output: self.done.into() }];
+        };
+        let start = |on_lost| Command::Start {
+            path: path.clone(),
+            task: "/do/0".to_owned(),
+            effect: Effect::Http(HttpRequest {
+                method: "GET".to_owned(),
+                uri: "http://127.0.0.1/".to_owned(),
+                headers: Vec::new(),
+                query: Vec::new(),
+                body: None,
+                output: fleet_workflow::machine::effect::HttpOutput::Content,
+                redirect: false,
+                authentication: None,
+            }),
+            on_lost,
+            deadline_ms: None,
+        };
+        match word.strip_prefix("wait:") {
+            Some(ms) => vec![Command::SetTimer { path, due_ms: at_ms + ms.parse::<u64>().unwrap() }],
+            None if word == "once" => vec![start(OnLost::Fail)],
+            None => vec![start(OnLost::Retry)],
+        }
+    }
+}
+
+impl JobMachine for WordMachine {
+    fn apply(&mut self, event: &Event) -> Vec<Command> {
+        match event {
+            Event::Started { at_ms } => self.ask(*at_ms),
+            Event::EffectEnded { at_ms, outcome: EffectOutcome::Ok(_), .. } | Event::TimerFired { at_ms, .. } => {
+                self.done += 1;
+                self.ask(*at_ms)
+            }
+            Event::EffectEnded { outcome: EffectOutcome::Err(error), .. } => {
+                vec![Command::Fail { error: error.clone() }]
+            }
+            Event::EffectLost { .. } => {
+                vec![Command::Fail { error: ErrorObject::standard("lost", 500, "lost", "lost") }]
+            }
+            Event::EffectStarted { .. } | Event::Overrun { .. } => Vec::new(),
+        }
+    }
+
+    fn is_timed_out(&self) -> bool {
+        false
+    }
+
+    fn tasks(&self) -> Vec<TaskReport> {
+        Vec::new()
+    }
+}
+
+impl Interpreter for Words {
+    fn begin(&self, _: JobId, definition: &[u8], _: &[u8]) -> Result<Box<dyn JobMachine>, ErrorObject> {
+        let text = std::str::from_utf8(definition).unwrap();
+        let words = text.split_whitespace().map(str::to_owned).collect();
+        Ok(Box::new(WordMachine { words, done: 0 }))
+    }
+}
+
+/// Reaches the leader's node in this process, unless the test cut the way.
+#[derive(Clone, Default)]
+pub(crate) struct TestLink {
+    node: NodeId,
+    servers: Arc<Mutex<BTreeMap<NodeId, LinkServer>>>,
+    cut: Arc<Mutex<Vec<NodeId>>>,
+}
+
+impl RobotLink for TestLink {
+    fn connect(&self, leader: NodeId) -> BoxFuture<'static, Result<RobotStreams, Error>> {
+        let (node, servers, cut) = (self.node, Arc::clone(&self.servers), Arc::clone(&self.cut));
+        async move {
+            let server = servers.lock().unwrap().get(&leader).cloned();
+            let is_cut = cut.lock().unwrap().contains(&node);
+            let server = server.filter(|_| !is_cut);
+            let server = server.ok_or_else(|| Error::new(ErrorKind::Unavailable, "no way"))?;
+            let (heartbeats, leader_heartbeats) = duplex();
+            let (work, leader_work) = duplex();
+            server.accept_heartbeats(node, leader_heartbeats);
+            server.accept_work(node, leader_work);
+            Ok(RobotStreams { heartbeats, work })
+        }
+        .boxed()
+    }
+}
+
+/// Nodes that share a log.
+pub(crate) struct Fleet {
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) log: SharedLog,
+    pub(crate) effects: TestEffects,
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    link: TestLink,
+}
+
+pub(crate) fn id(number: u8) -> NodeId {
+    NodeId::from_bytes([number; 16])
+}
+
+fn name_of(node: NodeId) -> String {
+    format!("node-{}", node.as_bytes()[0])
+}
+
+impl Fleet {
+    /// Nodes 1 to `count`, of which the first leads. Those in `robots` have two slots, the others none.
+    pub(crate) async fn start(count: u8, robots: &[u8]) -> Self {
+        let clock = TestClock::new();
+        let log = SharedLog::new(Arc::clone(&clock));
+        let ids: Vec<NodeId> = (1..=count).map(id).collect();
+        log.found(&ids).await;
+        let effects = TestEffects::new(&log);
+        let mut fleet = Self { clock, log, effects, nodes: BTreeMap::new(), link: TestLink::default() };
+        for number in 1..=count {
+            fleet.start_node(number, 1, if robots.contains(&number) { 2 } else { 0 }).await;
+        }
+        fleet.log.elect(id(1));
+        fleet
+    }
+
+    pub(crate) async fn start_node(&mut self, number: u8, boot: u64, slots: u32) {
+        let node = id(number);
+        let report = RobotReport {
+            node_name: name_of(node),
+            slots,
+            tags: Vec::new(),
+            capabilities: vec!["http".to_owned()],
+            is_draining: false,
+        };
+        let config =
+            NodeConfig { node, boot, timing: Timing::LAN, robot: report, guards_gone: true, interpreter_threads: 0 };
+        let ports = NodePorts {
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            group: NodeGroup::new(&self.log, node),
+            effects: Arc::new(self.effects.of(node)),
+            robot_link: Arc::new(TestLink { node, ..self.link.clone() }),
+            interpreter: Arc::new(Words),
+        };
+        let started = Node::start(config, ports).await.unwrap();
+        self.link.servers.lock().unwrap().insert(node, started.link_server());
+        self.nodes.insert(node, started);
+    }
+
+    pub(crate) fn node(&self, number: u8) -> &Node {
+        &self.nodes[&id(number)]
+    }
+
+    /// Submits a definition through the leader, node `leader`.
+    pub(crate) async fn submit(&self, leader: u8, words: &str) -> JobId {
+        let definition = Payload::from(words.as_bytes().to_vec());
+        let spec = JobSpec {
+            workflow: WorkflowName {
+                namespace: "test".to_owned(),
+                name: "words".to_owned(),
+                version: "1.0.0".to_owned(),
+            },
+            definition: Digest::of(definition.as_slice()),
+            interpreter: 1,
+            site: SiteName::default(),
+            tags: Vec::new(),
+            capabilities: vec!["http".to_owned()],
+            lost_max: 5,
+            finish_within_ms: None,
+            retry_of: None,
+        };
+        let input = Payload::from("{}");
+        let request = JobRequest { job: JobId::generate(), spec, priority: 10, input, definition };
+        self.node(leader).submit(request).await.unwrap()
+    }
+
+    /// The robot of node `number` dies: its effects end with it, and it says nothing more.
+    pub(crate) async fn kill(&mut self, number: u8) {
+        self.link.cut.lock().unwrap().push(id(number));
+        let node = self.nodes.remove(&id(number)).expect("the node runs");
+        node.abandon();
+    }
+}
+
+pub(crate) fn done() -> EffectOutcome {
+    EffectOutcome::Ok(serde_json::json!({}))
+}

@@ -1,0 +1,68 @@
+//! The rules of the robot lease that the model can do without, one at a time.
+
+/// A rule of the design ("Robot lease and sessions"), or of the group it stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Rule {
+    /// A heartbeat is answered only after a quorum confirmed the leadership.
+    QuorumConfirms,
+    /// A confirmation begun before a heartbeat came does not count for it.
+    FreshConfirmation,
+    /// The leader serves only after its own first entry is applied.
+    OwnFirstEntry,
+    /// A new leader waits for a lease after the latest time an earlier one was heard.
+    TakeoverWait,
+    /// A restarted voter reports its boot, because it forgot what it heard.
+    RestartedVoterCounts,
+    /// A leader that led before counts the moment it stopped.
+    ResumedLeaderCounts,
+    /// A held job is made `stopping` before it may be assigned elsewhere.
+    StoppingFirst,
+    /// Messages are bound to their session.
+    MessagesBound,
+    /// A job is never requeued because its session does not list it yet.
+    UnlistedIsNotGone,
+    /// The robot remembers, within a session, what it ended.
+    RobotRemembers,
+    /// An opening counts its lease from its first sending.
+    OpeningCountsFromFirst,
+    /// Boot numbers rise.
+    BootsOrdered,
+    /// Assignments and stops are sent again until seen done.
+    Resending,
+    /// Only confirmed messages of a leader raise the robot's term.
+    ConfirmedTermsOnly,
+    /// The robot refuses terms lower than the highest seen.
+    TermsMonotonic,
+    /// The state machine checks preconditions, fences included.
+    Preconditions,
+    /// The robot counts 1 % less than the leader.
+    ClockMargin,
+    /// A robot's session that ran out on its clock is not renewed any more.
+    RobotNeverRevives,
+    /// The robot ends what it held when its lease runs out.
+    RobotCountsLease,
+}
+
+impl Rule {
+    /// Rules whose absence random walks find: two robots act for one job, or a job is stuck.
+    pub(crate) const CAUGHT: [Self; 7] = [
+        Self::TakeoverWait,
+        Self::StoppingFirst,
+        Self::MessagesBound,
+        Self::UnlistedIsNotGone,
+        Self::Resending,
+        Self::RobotCountsLease,
+        Self::ConfirmedTermsOnly,
+    ];
+
+    /// Rules whose absence alone harms nothing, because another covers them: an opening tried again and a repeated boot
+    /// number find every old assignment settled (the answer to the first heartbeat says so); terms, preconditions and a
+    /// robot that revives are each covered by the sessions of the other side.
+    pub(crate) const REDUNDANT: [Self; 5] = [
+        Self::OpeningCountsFromFirst,
+        Self::BootsOrdered,
+        Self::TermsMonotonic,
+        Self::Preconditions,
+        Self::RobotNeverRevives,
+    ];
+}
