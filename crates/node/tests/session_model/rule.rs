@@ -45,7 +45,7 @@ pub(crate) enum Rule {
 
 impl Rule {
     /// Rules whose absence random walks find: two robots act for one job, or a job is stuck.
-    pub(crate) const CAUGHT: [Self; 7] = [
+    pub(crate) const CAUGHT: [Self; 8] = [
         Self::TakeoverWait,
         Self::StoppingFirst,
         Self::MessagesBound,
@@ -53,16 +53,12 @@ impl Rule {
         Self::Resending,
         Self::RobotCountsLease,
         Self::ConfirmedTermsOnly,
+        Self::RobotNeverRevives,
     ];
 
     /// Rules whose absence alone harms nothing, because another covers them: an opening tried again and a repeated boot
-    /// number find every old assignment settled (the answer to the first heartbeat says so); terms, preconditions and a
-    /// robot that revives are each covered by the sessions of the other side.
-    pub(crate) const REDUNDANT: [Self; 5] = [
-        Self::OpeningCountsFromFirst,
-        Self::BootsOrdered,
-        Self::TermsMonotonic,
-        Self::Preconditions,
-        Self::RobotNeverRevives,
-    ];
+    /// number find every old assignment settled (the answer to the first heartbeat says so); terms and preconditions are
+    /// covered by the sessions, in a model that has one proposal of a kind under way.
+    pub(crate) const REDUNDANT: [Self; 4] =
+        [Self::OpeningCountsFromFirst, Self::BootsOrdered, Self::TermsMonotonic, Self::Preconditions];
 }
