@@ -175,8 +175,8 @@ async fn a_new_leader_learns_when_the_last_one_was_heard() {
     let leader = site.leader().await;
     let founded = site.nodes[leader].group.takeover_time().await.unwrap();
     let clock = fleet_core::SystemClock;
-    let died = fleet_core::Clock::boot_now(&clock);
     site.crash(leader).await;
+    let died = fleet_core::Clock::boot_now(&clock);
     let new = site.leader().await;
     let heard = site.nodes[new].group.takeover_time().await.unwrap();
     assert!(heard <= died, "nobody heard the old leader after its death");
