@@ -150,3 +150,109 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     platform::sync_directory(directory)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn credential() -> Credential {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
+        Credential {
+            version: FORMAT_VERSION,
+            fleet_id: FleetId::generate(),
+            admin_id: Uuid::now_v7(),
+            ca: certificate.clone(),
+            certificate,
+            key: key.serialize_pem(),
+            endpoints: vec!["10.0.0.7:7000".to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_credential_survives_and_is_its_owners_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.json");
+        for _ in 0..2 {
+            let credential = credential();
+            credential.write(&path).unwrap();
+            assert_eq!(Credential::read(&path).unwrap(), credential);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
+        let text = fs::read_to_string(&path).unwrap();
+        for key in
+            ["\"version\": 1", "\"fleetId\"", "\"adminId\"", "\"ca\"", "\"certificate\"", "\"key\"", "\"endpoints\""]
+        {
+            assert!(text.contains(key), "{key}");
+        }
+        assert!(!format!("{:?}", credential()).contains("PRIVATE"));
+    }
+
+    #[test]
+    fn what_others_can_read_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.json");
+        credential().write(&path).unwrap();
+        for mode in [0o640, 0o604, 0o660, 0o644] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let refusal = Credential::read(&path).unwrap_err();
+            assert_eq!(refusal.kind, ErrorKind::PermissionDenied, "{mode:o}");
+            assert!(refusal.next_step.unwrap().contains("chmod 600"));
+        }
+    }
+
+    #[test]
+    fn files_that_are_no_credential_are_refused_with_the_reason() {
+        let good = serde_json::to_value(credential()).unwrap();
+        let with = |key: &str, value: serde_json::Value| {
+            let mut changed = good.clone();
+            changed[key] = value;
+            changed.to_string()
+        };
+        let without = |key: &str| {
+            let mut changed = good.clone();
+            changed.as_object_mut().unwrap().remove(key);
+            changed.to_string()
+        };
+        let other = credential();
+        for (text, expected) in [
+            (String::new(), "EOF"),
+            ("{".to_owned(), "EOF"),
+            ("[]".to_owned(), "no version"),
+            ("{}".to_owned(), "no version"),
+            (with("version", "1".into()), "no version"),
+            (with("version", 2.into()), "format 2"),
+            (without("ca"), "ca"),
+            (without("key"), "key"),
+            (without("endpoints"), "endpoints"),
+            (with("more", 1.into()), "more"),
+            (with("fleetId", "x".into()), "UUID"),
+            (with("ca", "x".into()), "`ca`"),
+            (with("key", "x".into()), "`key`"),
+            (with("certificate", "".into()), "chain is empty"),
+            (with("key", other.key.into()), "do not belong together"),
+        ] {
+            let refusal = Credential::parse(&text).expect_err(&text);
+            let message = fleet_core::error::chain(&refusal);
+            assert!(message.contains(expected), "{expected}: {message}");
+            assert!(matches!(refusal.kind, ErrorKind::InvalidInput | ErrorKind::Unsupported), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_flag_wins_then_the_environment_then_the_home() {
+        let home = tempfile::tempdir().unwrap();
+        let (flag, environment) = (Path::new("/flag"), Path::new("/environment"));
+        assert_eq!(locate(Some(flag), Some(environment), Some(home.path())), Some(flag.to_path_buf()));
+        assert_eq!(locate(None, Some(environment), Some(home.path())), Some(environment.to_path_buf()));
+        assert_eq!(locate(None, None, Some(home.path())), None, "there is no file");
+        let path = home.path().join(DEFAULT_PATH);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        credential().write(&path).unwrap();
+        assert_eq!(locate(None, None, Some(home.path())), Some(path));
+        assert_eq!(locate(None, None, None), None);
+    }
+}

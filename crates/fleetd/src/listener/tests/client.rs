@@ -11,7 +11,7 @@ use fleet_api::{ClientOptions, Credential, FleetClient};
 use fleet_core::{Error, ErrorKind};
 
 use crate::listener::Policy;
-use crate::listener::tests::support::{Answer, Fleet, Setup, good, start};
+use crate::listener::tests::support::{Answer, Fleet, Setup, good, start, stream};
 use crate::trust::authority::{SigningRequest, to_pem};
 use crate::trust::node_key::NodeKey;
 
@@ -171,4 +171,74 @@ async fn a_node_that_comes_back_is_found_again() {
     assert_eq!(ask(&client).await.unwrap(), "one");
     first.listener.shutdown(Duration::ZERO).await;
     assert_eq!(ask(&client).await.unwrap(), "two");
+}
+
+fn change(state: &str) -> v1::JobChange {
+    v1::JobChange { job: Some(v1::Job { state: state.to_owned(), ..v1::Job::default() }) }
+}
+
+/// Answers the first watch with `first` and the others with the rest of a job's life.
+fn interrupted(first: Vec<v1::JobChange>, end: Option<Error>) -> (Answer, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let answer: Answer = Arc::new(move |_| {
+        if counted.fetch_add(1, Ordering::SeqCst) == 0 {
+            stream(&first, end.as_ref())
+        } else {
+            stream(&[change("running"), change("completed")], None)
+        }
+    });
+    (answer, calls)
+}
+
+async fn states(client: &FleetClient) -> Result<Vec<String>, Error> {
+    let mut watch = client.watch_job(v1::WatchJobRequest { job: "j".to_owned() }).await?;
+    let mut states = Vec::new();
+    while let Some(change) = watch.next().await? {
+        states.push(change.job.unwrap_or_default().state);
+    }
+    Ok(states)
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_after_its_stream_broke() {
+    let fleet = Fleet::found();
+    for end in [None, Some(Error::new(ErrorKind::Unavailable, "stopping"))] {
+        let (answer, calls) = interrupted(vec![change("queued"), change("running")], end);
+        let node = start(&fleet, Setup { answer, ..Setup::default() });
+        let seen = states(&client(&fleet, vec![node.address.to_string()])).await.unwrap();
+        assert_eq!(seen, ["queued", "running", "completed"], "nothing twice, nothing missing");
+        assert_eq!(calls.load(Ordering::SeqCst), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_its_job_or_with_what_is_wrong() {
+    let fleet = Fleet::found();
+    let (answer, calls) = interrupted(vec![change("queued"), change("failed"), change("more")], None);
+    let node = start(&fleet, Setup { answer, ..Setup::default() });
+    let seen = states(&client(&fleet, vec![node.address.to_string()])).await.unwrap();
+    assert_eq!(seen, ["queued", "failed"]);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    let (answer, calls) = interrupted(vec![], Some(Error::new(ErrorKind::NotFound, "no such job")));
+    let node = start(&fleet, Setup { answer, ..Setup::default() });
+    let refusal = states(&client(&fleet, vec![node.address.to_string()])).await.unwrap_err();
+    assert_eq!(refusal.kind, ErrorKind::NotFound);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_token_is_not_made_twice_when_the_outcome_is_unknown() {
+    let fleet = Fleet::found();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let answer: Answer = Arc::new(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        status_of(&Error::new(ErrorKind::Unavailable, "lost the leader")).into_http()
+    });
+    let node = start(&fleet, Setup { answer, ..Setup::default() });
+    let client = client(&fleet, vec![node.address.to_string()]);
+    let refusal = client.create_token(v1::CreateTokenRequest::default()).await.unwrap_err();
+    assert_eq!(refusal.kind, ErrorKind::Unavailable);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
 }

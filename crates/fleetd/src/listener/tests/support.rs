@@ -107,13 +107,35 @@ pub(super) fn echo(request: &Request<Body>) -> Response<Body> {
 
 /// A good answer of a unary call.
 pub(super) fn good(message: &impl Message) -> Response<Body> {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    with_trailers(frame(message), trailers)
+}
+
+/// Several messages of one stream, ended well or by `end`.
+pub(super) fn stream(messages: &[impl Message], end: Option<&Error>) -> Response<Body> {
+    let mut frames = Vec::new();
+    for message in messages {
+        frames.extend_from_slice(&frame(message));
+    }
+    let mut trailers = HeaderMap::new();
+    match end {
+        Some(error) => fleet_api::status::status_of(error).add_header(&mut trailers).unwrap(),
+        None => drop(trailers.insert("grpc-status", HeaderValue::from_static("0"))),
+    }
+    with_trailers(frames, trailers)
+}
+
+fn frame(message: &impl Message) -> Vec<u8> {
     let encoded = message.encode_to_vec();
     let mut frame = vec![0];
     frame.extend_from_slice(&u32::try_from(encoded.len()).unwrap().to_be_bytes());
     frame.extend_from_slice(&encoded);
-    let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    let body = Full::new(Bytes::from(frame)).with_trailers(ready(Some(Ok(trailers))));
+    frame
+}
+
+fn with_trailers(frames: Vec<u8>, trailers: HeaderMap) -> Response<Body> {
+    let body = Full::new(Bytes::from(frames)).with_trailers(ready(Some(Ok(trailers))));
     let mut response = Response::new(Body::new(body));
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
     response
