@@ -9,7 +9,7 @@ use fleet_core::ErrorKind;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use crate::listener::tests::support::{Fleet, Setup, call, call_on, start};
+use crate::listener::tests::support::{Fleet, Setup, call, call_on, soon, start};
 
 const GROUP: &str = "/fleet.peer.v1.Peer/Group";
 
@@ -25,17 +25,17 @@ async fn a_revocation_cuts_open_connections() {
     let root = fleet.authority.root().clone();
     let dialer = PeerDialer::new(root, certificate, Revocations::new(), ValidityClock::system());
     let mut link = dialer.actor_stream(&address, node.id).await.unwrap();
-    let mut handed_over = node.actors.recv().await.unwrap();
+    let mut handed_over = soon(node.actors.recv()).await.unwrap();
     let (_, kept) = fleet.node();
     let other = Connector::new(fleet.tls(Some(kept)), ALPN_PEER, Established::FirstByte).unwrap();
     let other = other.channel(&address).await.unwrap();
 
     node.revocations.extend([Revocation::Subject(Subject::Node(id))]);
 
-    let refusal = handed_over.stream.read_u8().await.unwrap_err();
+    let refusal = soon(handed_over.stream.read_u8()).await.unwrap_err();
     assert_eq!(refusal.to_string(), "its certificate was revoked");
     drop(handed_over);
-    assert!(link.read_u8().await.is_err(), "the other end sees the end too");
+    assert!(soon(link.read_u8()).await.is_err(), "the other end sees the end too");
     let refusal = call_on(channel, GROUP).await.unwrap_err();
     assert!(matches!(refusal.kind, ErrorKind::Unavailable | ErrorKind::Unauthenticated), "{refusal}");
     call_on(other, GROUP).await.unwrap();
@@ -49,9 +49,9 @@ async fn we_cut_our_own_connections_to_a_revoked_node() {
     let root = fleet.authority.root().clone();
     let dialer = PeerDialer::new(root, fleet.node().1, revocations.clone(), ValidityClock::system());
     let mut link = dialer.actor_stream(&node.address.to_string(), node.id).await.unwrap();
-    let _handed_over = node.actors.recv().await.unwrap();
+    let _handed_over = soon(node.actors.recv()).await.unwrap();
     revocations.extend([Revocation::Subject(Subject::Node(node.id))]);
-    assert_eq!(link.read_u8().await.unwrap_err().to_string(), "the node was removed from the fleet");
+    assert_eq!(soon(link.read_u8()).await.unwrap_err().to_string(), "the node was removed from the fleet");
     let refusal = dialer.actor_stream(&node.address.to_string(), node.id).await.unwrap_err();
     assert_eq!(refusal.kind, ErrorKind::Unauthenticated);
 }
@@ -86,13 +86,13 @@ async fn shutdown_closes_the_port_and_cuts_what_does_not_end() {
     let root = fleet.authority.root().clone();
     let dialer = PeerDialer::new(root, fleet.node().1, Revocations::new(), ValidityClock::system());
     let _link = dialer.actor_stream(&address.to_string(), node.id).await.unwrap();
-    let mut handed_over = node.actors.recv().await.unwrap();
+    let mut handed_over = soon(node.actors.recv()).await.unwrap();
     let connector = Connector::new(fleet.tls(None), ALPN_CLIENT, Established::FirstByte).unwrap();
     let mut open = connector.dial(&address.to_string()).await.unwrap();
     node.listener.shutdown(Duration::from_millis(100)).await;
     assert!(TcpStream::connect(address).await.is_err(), "the port is closed");
-    assert_eq!(handed_over.stream.read_u8().await.unwrap_err().to_string(), "this node is stopping");
+    assert_eq!(soon(handed_over.stream.read_u8()).await.unwrap_err().to_string(), "this node is stopping");
     let mut rest = Vec::new();
     // How it ends, orderly or not, is the transport's matter.
-    let _ = open.read_to_end(&mut rest).await;
+    let _ = soon(open.read_to_end(&mut rest)).await;
 }

@@ -1,12 +1,13 @@
 //! Each protocol reaches its service, with the identity of who called.
 
+use fleet_api::connect::{Connector, Established};
 use fleet_api::tls::{ALPN_CLIENT, ALPN_PEER, Trust};
 use fleet_api::{PeerDialer, Revocations, ValidityClock};
 use fleet_core::{ErrorKind, NodeId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::listener::tests::support::{Fleet, Setup, call, call_on, start};
+use crate::listener::tests::support::{Fleet, PATIENCE, Setup, call, call_on, start};
 use crate::listener::{Policy, Runtimes};
 
 #[tokio::test]
@@ -112,5 +113,33 @@ fn clients_and_peers_run_on_runtimes_of_their_own() {
             let answer = call(&node, fleet.tls(Some(fleet.node().1)), alpn, path).await.unwrap();
             assert!(answer.ends_with(&format!("on {thread}")), "{answer}");
         }
+    });
+}
+
+#[test]
+fn peers_are_served_while_the_clients_runtime_is_stuck() {
+    let (clients, peers, own) = (runtime("clients"), runtime("peers"), runtime("own"));
+    let fleet = Fleet::found();
+    let runtimes = Runtimes { client: clients.handle().clone(), peer: peers.handle().clone() };
+    own.block_on(async {
+        let node = start(&fleet, Setup { runtimes, ..Setup::default() });
+        let (release, stuck) = std::sync::mpsc::sync_channel::<()>(0);
+        let (entered, begun) = tokio::sync::oneshot::channel();
+        clients.spawn(async move {
+            entered.send(()).unwrap();
+            // Blocks the only worker on purpose, until the sender is dropped.
+            let _ = stuck.recv();
+        });
+        begun.await.unwrap();
+        let connector = Connector::new(fleet.tls(None), ALPN_CLIENT, Established::Handshake).unwrap();
+        let address = node.address.to_string();
+        let client = tokio::spawn(async move { connector.with_timeout(PATIENCE).dial(&address).await.map(drop) });
+        for _ in 0..5 {
+            let tls = fleet.tls(Some(fleet.node().1));
+            call(&node, tls, ALPN_PEER, "/fleet.peer.v1.Peer/Group").await.unwrap();
+        }
+        assert!(!client.is_finished(), "a client's handshake is work of the clients' runtime");
+        drop(release);
+        client.await.unwrap().unwrap();
     });
 }

@@ -1,10 +1,11 @@
 //! A fleet with real certificates, and listeners whose services say who called what.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::future::{Future, Ready, ready};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fleet_api::connect::{Connector, Established};
@@ -28,6 +29,14 @@ use crate::listener::{
 use crate::trust::authority::{Authority, Issued, SigningRequest};
 use crate::trust::node_key::NodeKey;
 use crate::trust::verification::FleetTrust;
+
+/// How long a test waits for what must come: much longer than it takes, much shorter than a person's patience.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The outcome of `awaited`, which must come.
+pub(super) async fn soon<T>(awaited: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, awaited).await.expect("it comes in time")
+}
 
 /// A fleet's authority and what it has issued.
 pub(super) struct Fleet {
