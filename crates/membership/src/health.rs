@@ -41,9 +41,15 @@ impl LocalHealth {
         self.score + 1
     }
 
-    /// How long, all in all, this node did not listen. Such time never counts against a suspect.
+    /// How long, all in all, this node did not listen.
     pub fn blind(&self) -> Duration {
         self.blind
+    }
+
+    /// When the time of a suspect ends that a healthy node would give `suspicion`, if it began at `began` with
+    /// [`Self::blind`] at `blind_before`. Time in which this node did not listen does not count against the suspect.
+    pub fn suspicion_end(&self, began: Duration, blind_before: Duration, suspicion: Duration) -> Duration {
+        began + suspicion * self.suspicion_factor() + self.blind.saturating_sub(blind_before)
     }
 }
 
@@ -72,6 +78,17 @@ mod tests {
             health.observe(millis(5_000 + second * 2_000), millis(0));
         }
         assert_eq!(health.suspicion_factor(), 1);
+    }
+
+    #[test]
+    fn a_suspect_gets_longer_when_this_node_turns_out_to_be_late() {
+        let mut health = LocalHealth::default();
+        health.observe(millis(500), millis(100));
+        let blind_before = health.blind();
+        let end = |health: &LocalHealth| health.suspicion_end(millis(10_000), blind_before, millis(1_000));
+        assert_eq!(end(&health), millis(12_000), "late before: twice as long");
+        health.observe(millis(11_000), millis(400));
+        assert_eq!(end(&health), millis(10_000 + 4_000 + 400), "later still, and blind for a while");
     }
 
     #[test]

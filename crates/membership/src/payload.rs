@@ -1,6 +1,8 @@
 //! What an opened packet holds. The first byte is kind and version in one: a kind that changes gets a new byte, and a
 //! byte this version does not know is dropped and counted.
 
+use serde::{Deserialize, Serialize};
+
 use crate::identity::Identity;
 
 /// A packet of the failure detector (foca, postcard).
@@ -13,6 +15,8 @@ const IAM: u8 = 0x03;
 const WANT: u8 = 0x04;
 /// The answer: one metadata item.
 const METADATA: u8 = 0x05;
+/// "I suspect you": said to the suspect itself until it contradicts.
+const SUSPECT: u8 = 0x06;
 
 /// One opened packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,19 @@ pub(crate) enum Payload<'a> {
     Want,
     /// The sender's metadata item.
     Metadata(&'a [u8]),
+    /// The sender suspects this node.
+    Suspect(Accusation),
+}
+
+/// Who suspects whom. Gossip spreads a suspicion only for a moment; a suspect that missed it would die of silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Accusation {
+    /// Who will declare the suspect down.
+    pub(crate) accuser: Identity,
+    /// Whom.
+    pub(crate) suspect: Identity,
+    /// foca's incarnation of the suspect, which it must exceed to contradict.
+    pub(crate) refutation: u16,
 }
 
 impl<'a> Payload<'a> {
@@ -38,6 +55,7 @@ impl<'a> Payload<'a> {
             Some((&IAM, body)) => postcard::from_bytes(body).map(Self::Iam).map_err(|_| "malformed"),
             Some((&WANT, [])) => Ok(Self::Want),
             Some((&METADATA, body)) => Ok(Self::Metadata(body)),
+            Some((&SUSPECT, body)) => postcard::from_bytes(body).map(Self::Suspect).map_err(|_| "malformed"),
             Some((&(WHO | WANT), _)) | None => Err("malformed"),
             Some(_) => Err("unknown_kind"),
         }
@@ -57,6 +75,7 @@ impl<'a> Payload<'a> {
             Self::Iam(identity) => postcard::to_extend(identity, vec![IAM]).ok(),
             Self::Want => Some(vec![WANT]),
             Self::Metadata(body) => Some(with_body(METADATA, body)),
+            Self::Suspect(accusation) => postcard::to_extend(accusation, vec![SUSPECT]).ok(),
         }
     }
 }

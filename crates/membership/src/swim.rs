@@ -5,7 +5,7 @@
 //! one before; the versions of this node's own metadata only grow.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ use crate::view::View;
 mod contact;
 mod own;
 mod project;
+mod suspicion;
 
 /// How often the machine looks after what no timer of foca covers.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
@@ -117,6 +118,7 @@ pub struct Swim {
     runtime: AccumulatingRuntime<Identity>,
     timers: TimerQueue<Waiting>,
     removals: BTreeMap<NodeId, TimerKey>,
+    accused: BTreeSet<NodeId>,
     table: Rc<RefCell<MetadataTable>>,
     health: LocalHealth,
     profile: Profile,
@@ -149,6 +151,7 @@ impl Swim {
             runtime: AccumulatingRuntime::new(),
             timers: TimerQueue::new(),
             removals: BTreeMap::new(),
+            accused: BTreeSet::new(),
             table,
             health: LocalHealth::default(),
             profile: config.profile,
@@ -237,6 +240,7 @@ impl Swim {
             Ok(Payload::Metadata(item)) => {
                 self.table.borrow_mut().offer(item);
             }
+            Ok(Payload::Suspect(accusation)) => self.contradict(accusation, effects),
             Err(reason) => effects.push(Effect::Dropped(reason)),
         }
     }
@@ -249,8 +253,7 @@ impl Swim {
             match waiting {
                 Waiting::Detector(timer) => self.detector_timer(timer, effects),
                 Waiting::Suspicion { timer, started, blind_before } => {
-                    let blind = self.health.blind().saturating_sub(blind_before);
-                    let ends = started + self.profile.suspicion() * self.health.suspicion_factor() + blind;
+                    let ends = self.health.suspicion_end(started, blind_before, self.profile.suspicion());
                     if ends > now {
                         self.timers.push(ends, Waiting::Suspicion { timer, started, blind_before });
                     } else {
@@ -282,6 +285,7 @@ impl Swim {
         self.repeat_own_if_due(now);
         self.contact_if_due(now, effects);
         self.want_if_due(now, effects);
+        self.accuse(effects);
         // Who comes and goes shows at once; what they say, and suspicion, which has no notification, shows here.
         let has_metadata_news = self.table.borrow_mut().take_changed();
         self.view_is_stale |= has_metadata_news || self.appearances_differ();
@@ -335,7 +339,8 @@ impl Swim {
                     self.timers.cancel(earlier);
                 }
             }
-            timer @ foca::Timer::ChangeSuspectToDown { .. } => {
+            timer @ foca::Timer::ChangeSuspectToDown { member_id: suspect, .. } => {
+                self.accused.insert(suspect.node);
                 let blind_before = self.health.blind();
                 self.timers.push(at, Waiting::Suspicion { timer, started: now, blind_before });
             }

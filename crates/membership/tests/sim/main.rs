@@ -130,6 +130,33 @@ fn a_node_cut_off_alone_comes_back() {
 }
 
 #[test]
+fn two_nodes_that_lost_each_other_meet_again() {
+    let mut world = World::met(2, 5);
+    // From here on neither has a seed: they must call whom they knew.
+    world.kill(1);
+    world.start(1, &[]);
+    world.until("all know all", seconds(3), World::all_know_all);
+    world.partition(|number| u8::try_from(number).unwrap());
+    world.until("both are alone", seconds(5), |world| (0..2).all(|number| world.view(number).active().count() == 1));
+    world.run(seconds(60));
+    world.partition(|_| 0);
+    world.until("they meet", seconds(3), World::all_know_all);
+}
+
+#[test]
+fn a_newcomer_hears_from_everybody_soon() {
+    let mut world = World::new(51, 3);
+    for number in 0..50 {
+        world.start(number, if number == 0 { &[] } else { &[0] });
+    }
+    world.until("fifty meet", seconds(10), World::all_know_all);
+    world.run(seconds(15));
+    world.start(50, &[0]);
+    let took = world.until("all know all", seconds(3), World::all_know_all);
+    println!("the newcomer knows fifty members and their metadata after {took:?}");
+}
+
+#[test]
 fn a_restarted_node_is_known_in_its_new_life() {
     for (seed, pause) in [(1, Duration::from_millis(50)), (2, seconds(1)), (3, seconds(30))] {
         let mut world = World::met(10, seed);
@@ -200,6 +227,46 @@ fn metadata_published_again_and_again_reaches_all() {
         world.running().all(|observer| world.view(observer).members().all(|m| m.metadata.as_ref().unwrap().slots == 5))
     });
     println!("rolling update known after {took:?}");
+}
+
+#[test]
+fn a_version_that_missed_a_node_is_repeated() {
+    let mut world = World::met(5, 6);
+    world.run(seconds(1));
+    world.partition(|number| u8::from(number == 3));
+    world.input(0, Input::Publish(Metadata { name: "node-0".into(), slots: 7, ..Metadata::default() }));
+    world.run(Duration::from_millis(700));
+    world.partition(|_| 0);
+    let has_heard = |world: &World| world.view(3).get(id(0)).unwrap().metadata.as_ref().unwrap().slots == 7;
+    assert!(!has_heard(&world));
+    world.until("it is heard", seconds(13), has_heard);
+    assert_eq!(world.false_downs(), [""; 0], "nobody went down meanwhile, which would repeat it too");
+}
+
+#[test]
+fn a_cut_shorter_than_suspicion_kills_nobody() {
+    for seed in 0..20 {
+        let mut world = World::met(5, seed);
+        world.run(seconds(1));
+        world.partition(|number| u8::from(number == 3));
+        world.run(Duration::from_millis(700));
+        world.partition(|_| 0);
+        world.run(seconds(5));
+        assert_eq!(world.false_downs(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_large_partition_heals_soon() {
+    for seed in 0..3 {
+        let mut world = World::met(40, seed);
+        world.partition(|number| u8::from(number % 2 == 0));
+        world.run(seconds(20));
+        world.forget_false_downs();
+        world.partition(|_| 0);
+        let took = world.until("all know all", seconds(10), World::all_know_all);
+        println!("heal of 40, seed {seed}: {took:?}, {} false reports", world.false_downs().len());
+    }
 }
 
 #[test]
