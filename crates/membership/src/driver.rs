@@ -69,7 +69,7 @@ struct Meters {
     received: Counter,
     turn_seconds: Histogram,
     late_seconds: Histogram,
-    suspicion_factor: Gauge,
+    suspicion_percent: Gauge,
 }
 
 impl Driver {
@@ -88,7 +88,7 @@ impl Driver {
             received: counter!(names::PACKETS_RECEIVED),
             turn_seconds: histogram!(names::TURN_SECONDS),
             late_seconds: histogram!(names::LATE_SECONDS),
-            suspicion_factor: gauge!(names::SUSPICION_FACTOR),
+            suspicion_percent: gauge!(names::SUSPICION_PERCENT),
         };
         Self {
             socket,
@@ -134,7 +134,7 @@ impl Driver {
                 Woken::Abandoned => self.is_over = true,
             }
             self.recorder.offer(self.now(), || self.swim.remembered());
-            self.meters.suspicion_factor.set(f64::from(self.swim.suspicion_factor()));
+            self.meters.suspicion_percent.set(f64::from(self.swim.suspicion_percent()));
             self.meters.turn_seconds.record(turn.elapsed().as_secs_f64());
         }
         for waiting in self.waiting_for_goodbye {

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 /// Lateness up to here is what any busy machine shows.
 const LATE_FROM: Duration = Duration::from_millis(50);
-/// Each further this much lateness counts once more.
-const LATE_STEP: Duration = Duration::from_millis(250);
-/// How long timers must come on time before one point of trust returns.
-const CALM: Duration = Duration::from_secs(2);
-/// Worst score: suspicion lasts `SCORE_MAX + 1` times as long.
-const SCORE_MAX: u32 = 7;
+/// Each this much lateness counts once more.
+const LATE_STEP: Duration = Duration::from_millis(100);
+/// How long timers must come on time before a quarter of the lost trust returns.
+const CALM: Duration = Duration::from_secs(1);
+/// What each point of the score adds to the time of a suspect, percent. A machine that is a little busy gives a little
+/// more time and still tells of a death within its bound.
+const PERCENT_PER_POINT: u32 = 25;
+/// Worst score: suspicion lasts eight times as long.
+const SCORE_MAX: u32 = 28;
 
-/// The score of this node, 0 (trusts itself) to 7.
+/// The score of this node, 0 (trusts itself) to 28.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalHealth {
     score: u32,
@@ -31,14 +34,14 @@ impl LocalHealth {
             self.calm_since = now;
             self.blind = self.blind.saturating_add(late);
         } else if self.score > 0 && now.saturating_sub(self.calm_since) >= CALM {
-            self.score -= 1;
+            self.score -= (self.score / 4).max(1);
             self.calm_since = now;
         }
     }
 
-    /// By what a suspect's time is multiplied.
-    pub fn suspicion_factor(&self) -> u32 {
-        self.score + 1
+    /// The time of a suspect in percent of what a healthy node gives.
+    pub fn suspicion_percent(&self) -> u32 {
+        100 + self.score * PERCENT_PER_POINT
     }
 
     /// How long, all in all, this node did not listen.
@@ -49,7 +52,7 @@ impl LocalHealth {
     /// When the time of a suspect ends that a healthy node would give `suspicion`, if it began at `began` with
     /// [`Self::blind`] at `blind_before`. Time in which this node did not listen does not count against the suspect.
     pub fn suspicion_end(&self, began: Duration, blind_before: Duration, suspicion: Duration) -> Duration {
-        began + suspicion * self.suspicion_factor() + self.blind.saturating_sub(blind_before)
+        began + suspicion * self.suspicion_percent() / 100 + self.blind.saturating_sub(blind_before)
     }
 }
 
@@ -65,37 +68,37 @@ mod tests {
     fn lateness_lengthens_suspicion_and_calm_shortens_it_again() {
         let mut health = LocalHealth::default();
         health.observe(millis(100), millis(10));
-        assert_eq!((health.suspicion_factor(), health.blind()), (1, millis(0)));
+        assert_eq!((health.suspicion_percent(), health.blind()), (100, millis(0)));
         health.observe(millis(200), millis(60));
-        assert_eq!(health.suspicion_factor(), 2);
-        health.observe(millis(1_000), millis(600));
-        assert_eq!((health.suspicion_factor(), health.blind()), (5, millis(660)));
-        health.observe(millis(2_900), millis(0));
-        assert_eq!(health.suspicion_factor(), 5, "not calm for long enough");
-        health.observe(millis(3_000), millis(0));
-        assert_eq!(health.suspicion_factor(), 4);
-        for second in 0..8 {
-            health.observe(millis(5_000 + second * 2_000), millis(0));
+        assert_eq!(health.suspicion_percent(), 125);
+        health.observe(millis(1_000), millis(620));
+        assert_eq!((health.suspicion_percent(), health.blind()), (300, millis(680)));
+        health.observe(millis(1_900), millis(0));
+        assert_eq!(health.suspicion_percent(), 300, "not calm for long enough");
+        health.observe(millis(2_000), millis(0));
+        assert_eq!(health.suspicion_percent(), 250);
+        for second in 3..10 {
+            health.observe(millis(second * 1_000), millis(0));
         }
-        assert_eq!(health.suspicion_factor(), 1);
+        assert_eq!(health.suspicion_percent(), 100);
     }
 
     #[test]
     fn a_suspect_gets_longer_when_this_node_turns_out_to_be_late() {
         let mut health = LocalHealth::default();
-        health.observe(millis(500), millis(100));
+        health.observe(millis(500), millis(90));
         let blind_before = health.blind();
         let end = |health: &LocalHealth| health.suspicion_end(millis(10_000), blind_before, millis(1_000));
-        assert_eq!(end(&health), millis(12_000), "late before: twice as long");
+        assert_eq!(end(&health), millis(11_250), "late before: a little longer");
         health.observe(millis(11_000), millis(400));
-        assert_eq!(end(&health), millis(10_000 + 4_000 + 400), "later still, and blind for a while");
+        assert_eq!(end(&health), millis(10_000 + 2_500 + 400), "later still, and blind for a while");
     }
 
     #[test]
-    fn the_factor_is_bounded() {
+    fn the_time_is_bounded() {
         let mut health = LocalHealth::default();
         health.observe(millis(1), Duration::MAX);
         health.observe(millis(2), Duration::MAX);
-        assert_eq!(health.suspicion_factor(), 8);
+        assert_eq!(health.suspicion_percent(), 800);
     }
 }

@@ -12,8 +12,8 @@ pub(crate) const DROPPED: &str = "fleet_membership_dropped_total";
 pub(crate) const DECRYPT_FAILS: &str = "fleet_membership_decrypt_fail_total";
 /// Members by `state`.
 pub(crate) const MEMBERS: &str = "fleet_membership_members";
-/// By what the time of suspects is multiplied.
-pub(crate) const SUSPICION_FACTOR: &str = "fleet_membership_suspicion_factor";
+/// The time of suspects in percent of what a healthy node gives.
+pub(crate) const SUSPICION_PERCENT: &str = "fleet_membership_suspicion_percent";
 /// How long one turn of the gossip loop took.
 pub(crate) const TURN_SECONDS: &str = "fleet_membership_turn_seconds";
 /// How late the gossip loop came to its earliest timer.
@@ -32,9 +32,9 @@ pub(crate) fn describe() {
     describe_counter!(DECRYPT_FAILS, Unit::Count, "Gossip packets that were not opened, by reason");
     describe_gauge!(MEMBERS, Unit::Count, "Members of the fleet as this node sees them, by state");
     describe_gauge!(
-        SUSPICION_FACTOR,
-        Unit::Count,
-        "How much longer this node suspects because its own timers are late"
+        SUSPICION_PERCENT,
+        Unit::Percent,
+        "Time this node gives suspects, in percent: more than 100 when its own timers are late"
     );
     describe_histogram!(TURN_SECONDS, Unit::Seconds, "Time of one turn of the gossip loop");
     describe_histogram!(LATE_SECONDS, Unit::Seconds, "How late the gossip loop came to its earliest due timer");

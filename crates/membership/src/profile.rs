@@ -62,7 +62,7 @@ impl Profile {
             probe_rtt: millis(50, 350),
             num_indirect_probes: INDIRECT_PROBES,
             max_transmissions: transmissions(circumstances.members),
-            suspect_to_down_after: self.suspicion() * circumstances.suspicion_factor,
+            suspect_to_down_after: self.suspicion() * circumstances.suspicion_percent / 100,
             remove_down_after: Some(REMOVE_DOWN_AFTER),
             max_packet_size: NonZeroUsize::MIN.saturating_add(swim_bytes_max - 1),
             notify_down_members: true,
@@ -78,8 +78,8 @@ impl Profile {
 pub(crate) struct Circumstances {
     /// Active members, this node included.
     pub(crate) members: usize,
-    /// By what the time of suspects is multiplied.
-    pub(crate) suspicion_factor: u32,
+    /// The time of suspects in percent of what a healthy node gives.
+    pub(crate) suspicion_percent: u32,
     /// Whether members joined lately: then this node asks for more of them more often.
     pub(crate) is_settling: bool,
 }
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn sealed_packets_fit_their_datagram() {
         for profile in [Profile::Lan, Profile::Wan] {
-            let config = profile.detector(Circumstances { members: 50, suspicion_factor: 1, is_settling: false });
+            let config = profile.detector(Circumstances { members: 50, suspicion_percent: 100, is_settling: false });
             assert_eq!(config.max_packet_size.get() + 1 + OVERHEAD_BYTES, profile.datagram_bytes_max());
             assert!(config.probe_rtt * 2 < config.probe_period, "an indirect probe needs its time too");
             assert!(crate::metadata::ITEM_BYTES_MAX + 120 < config.max_packet_size.get());

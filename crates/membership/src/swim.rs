@@ -138,7 +138,7 @@ impl Swim {
         let table = Rc::new(RefCell::new(MetadataTable::new(config.identity.node)));
         let mut random = StdRng::seed_from_u64(config.random_seed);
         let detector_random = StdRng::seed_from_u64(random.random());
-        let configured_for = Circumstances { members: 1, suspicion_factor: 1, is_settling: true };
+        let configured_for = Circumstances { members: 1, suspicion_percent: 100, is_settling: true };
         let foca = Foca::with_custom_broadcast(
             config.identity,
             config.profile.detector(configured_for),
@@ -216,9 +216,9 @@ impl Swim {
         self.foca.identity()
     }
 
-    /// By what suspects' time is multiplied at present.
-    pub fn suspicion_factor(&self) -> u32 {
-        self.health.suspicion_factor()
+    /// The time this node gives suspects at present, in percent of what a healthy node gives.
+    pub fn suspicion_percent(&self) -> u32 {
+        self.health.suspicion_percent()
     }
 
     fn packet(&mut self, from: SocketAddr, payload: &[u8], effects: &mut Vec<Effect>) {
@@ -354,7 +354,7 @@ impl Swim {
     fn reconfigure(&mut self, now: Duration) {
         let circumstances = Circumstances {
             members: self.foca.num_members() + 1,
-            suspicion_factor: self.health.suspicion_factor(),
+            suspicion_percent: self.health.suspicion_percent(),
             is_settling: now < self.settled_at,
         };
         let is_news = circumstances != self.configured_for;

@@ -315,12 +315,12 @@ fn a_slow_observer_takes_its_time_and_declares_nobody_dead() {
     let mut world = World::met(5, 2);
     world.slow_down(3, Duration::from_millis(300));
     world.run(seconds(20));
-    assert!(world.swim(3).suspicion_factor() > 2, "{}", world.swim(3).suspicion_factor());
+    assert!(world.swim(3).suspicion_percent() >= 200, "{}", world.swim(3).suspicion_percent());
     world.run(seconds(100));
     assert_eq!(world.false_downs(), [""; 0]);
     world.slow_down(3, Duration::ZERO);
     world.run(seconds(20));
-    assert_eq!(world.swim(3).suspicion_factor(), 1);
+    assert_eq!(world.swim(3).suspicion_percent(), 100);
 }
 
 #[test]
