@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::{BootInstant, NodeId};
 
-/// One leadership: a restart of the same leader in the same term is another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One leadership. A term has one leader, whose runs are numbered: a restart in the same term is a later reign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Reign {
     pub(crate) term: u64,
-    pub(crate) node: NodeId,
     pub(crate) run: u64,
+    pub(crate) node: NodeId,
 }
 
 /// What was heard of leaders.
@@ -37,7 +37,7 @@ impl Contact {
     /// The term this node is pledged to, if that forbids confirming `reign`.
     pub(crate) fn forbids(&self, reign: Reign) -> Option<u64> {
         let pledged = self.pledged?;
-        (reign.term < pledged.term || (reign.term == pledged.term && reign != pledged)).then_some(pledged.term)
+        (reign < pledged).then_some(pledged.term)
     }
 
     /// A leader was heard and accepted.
@@ -45,7 +45,7 @@ impl Contact {
         if let Some((current, at)) = self.current
             && current != reign
         {
-            if reign.term < current.term {
+            if reign < current {
                 return;
             }
             self.earlier_at = Some(at);
@@ -170,6 +170,7 @@ mod tests {
         contact.heard(reign(1, 1, 1), at(100));
         assert_eq!(contact.take_over(reign(1, 1, 2)), Some(at(100)));
         assert_eq!(contact.forbids(reign(1, 1, 1)), Some(1), "a late message of the earlier run is not confirmed");
+        assert_eq!(contact.forbids(reign(1, 1, 3)), None, "it may restart once more");
         assert_eq!(contact.forbids(reign(2, 2, 1)), None);
     }
 

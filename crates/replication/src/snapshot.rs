@@ -43,7 +43,7 @@ pub(crate) fn take(store: &Store, group: GroupId) -> Result<Snapshot<TypeConfig>
     let reader = store.reader(group)?;
     let AppliedTo { last, membership } = applied_to(&reader)?;
     let snapshot_id = match last {
-        Some(last) => format!("{}-{}-{}", last.leader_id.term, last.leader_id.node_id, last.index),
+        Some(last) => format!("{}-{}", last.leader_id.term, last.index),
         None => "empty".to_owned(),
     };
     let meta = Meta { last_log_id: last, last_membership: membership, snapshot_id };

@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use fleet_core::timing::Timing;
 use fleet_replication::autopilot::Change;
 use tokio::time::Instant;
 
@@ -124,11 +125,16 @@ async fn a_voter_with_an_old_log_does_not_win() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_restarted_within_its_lease_reads_nothing_before_its_first_entry() {
-    let mut site = Site::grow(3).await;
+    // Long leases, so that a slow machine does not end one in between.
+    let timing =
+        Timing { group_lease: Timing::LAN.group_lease * 8, election_min: Timing::LAN.election_min * 8, ..Timing::LAN };
+    let mut site = Site::grow_with(3, timing).await;
     site.write(1).await;
     let leader = site.leader().await;
     let id = site.nodes[leader].id;
     let index = site.nodes[leader].group.confirm_leadership().await.unwrap().index;
+    // The others told this run when an earlier leader was heard; that must not bind them against its next run.
+    site.nodes[leader].group.takeover_time().await.unwrap();
     // The others do not answer it, so its own first entry cannot commit.
     site.router.isolate(id, site.ids());
     site.crash_and_restart(leader).await;
@@ -140,6 +146,7 @@ async fn a_leader_restarted_within_its_lease_reads_nothing_before_its_first_entr
     }
     site.router.heal();
     let now = site.leader().await;
+    assert_eq!(now, leader, "it resumes its term, for nobody's lease was over");
     assert!(site.nodes[now].group.confirm_leadership().await.unwrap().index > index);
     site.write(2).await;
     assert_eq!(site.settle().await, [1, 2]);

@@ -179,7 +179,12 @@ pub(crate) struct Site {
 impl Site {
     /// A group of one.
     pub(crate) async fn found() -> Self {
-        let mut site = Self { router: Router::default(), timing: Timing::LAN, nodes: Vec::new() };
+        Self::found_with(Timing::LAN).await
+    }
+
+    /// A group of one with durations of its own.
+    pub(crate) async fn found_with(timing: Timing) -> Self {
+        let mut site = Self { router: Router::default(), timing, nodes: Vec::new() };
         let node = site.boot(MemoryDisk::new(), 1).await;
         node.group.found().await.unwrap();
         site.nodes.push(node);
@@ -188,7 +193,12 @@ impl Site {
 
     /// A group of `count` voters, grown by its autopilot.
     pub(crate) async fn grow(count: usize) -> Self {
-        let mut site = Self::found().await;
+        Self::grow_with(count, Timing::LAN).await
+    }
+
+    /// The same with durations of its own.
+    pub(crate) async fn grow_with(count: usize, timing: Timing) -> Self {
+        let mut site = Self::found_with(timing).await;
         for _ in 1..count {
             let node = site.boot(MemoryDisk::new(), 1).await;
             site.nodes.push(node);
