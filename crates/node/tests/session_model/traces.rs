@@ -148,3 +148,40 @@ fn a_robots_clock_is_slow() {
         }
     });
 }
+
+#[test]
+fn a_deposed_leaders_release_commits_after_another_leader_served() {
+    shows_need_of(Rule::OwnFirstEntry, false, |play| {
+        play.robot_0_acts();
+        play.steps(&[Step::CutVoter(0), Step::Elect(1)]);
+        play.pass(2_500, [1, 1], |_| false);
+        play.steps(&[Step::JoinVoter(0), Step::Elect(0), Step::Commit(0)]);
+        play.pass(500, [0, 0], is_of_robot_0);
+        play.assign_to_robot_1(0);
+    });
+}
+
+#[test]
+fn a_leader_resumes_in_its_old_term_and_forgets_what_it_renewed() {
+    shows_need_of(Rule::ResumedLeaderCounts, false, |play| {
+        play.world.step(Step::CutVoter(2));
+        play.robot_0_acts();
+        play.steps(&[Step::JoinVoter(2), Step::CutVoter(1), Step::RestartVoter(0)]);
+        play.steps(&[Step::Commit(0), Step::AskTakeover(0)]);
+        play.pass(500, [0, 0], is_of_robot_0);
+        play.assign_to_robot_1(0);
+    });
+}
+
+#[test]
+fn a_voter_forgets_by_a_restart_what_it_heard() {
+    shows_need_of(Rule::RestartedVoterCounts, false, |play| {
+        play.world.step(Step::CutVoter(2));
+        play.robot_0_acts();
+        play.steps(&[Step::JoinVoter(2), Step::CutVoter(0), Step::RestartVoter(1)]);
+        play.world.voters[2].known = play.world.committed.len();
+        play.steps(&[Step::Elect(2), Step::Commit(2), Step::AskTakeover(2)]);
+        play.pass(500, [2, 2], is_of_robot_0);
+        play.assign_to_robot_1(2);
+    });
+}
