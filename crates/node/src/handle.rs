@@ -28,7 +28,7 @@ use crate::scheduler::LinkServer;
 use crate::scheduler::actor::{SchedulerArguments, SchedulerMessage, SchedulerObservation};
 use crate::supervisor::{Supervisor, SupervisorArguments, SupervisorMessage};
 use crate::tasks::Slot;
-use crate::watch::Watchers;
+use crate::watch::{JobChanges, Watchers};
 
 /// How long an actor may take to show itself.
 const OBSERVE_TIMEOUT_MS: u64 = 1_000;
@@ -115,8 +115,6 @@ struct Shared {
     supervisor: ActorRef<SupervisorMessage>,
     failed: watch::Receiver<bool>,
     watchers: Watchers,
-    /// The executions' threads; the views use them too.
-    around: Arc<Surroundings>,
     /// Follows what is applied, for the watchers.
     follower: JoinHandle<()>,
 }
@@ -148,25 +146,15 @@ impl Node {
                 group: Arc::clone(&ports.group),
                 slot: scheduler.clone(),
             }),
-            robot: Arc::new(robot_arguments(&config, &ports, server.clone(), Arc::clone(&around))),
+            robot: Arc::new(robot_arguments(&config, &ports, server.clone(), around)),
             robot_slot: robot.clone(),
             failed,
         };
         let (supervisor, _) = Actor::spawn(None, Supervisor, arguments)
             .await
             .map_err(|error| Error::Actor(format!("start the supervisor: {error}")))?;
-        let shared = Shared {
-            config,
-            ports,
-            server,
-            scheduler,
-            robot,
-            supervisor,
-            failed: has_failed,
-            watchers,
-            around,
-            follower,
-        };
+        let shared =
+            Shared { config, ports, server, scheduler, robot, supervisor, failed: has_failed, watchers, follower };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -180,20 +168,13 @@ impl Node {
         self.shared.failed.clone()
     }
 
-    pub(crate) fn group(&self) -> &Arc<dyn Group> {
+    fn group(&self) -> &Arc<dyn Group> {
         &self.shared.ports.group
     }
 
-    pub(crate) fn interpreter(&self) -> &Arc<dyn Interpreter> {
-        &self.shared.ports.interpreter
-    }
-
-    pub(crate) fn thinker(&self) -> &Thinker {
-        &self.shared.around.thinker
-    }
-
-    pub(crate) fn watchers(&self) -> &Watchers {
-        &self.shared.watchers
+    /// Tells when `job` changes, for whoever follows it.
+    pub fn watch(&self, job: JobId) -> JobChanges {
+        self.shared.watchers.watch(job)
     }
 
     /// Accepts a job. Returns once a majority has it on disk.

@@ -11,7 +11,6 @@ use fleet_replication::AppliedEntry;
 use fleet_replication::command::{Action, Outcome};
 use fleet_store::StateReader;
 use fleet_store::record::{Content, Payload};
-use fleet_workflow::machine::TaskReport;
 use fleet_workflow::machine::command::{Command, EffectPath};
 use fleet_workflow::machine::effect::Effect;
 use fleet_workflow::machine::event::{ErrorObject, Event, Outcome as EffectOutcome};
@@ -69,8 +68,6 @@ pub trait JobMachine: Send {
     fn apply(&mut self, event: &Event) -> Vec<Command>;
     /// Whether the workflow ended by its own timeout.
     fn is_timed_out(&self) -> bool;
-    /// What became of each task of the definition.
-    fn tasks(&self) -> Vec<TaskReport>;
 }
 
 /// Reaches the leader of the site's group from this node's robot.

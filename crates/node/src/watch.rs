@@ -12,6 +12,27 @@ use fleet_replication::fsm::Event;
 /// The jobs that somebody watches. A sender counts changes.
 type Watched = HashMap<JobId, watch::Sender<u64>>;
 
+/// The changes of one job. Whoever is woken reads the state: several changes may wake once.
+#[derive(Debug)]
+pub struct JobChanges {
+    watchers: Watchers,
+    job: JobId,
+    changes: watch::Receiver<u64>,
+}
+
+impl JobChanges {
+    /// Completes when the job or its journal changed since the last call; `false` once nothing more will be told.
+    pub async fn changed(&mut self) -> bool {
+        self.changes.changed().await.is_ok()
+    }
+}
+
+impl Drop for JobChanges {
+    fn drop(&mut self) {
+        self.watchers.forget(self.job);
+    }
+}
+
 /// Wakes the watchers of jobs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watchers {
@@ -24,12 +45,13 @@ impl Watchers {
     }
 
     /// Changes of `job` from now on.
-    pub(crate) fn watch(&self, job: JobId) -> watch::Receiver<u64> {
-        self.lock().entry(job).or_insert_with(|| watch::channel(0).0).subscribe()
+    pub(crate) fn watch(&self, job: JobId) -> JobChanges {
+        let changes = self.lock().entry(job).or_insert_with(|| watch::channel(0).0).subscribe();
+        JobChanges { watchers: self.clone(), job, changes }
     }
 
     /// Nobody needs to be told about `job` if its last watcher is gone.
-    pub(crate) fn forget(&self, job: JobId) {
+    fn forget(&self, job: JobId) {
         let mut watched = self.lock();
         if watched.get(&job).is_some_and(|sender| sender.receiver_count() <= 1) {
             watched.remove(&job);
@@ -62,5 +84,29 @@ impl Watchers {
         for sender in self.lock().values() {
             sender.send_modify(|changes| *changes += 1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn appended(job: JobId) -> Arc<AppliedEntry> {
+        let events = vec![Event::JournalAppended { job, from: 0, length: 1 }];
+        Arc::new(AppliedEntry { index: 1, events })
+    }
+
+    #[tokio::test]
+    async fn only_the_watchers_of_the_job_are_woken_and_none_is_kept() {
+        let (one, other) = (JobId::from_bytes([1; 16]), JobId::from_bytes([2; 16]));
+        let watchers = Watchers::default();
+        let (entries, applied) = broadcast::channel(4);
+        tokio::spawn(watchers.clone().follow(applied));
+        let (mut first, mut second, unmoved) = (watchers.watch(one), watchers.watch(one), watchers.watch(other));
+        entries.send(appended(one)).unwrap();
+        assert!(first.changed().await && second.changed().await);
+        assert!(!unmoved.changes.has_changed().unwrap());
+        drop((first, second, unmoved));
+        assert!(watchers.lock().is_empty());
     }
 }

@@ -12,7 +12,6 @@ use tokio::sync::{mpsc, watch};
 use fleet_core::{Clock, NodeId, Timestamp};
 use fleet_replication::command::{Next, Records};
 use fleet_store::record::{Content, Payload, StopCause};
-use fleet_workflow::machine::TaskReport;
 use fleet_workflow::machine::command::EffectPath;
 use fleet_workflow::machine::event::{ErrorObject, Event};
 
@@ -359,9 +358,5 @@ impl JobMachine for Ended {
 
     fn is_timed_out(&self) -> bool {
         false
-    }
-
-    fn tasks(&self) -> Vec<TaskReport> {
-        Vec::new()
     }
 }

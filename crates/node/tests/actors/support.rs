@@ -25,7 +25,6 @@ use fleet_store::record::{
 };
 use fleet_store::state::jobs;
 use fleet_store::{StateReader, Store};
-use fleet_workflow::machine::TaskReport;
 use fleet_workflow::machine::command::{Command, EffectPath, OnLost};
 use fleet_workflow::machine::effect::{Effect, HttpRequest};
 use fleet_workflow::machine::event::{ErrorObject, Event, Outcome as EffectOutcome};
@@ -361,10 +360,6 @@ impl JobMachine for WordMachine {
 
     fn is_timed_out(&self) -> bool {
         false
-    }
-
-    fn tasks(&self) -> Vec<TaskReport> {
-        Vec::new()
     }
 }
 
