@@ -93,6 +93,7 @@ impl Machine {
     pub fn apply(&mut self, event: &Event) -> Vec<Command> {
         self.state.now_ms = self.state.now_ms.max(event.at_ms());
         self.entered = 0;
+        crate::expr::begin_event();
         if self.state.ended.is_none() {
             self.take(event);
             self.work_off();

@@ -9,6 +9,8 @@ use std::fmt;
 
 /// Steps one evaluation may take.
 pub const STEPS_MAX: u64 = 500_000;
+/// Steps that all evaluations for one event may take together.
+pub const STEPS_PER_EVENT_MAX: u64 = 5_000_000;
 /// Bytes one evaluation may allocate in values, freed ones included.
 pub const ALLOCATED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Levels of arrays and objects in a value that an expression makes.
@@ -24,6 +26,7 @@ const UPDATE_DEPTH_MAX: u32 = 200;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
     Steps,
+    EventSteps,
     Allocation,
     ValueDepth,
     ValueSize,
@@ -36,6 +39,9 @@ impl fmt::Display for Limit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Steps => write!(formatter, "the expression takes more than {STEPS_MAX} steps"),
+            Self::EventSteps => {
+                write!(formatter, "the expressions since the last event take more than {STEPS_PER_EVENT_MAX} steps")
+            }
             Self::Allocation => write!(formatter, "the expression needs more than {ALLOCATED_BYTES_MAX} bytes"),
             Self::ValueDepth => write!(formatter, "a value is nested deeper than {VALUE_DEPTH_MAX} levels"),
             Self::ValueSize => write!(formatter, "a value is larger than {VALUE_BYTES_MAX} bytes"),
@@ -48,6 +54,7 @@ impl fmt::Display for Limit {
 
 thread_local! {
     static STEPS_LEFT: Cell<u64> = const { Cell::new(STEPS_MAX) };
+    static EVENT_STEPS: Cell<u64> = const { Cell::new(0) };
     static BYTES_LEFT: Cell<u64> = const { Cell::new(ALLOCATED_BYTES_MAX) };
     static REACHED: RefCell<Option<Limit>> = const { RefCell::new(None) };
     static UPDATE_DEPTH: Cell<u32> = const { Cell::new(0) };
@@ -61,6 +68,26 @@ pub(super) fn begin(now_ms: u64) {
     REACHED.set(None);
     UPDATE_DEPTH.set(0);
     NOW_MS.set(now_ms);
+}
+
+/// Begins the evaluations for an event of the journal.
+pub(crate) fn begin_event() {
+    EVENT_STEPS.set(0);
+}
+
+/// Refuses an evaluation if those before it for the same event took too much.
+pub(super) fn admit_evaluation() -> Result<(), Limit> {
+    if EVENT_STEPS.get() > STEPS_PER_EVENT_MAX { Err(Limit::EventSteps) } else { Ok(()) }
+}
+
+/// Counts the steps of an evaluation, which may have run on another thread, among those of the event.
+pub(super) fn add_to_event(steps: u64) {
+    EVENT_STEPS.set(EVENT_STEPS.get().saturating_add(steps));
+}
+
+/// Steps taken since the evaluation began.
+pub(super) fn steps_taken() -> u64 {
+    STEPS_MAX - STEPS_LEFT.get()
 }
 
 /// The limit that this evaluation reached, if any.
@@ -88,7 +115,10 @@ pub(super) fn step(count: u64) -> Result<(), Limit> {
             STEPS_LEFT.set(left);
             Ok(())
         }
-        None => Err(stop(Limit::Steps)),
+        None => {
+            STEPS_LEFT.set(0);
+            Err(stop(Limit::Steps))
+        }
     }
 }
 

@@ -83,10 +83,14 @@ impl Program {
             Code::Keys { variable: Some(name), keys } => follow(variable(name), keys),
             Code::Filter { filter, variables, deep } => {
                 let values: Vec<Val> = variables.iter().map(|name| variable(name)).collect();
-                if *deep {
-                    return on_big_stack(|| run(filter, input, values, now_ms)).map_err(|error| no_thread(&error))?;
-                }
-                run(filter, input, values, now_ms)
+                meter::admit_evaluation().map_err(|limit| limit.to_string())?;
+                let (result, steps) = if *deep {
+                    on_big_stack(|| run(filter, input, values, now_ms)).map_err(|error| no_thread(&error))?
+                } else {
+                    run(filter, input, values, now_ms)
+                };
+                meter::add_to_event(steps);
+                result
             }
         }
     }
@@ -96,12 +100,12 @@ fn no_thread(error: &std::io::Error) -> String {
     format!("cannot start a thread for the expression: {error}")
 }
 
-/// The first output of a filter.
-fn run(filter: &Filter<Kind>, input: &Val, values: Vec<Val>, now_ms: u64) -> Result<Val, String> {
+/// The first output of a filter, and the steps it took.
+fn run(filter: &Filter<Kind>, input: &Val, values: Vec<Val>, now_ms: u64) -> (Result<Val, String>, u64) {
     meter::begin(now_ms);
     let context = Ctx::<Kind>::new(&filter.lut, Vars::new(values));
     let first = filter.id.run((context, input.clone())).next();
-    match (meter::reached(), first) {
+    let result = match (meter::reached(), first) {
         (Some(limit), _) => Err(limit.to_string()),
         (None, None) => Ok(Val::Null),
         (None, Some(Ok(value))) if value.bytes() > meter::RESULT_BYTES_MAX => Err(Limit::ResultSize.to_string()),
@@ -110,7 +114,8 @@ fn run(filter: &Filter<Kind>, input: &Val, values: Vec<Val>, now_ms: u64) -> Res
             Ok(error) => message_of(error),
             Err(_) => "the expression breaks out of itself".to_owned(),
         }),
-    }
+    };
+    (result, meter::steps_taken())
 }
 
 /// How far the parser may have to go down for a text: an estimate from above that needs no stack itself.

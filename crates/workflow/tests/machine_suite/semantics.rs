@@ -537,3 +537,27 @@ fn reports_tell_what_became_of_each_task() {
         (Some(json!({})), Some(json!({"x": 1})), Some(START_MS))
     );
 }
+
+#[test]
+fn costly_expressions_in_a_loop_end_too() {
+    let tasks = "- f:\n    for: {in: '[range(1000)]'}\n    do:\n      - s:\n          set: {n: '${ reduce range(100000) as $x (0; . + $x) }'}";
+    let error = fails(tasks, json!({}), "expression", 400, "/do/0/f/do/0/s");
+    assert!(error.detail.as_deref().unwrap_or("").contains("since the last event"), "{error:?}");
+}
+
+#[test]
+fn an_expression_past_its_budget_is_an_error_like_any_other() {
+    let tasks = "- t:\n    try:\n      - s:\n          set: {n: '${ [repeat(1)] }'}\n    catch:\n      do:\n        - h:\n            set: {caught: '${ $error.type | split(\"/\") | last }'}";
+    gives(tasks, json!({}), json!({"caught": "expression"}));
+}
+
+#[test]
+fn data_nested_too_deep_is_refused() {
+    let mut deep = json!(1);
+    for _ in 0..110 {
+        deep = json!([deep]);
+    }
+    fails("- s:\n    set: {n: 1}", deep, "validation", 400, "/");
+    let grow = "- s:\n    set: {n: '${ . }'}\n    then: s";
+    fails(grow, json!({}), "expression", 400, "/do/0/s");
+}
