@@ -1,6 +1,7 @@
 //! What expressions give: a table of programs, inputs and results.
 
 use fleet_workflow::expr::{self, Program, Scope, Template, Val};
+use proptest::prelude::{ProptestConfig, proptest};
 use serde_json::{Value, json};
 
 fn evaluate(text: &str, input: &Value) -> Result<Value, String> {
@@ -251,5 +252,88 @@ fn every_function_of_the_library_compiles() {
         let arguments = vec!["."; arities].join("; ");
         let text = if arities == 0 { name.to_owned() } else { format!("{name}({arguments})") };
         assert_eq!(expr::check(&text, &[]), Ok(()), "{text}");
+    }
+}
+
+#[test]
+fn a_panic_of_the_engine_is_an_error() {
+    for text in ["[2024, 127, 1, 0, 0, 0, 0, 0] | mktime", "[2024, 127, 1, 0, 0, 0, 0, 0] | todate"] {
+        assert!(evaluate(text, &Value::Null).is_err(), "{text}");
+    }
+}
+
+const TOKENS: [&str; 60] = [
+    ".",
+    "..",
+    ".a",
+    ".[0]",
+    ".[]",
+    ".[1:]",
+    "|",
+    ",",
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "==",
+    "<",
+    "and",
+    "or",
+    "not",
+    "//",
+    "=",
+    "|=",
+    "+=",
+    "?",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    "a:",
+    "1",
+    "-1",
+    "1.5",
+    "\"s\"",
+    "\"\\(.)\"",
+    "null",
+    "true",
+    "$input",
+    "as $x |",
+    "$x",
+    "if",
+    "then",
+    "else",
+    "end",
+    "try",
+    "catch",
+    "reduce",
+    "map(.)",
+    "select(.)",
+    "recurse",
+    "keys",
+    "length",
+    "tostring",
+    "sort",
+    "add",
+    "paths",
+    "del(.a)",
+    "limit(3; .)",
+    "@base64",
+    "tojson",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_words_give_a_result_or_an_error_and_the_same_again(words in proptest::collection::vec(0..TOKENS.len(), 1..14)) {
+        let text = words.iter().map(|word| TOKENS[*word]).collect::<Vec<_>>().join(" ");
+        let input = json!({"a": [1, "b", null, {"c": 2.5}], "x": "y"});
+        let first = evaluate(&text, &input);
+        assert_eq!(first, evaluate(&text, &input), "{text}");
+        assert_ne!(first, Err("the expression engine failed on this expression".to_owned()), "{text}");
     }
 }

@@ -57,9 +57,9 @@ impl Program {
             return Err(format!("the expression is longer than {EXPRESSION_BYTES_MAX} bytes"));
         }
         if openings(text)? <= SHALLOW_MAX {
-            return Self::compile_here(text, variables);
+            return contained(|| Self::compile_here(text, variables), Err);
         }
-        on_big_stack(|| Self::compile_here(text, variables)).map_err(|error| no_thread(&error))?
+        on_big_stack(|| contained(|| Self::compile_here(text, variables), Err)).map_err(|error| no_thread(&error))?
     }
 
     fn compile_here(text: &str, variables: &[&str]) -> Result<Self, String> {
@@ -84,10 +84,12 @@ impl Program {
             Code::Filter { filter, variables, deep } => {
                 let values: Vec<Val> = variables.iter().map(|name| variable(name)).collect();
                 meter::admit_evaluation().map_err(|limit| limit.to_string())?;
+                let failed = |message| (Err(message), 0);
                 let (result, steps) = if *deep {
-                    on_big_stack(|| run(filter, input, values, now_ms)).map_err(|error| no_thread(&error))?
+                    let work = || contained(|| run(filter, input, values, now_ms), failed);
+                    on_big_stack(work).map_err(|error| no_thread(&error))?
                 } else {
-                    run(filter, input, values, now_ms)
+                    contained(|| run(filter, input, values, now_ms), failed)
                 };
                 meter::add_to_event(steps);
                 result
@@ -98,6 +100,13 @@ impl Program {
 
 fn no_thread(error: &std::io::Error) -> String {
     format!("cannot start a thread for the expression: {error}")
+}
+
+/// Runs `work`, and makes an error of a panic in the engine: one bad expression must not take the robot with it, and on
+/// a replay it would fail in the same way.
+fn contained<T>(work: impl FnOnce() -> T, failed: impl FnOnce(String) -> T) -> T {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+        .unwrap_or_else(|_| failed("the expression engine failed on this expression".to_owned()))
 }
 
 /// The first output of a filter, and the steps it took.

@@ -561,3 +561,49 @@ fn data_nested_too_deep_is_refused() {
     let grow = "- s:\n    set: {n: '${ . }'}\n    then: s";
     fails(grow, json!({}), "expression", 400, "/do/0/s");
 }
+
+#[test]
+fn what_is_cancelled_is_taken_back_at_once() {
+    let after = "- after:\n    call: http\n    with: {method: get, endpoint: 'http://h/after'}";
+    let late = "- t:\n    try:\n      - s:\n          timeout: {after: {seconds: 1}}\n          do:\n            - w:\n                wait: {hours: 1}\n    catch: {errors: {with: {status: 408}}}\n";
+    let lost = "- f:\n    fork:\n      compete: true\n      branches:\n        - w:\n            do:\n              - v:\n                  wait: {hours: 1}\n        - c:\n            call: http\n            with: {method: get, endpoint: 'http://h/c'}\n";
+    for tasks in [late, lost] {
+        let done = run_tasks(&format!("{tasks}{after}"), &json!({}), web);
+        let cancelled = done.commands.iter().position(|command| matches!(command, Command::CancelTimer { .. }));
+        let next = done
+            .commands
+            .iter()
+            .position(|command| matches!(command, Command::Start { task, .. } if task == "/do/1/after"));
+        assert!(cancelled.is_some() && cancelled < next, "{:?}", done.commands);
+        assert!(
+            done.commands.iter().skip(next.unwrap()).all(|command| !matches!(command, Command::CancelTimer { .. }))
+        );
+    }
+}
+
+#[test]
+fn the_nearest_timeout_is_the_deadline() {
+    let tasks = "- o:\n    timeout: {after: PT5S}\n    do:\n      - i:\n          timeout: {after: PT1M}\n          call: http\n          with: {method: get, endpoint: 'http://h/c'}";
+    let done = run_tasks(tasks, &json!({}), web);
+    let deadlines: Vec<_> = done
+        .commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::Start { deadline_ms, .. } => Some(*deadline_ms),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(deadlines, [Some(START_MS + 5_000)]);
+}
+
+#[test]
+fn what_is_outstanding_keeps_its_order() {
+    let branches: String =
+        [9, 1, 5, 3].iter().map(|n| format!("        - b{n}:\n            wait: {{seconds: {n}}}\n")).collect();
+    let compiled = compile(&workflow(&format!("- f:\n    fork:\n      branches:\n{branches}")));
+    let mut machine = Machine::start(compiled, crate::driver::context(), &json!({}));
+    let asked = machine.apply(&Event::Started { at_ms: START_MS });
+    assert_eq!(machine.outstanding(), asked);
+    assert!(machine.is_waiting_for_time());
+    assert_eq!(machine.next_due_ms(), Some(START_MS + 1_000));
+}
