@@ -20,9 +20,9 @@ pub mod template;
 pub mod uri;
 pub mod val;
 
-pub(crate) use meter::begin_event;
 pub use meter::{
     ALLOCATED_BYTES_MAX, RESULT_BYTES_MAX, STEPS_MAX, STEPS_PER_EVENT_MAX, VALUE_BYTES_MAX, VALUE_DEPTH_MAX,
+    begin_event,
 };
 pub use program::Program;
 pub use template::Template;

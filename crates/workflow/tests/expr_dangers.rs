@@ -1,9 +1,10 @@
 //! Expressions that would not end, or would take the process with them: each ends, with the same error every time.
 
-use fleet_workflow::expr::{Program, Val};
+use fleet_workflow::expr::{Program, Val, begin_event};
 use serde_json::json;
 
 fn run(text: &str) -> Result<serde_json::Value, String> {
+    begin_event();
     let program = Program::compile(text, &["input"])?;
     program.evaluate(&Val::from(json!({"a": [1, 2, 3]})), &|_| Val::Null, 0).map(|value| value.to_json())
 }

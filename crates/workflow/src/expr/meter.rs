@@ -70,8 +70,9 @@ pub(super) fn begin(now_ms: u64) {
     NOW_MS.set(now_ms);
 }
 
-/// Begins the evaluations for an event of the journal.
-pub(crate) fn begin_event() {
+/// Begins the evaluations for an event of the journal: what they take together is counted from here, on this thread.
+/// The machine calls it for every event it applies.
+pub fn begin_event() {
     EVENT_STEPS.set(0);
 }
 

@@ -77,6 +77,7 @@ impl Program {
     }
 
     /// Evaluates on `input`, with `variable` giving the value of each variable that is read, at the recorded time.
+    /// Its steps count among those of the event ([`super::begin_event`]).
     pub fn evaluate(&self, input: &Val, variable: &dyn Fn(&str) -> Val, now_ms: u64) -> Result<Val, String> {
         match &self.code {
             Code::Keys { variable: None, keys } => follow(input.clone(), keys),
