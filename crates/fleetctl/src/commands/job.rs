@@ -200,7 +200,7 @@ async fn logs(session: &Session, job: String) -> Result<(), Failure> {
         let chunks = response.chunks.iter().map(|chunk| {
             let at = view::time(chunk.at_ms).unwrap_or_default();
             let end = if chunk.text.ends_with('\n') { "" } else { "\n" };
-            format!("==> {} {} {} {at}\n{}{end}", chunk.task, chunk.stream, chunk.node, chunk.text)
+            format!("==> {} {} {} {at}\n{}{end}", chunk.task, chunk.stream, chunk.node, render::plain(&chunk.text))
         });
         chunks.collect()
     })?;
