@@ -1,1 +1,149 @@
 //! The course by example.
+
+use fleet_workflow::machine::effect::{HttpOutput, HttpRequest};
+use fleet_workflow::machine::event::Outcome;
+
+use super::*;
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+fn course(journal_len: u32) -> Course {
+    Course::new(NodeId::from_bytes([1; 16]), JobId::from_bytes([7; 16]), Fence::mint(1, 5, 0), journal_len)
+}
+
+fn path(text: &str) -> EffectPath {
+    EffectPath(text.to_owned())
+}
+
+fn start(text: &str, on_lost: OnLost) -> Command {
+    let request = HttpRequest {
+        method: "GET".to_owned(),
+        uri: "http://127.0.0.1/".to_owned(),
+        headers: Vec::new(),
+        query: Vec::new(),
+        body: None,
+        output: HttpOutput::Content,
+        redirect: false,
+        authentication: None,
+    };
+    let effect = Effect::Http(request);
+    Command::Start { path: path(text), task: "/do/0".to_owned(), effect, on_lost, deadline_ms: None }
+}
+
+fn ended(text: &str) -> Event {
+    Event::EffectEnded {
+        path: path(text),
+        started_ms: NOW.0,
+        at_ms: NOW.0,
+        outcome: Outcome::Ok(serde_json::Value::Null),
+        stdout_tail: String::new(),
+        stderr_tail: String::new(),
+    }
+}
+
+/// Paths of the effects that `acts` start, and the batch they send.
+fn split(acts: Vec<Act>) -> (Vec<String>, Option<Records>) {
+    let (mut starts, mut sent) = (Vec::new(), None);
+    for act in acts {
+        match act {
+            Act::Start(start) => starts.push(start.path.0),
+            Act::Send(records) => sent = Some(*records),
+            Act::BreakOff(_) => {}
+        }
+    }
+    (starts, sent)
+}
+
+#[test]
+fn the_first_effect_waits_for_no_commit_the_next_for_the_result_before_it() {
+    let mut course = course(0);
+    course.happened(&Event::Started { at_ms: NOW.0 }).unwrap();
+    course.asked(vec![start("a", OnLost::Retry)]).unwrap();
+    let (starts, sent) = split(course.next(NOW).unwrap());
+    assert_eq!((starts, sent.unwrap().records.len()), (vec!["a".to_owned()], 1));
+    course.committed(1);
+    course.happened(&ended("a")).unwrap();
+    course.asked(vec![start("b", OnLost::Retry)]).unwrap();
+    let (starts, sent) = split(course.next(NOW).unwrap());
+    assert!(starts.is_empty(), "the result of a is not committed");
+    assert_eq!(sent.unwrap().from, 1);
+    course.committed(2);
+    assert_eq!(split(course.next(NOW).unwrap()).0, ["b"]);
+}
+
+#[test]
+fn one_batch_is_under_way_and_what_happens_meanwhile_rides_with_the_next() {
+    let mut course = course(0);
+    course.happened(&Event::Started { at_ms: NOW.0 }).unwrap();
+    course.asked(vec![start("a", OnLost::Retry), start("b", OnLost::Retry)]).unwrap();
+    split(course.next(NOW).unwrap());
+    course.happened(&ended("a")).unwrap();
+    course.happened(&ended("b")).unwrap();
+    assert_eq!(split(course.next(NOW).unwrap()).1, None, "a batch is under way");
+    course.asked(vec![Command::Complete { output: serde_json::Value::Null }]).unwrap();
+    course.committed(1);
+    let last = split(course.next(NOW).unwrap()).1.unwrap();
+    assert_eq!((last.from, last.records.len()), (1, 2));
+    assert!(matches!(last.next, Next::Complete { .. }));
+    assert!(course.has_left() && split(course.next(NOW).unwrap()).1.is_none());
+}
+
+#[test]
+fn an_effect_that_must_not_run_twice_has_its_start_committed_first() {
+    let mut first = course(1);
+    first.asked(vec![start("a", OnLost::Fail)]).unwrap();
+    let (starts, sent) = split(first.next(NOW).unwrap());
+    assert!(starts.is_empty());
+    assert_eq!(sent.unwrap().records.len(), 1);
+    first.committed(2);
+    assert_eq!(split(first.next(NOW).unwrap()).0, ["a"]);
+
+    let mut again = course(2);
+    again.asked(vec![start("a", OnLost::Fail)]).unwrap();
+    again.replayed(&Event::EffectStarted { path: path("a"), at_ms: NOW.0 });
+    assert_eq!(again.lost_before(), [path("a")], "nobody knows what came of it");
+}
+
+#[test]
+fn replayed_results_leave_only_what_is_outstanding() {
+    let mut course = course(2);
+    course.asked(vec![start("a", OnLost::Retry), start("b", OnLost::Retry)]).unwrap();
+    course.replayed(&ended("a"));
+    assert_eq!(split(course.next(NOW).unwrap()).0, ["b"]);
+}
+
+#[test]
+fn a_long_wait_parks_a_short_one_does_not() {
+    for (wait_ms, parks) in [(100, false), (10_000, true)] {
+        let mut course = course(1);
+        course.asked(vec![Command::SetTimer { path: path("w"), due_ms: NOW.0 + wait_ms }]).unwrap();
+        let sent = split(course.next(NOW).unwrap()).1;
+        assert_eq!(sent.is_some_and(|records| matches!(records.next, Next::Park { .. })), parks);
+        assert_eq!(course.due_timers(Timestamp(NOW.0 + wait_ms)).len(), usize::from(!parks), "{wait_ms} ms");
+    }
+}
+
+#[test]
+fn a_pause_lets_running_effects_end_and_starts_none() {
+    let mut course = course(1);
+    course.asked(vec![start("a", OnLost::Retry)]).unwrap();
+    split(course.next(NOW).unwrap());
+    assert!(!course.stop(StopCause::Pause), "what runs may end");
+    course.happened(&ended("a")).unwrap();
+    course.asked(vec![start("b", OnLost::Retry)]).unwrap();
+    let (starts, sent) = split(course.next(NOW).unwrap());
+    assert!(starts.is_empty());
+    let sent = sent.unwrap();
+    assert_eq!((sent.records.len(), sent.next), (1, Next::HandBack));
+}
+
+#[test]
+fn a_cancel_breaks_off_what_runs_and_hands_back_when_it_is_over() {
+    let mut course = course(1);
+    course.asked(vec![start("a", OnLost::Retry)]).unwrap();
+    split(course.next(NOW).unwrap());
+    assert!(course.stop(StopCause::Cancel));
+    assert_eq!(split(course.next(NOW).unwrap()).1, None, "something of it still runs");
+    course.broke_off(&path("a"));
+    assert_eq!(split(course.next(NOW).unwrap()).1.unwrap().next, Next::HandBack);
+}

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
+mod throughput;
 
 use std::time::Duration;
 
@@ -76,6 +77,24 @@ async fn records_sent_while_the_leader_changes_are_sent_again() {
     fleet.effects.next().await.end.send(done()).unwrap();
     fleet.log.reaches(job, JobState::Completed).await;
     assert_eq!(fleet.log.journal(job).len(), 3, "nothing is journaled twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_come_twice_change_nothing() {
+    let mut fleet = Fleet::start(1, &[]).await;
+    fleet.repeat_messages();
+    fleet.log.found(&[id(1), id(2)]).await;
+    fleet.start_node(2, 1, 2).await;
+    fleet.log.elect(id(1));
+    let job = fleet.submit(1, "call once call").await;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        fleet.effects.next().await.end.send(done()).unwrap();
+    }
+    fleet.log.reaches(job, JobState::Completed).await;
+    assert_eq!(fleet.effects.begun.lock().unwrap().len(), 3);
+    assert_eq!(fleet.log.journal(job).len(), 5);
+    assert_eq!(fleet.log.job(job).attempt, 1);
 }
 
 #[tokio::test(start_paused = true)]

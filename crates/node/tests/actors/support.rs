@@ -2,16 +2,17 @@
 //! that the test ends, and a language of three words.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, Clock, Digest, Error, ErrorKind, FleetId, GroupId, JobId, NodeId, SiteName, Timestamp};
-use fleet_node::link::{RobotReport, RobotStreams, duplex};
+use fleet_node::link::{Duplex, RobotReport, RobotStreams, duplex};
 use fleet_node::ports::{
     EffectContext, EffectReport, Effects, Group, GroupStanding, Interpreter, JobMachine, RobotLink,
 };
@@ -377,11 +378,30 @@ pub(crate) struct TestLink {
     node: NodeId,
     servers: Arc<Mutex<BTreeMap<NodeId, LinkServer>>>,
     cut: Arc<Mutex<Vec<NodeId>>>,
+    repeats: Arc<AtomicBool>,
+}
+
+/// Passes on what comes, twice.
+async fn repeat<M: Clone>(mut from: mpsc::Receiver<M>, to: mpsc::Sender<M>) {
+    while let Some(message) = from.recv().await {
+        if to.send(message.clone()).await.is_err() || to.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The other end of `inner`, on a way that repeats every message.
+fn repeating<Out: Clone + Send + 'static, In: Clone + Send + 'static>(inner: Duplex<Out, In>) -> Duplex<Out, In> {
+    let (outer, far) = duplex();
+    tokio::spawn(repeat(far.receiver, inner.sender));
+    tokio::spawn(repeat(inner.receiver, far.sender));
+    outer
 }
 
 impl RobotLink for TestLink {
     fn connect(&self, leader: NodeId) -> BoxFuture<'static, Result<RobotStreams, Error>> {
         let (node, servers, cut) = (self.node, Arc::clone(&self.servers), Arc::clone(&self.cut));
+        let repeats = self.repeats.load(Ordering::Relaxed);
         async move {
             let server = servers.lock().unwrap().get(&leader).cloned();
             let is_cut = cut.lock().unwrap().contains(&node);
@@ -391,6 +411,9 @@ impl RobotLink for TestLink {
             let (work, leader_work) = duplex();
             server.accept_heartbeats(node, leader_heartbeats);
             server.accept_work(node, leader_work);
+            if repeats {
+                return Ok(RobotStreams { heartbeats: repeating(heartbeats), work: repeating(work) });
+            }
             Ok(RobotStreams { heartbeats, work })
         }
         .boxed()
@@ -478,6 +501,11 @@ impl Fleet {
         let input = Payload::from("{}");
         let request = JobRequest { job: JobId::generate(), spec, priority: 10, input, definition };
         self.node(leader).submit(request).await.unwrap()
+    }
+
+    /// From now on every new link repeats its messages.
+    pub(crate) fn repeat_messages(&self) {
+        self.link.repeats.store(true, Ordering::Relaxed);
     }
 
     /// The robot of node `number` dies: its effects end with it, and it says nothing more.
