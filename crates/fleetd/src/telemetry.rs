@@ -1,6 +1,7 @@
 //! Logs and metrics of the process: one subscriber, one recorder.
 
 use std::io;
+use std::io::IsTerminal;
 
 use fleet_core::{Error, ErrorKind};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -17,18 +18,24 @@ const DURATION_BUCKETS_SECONDS: &[f64] =
 /// # Errors
 /// `InvalidInput` if `level` is neither a level nor directives.
 pub fn start_logs(level: &str, format: LogFormat) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(level).map_err(|source| {
+    let filter = EnvFilter::try_new(with_quiet_libraries(level)).map_err(|source| {
         Error::new(ErrorKind::InvalidInput, format!("read log level `{level}`"))
             .with_next_step("Use error, warn, info, debug or trace, or directives such as info,fleet_node=debug.")
             .with_source(source)
     })?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     // A second start in one process (tests) keeps the first subscriber: that is what `try_init` refuses.
     let _already_started = match format {
         LogFormat::Text => subscriber.try_init(),
         LogFormat::Json => subscriber.json().try_init(),
     };
     Ok(())
+}
+
+/// `level` with the libraries that tell their inner life at every level turned down, unless it names them itself.
+fn with_quiet_libraries(level: &str) -> String {
+    if level.contains('=') { level.to_owned() } else { format!("{level},openraft=warn,ractor_cluster=warn") }
 }
 
 /// Installs the process's metrics recorder and returns the handle that renders it. Someone must call `run_upkeep`

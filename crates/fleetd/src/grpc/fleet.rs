@@ -211,7 +211,8 @@ impl Fleet for FleetService {
     async fn watch_job(&self, request: Request<v1::WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
         match place(&self.site, &request).map_err(|error| status_of(&error))? {
             Place::Here => {
-                let changes = watch::follow(self.site.clone(), self.jobs.clone(), &request.into_inner().job).await;
+                let changes =
+                    watch::follow(self.site.clone(), &self.node, self.jobs.clone(), &request.into_inner().job).await;
                 let changes = changes.map_err(|error| status_of(&error))?;
                 Ok(Response::new(Box::pin(changes)))
             }

@@ -9,7 +9,7 @@ use fleet_store::state::jobs as state;
 use fleet_store::state::listing::{Filter, Found, find, list};
 use fleet_store::{StateRead, StateReader};
 use fleet_workflow::machine::event::Event;
-use fleet_workflow::machine::{Machine, TaskReport, on_big_stack};
+use fleet_workflow::machine::{Machine, TaskReport, TaskState, on_big_stack};
 
 use crate::ports::InterpreterPort;
 use crate::site::{Site, not_found, read_failed};
@@ -240,7 +240,7 @@ fn task(report: TaskReport, nodes: &[Option<NodeId>], names: &BTreeMap<NodeId, S
     v1::Task {
         task: report.pointer,
         name: report.name,
-        state: report.state.as_str().to_owned(),
+        state: task_state(report.state).to_owned(),
         runs: u32::try_from(report.runs).unwrap_or(u32::MAX),
         attempt: report.attempt,
         node: node.map(|node| name(names, node)).unwrap_or_default(),
@@ -249,6 +249,19 @@ fn task(report: TaskReport, nodes: &[Option<NodeId>], names: &BTreeMap<NodeId, S
         input: json(report.input),
         output: json(report.output),
         error: report.error.and_then(|error| serde_json::to_vec(&error).ok()).unwrap_or_default(),
+    }
+}
+
+/// The language's word for a task's phase.
+fn task_state(state: TaskState) -> &'static str {
+    match state {
+        TaskState::Pending => "pending",
+        TaskState::Running => "running",
+        TaskState::Waiting => "waiting",
+        TaskState::Suspended => "suspended",
+        TaskState::Completed => "completed",
+        TaskState::Faulted => "faulted",
+        TaskState::Cancelled => "cancelled",
     }
 }
 

@@ -3,8 +3,7 @@
 use fleet_api::pb::v1;
 use fleet_api::status::status_of;
 use fleet_core::{Error, JobId};
-use fleet_replication::fsm::Event;
-use tokio::sync::broadcast::error::RecvError;
+use fleet_node::Node;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,17 +21,19 @@ const CHANGES_WAITING_MAX: usize = 16;
 /// `NotFound` if there is none.
 pub(super) async fn follow(
     site: Site,
+    node: &Node,
     jobs: Jobs,
     name: &str,
 ) -> Result<impl Stream<Item = Result<v1::JobChange, Status>> + Send + use<>, Error> {
-    // Subscribed before the first read, so that no change falls between them.
-    let mut applied = site.group().applied();
     let id = jobs.id(&site.current_reader().await?, name)?;
+    // Watched before the first read, so that no change falls between them.
+    let mut changes = node.watch(id);
     let (sender, receiver) = mpsc::channel(CHANGES_WAITING_MAX);
     // Owned by its stream: it ends when the job or its reader does.
     tokio::spawn(async move {
+        let mut told = String::new();
         loop {
-            match tell(&site, &jobs, id, &sender).await {
+            match tell(&site, &jobs, id, &mut told, &sender).await {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
@@ -41,37 +42,31 @@ pub(super) async fn follow(
                     return;
                 }
             }
-            loop {
-                let entry = tokio::select! {
-                    entry = applied.recv() => entry,
-                    () = sender.closed() => return,
-                };
-                match entry {
-                    Ok(entry) if !entry.events.iter().any(|event| concerns(event, id)) => {}
-                    Ok(_) | Err(RecvError::Lagged(_)) => break,
-                    Err(RecvError::Closed) => return,
-                }
+            tokio::select! {
+                more = changes.changed() => if !more { return },
+                () = sender.closed() => return,
             }
         }
     });
     Ok(ReceiverStream::new(receiver))
 }
 
-/// Sends the job as it is now; whether there is more to come.
+/// Sends the job as it is now, unless its state is the one told last; whether there is more to come.
 async fn tell(
     site: &Site,
     jobs: &Jobs,
     id: JobId,
+    told: &mut String,
     sender: &mpsc::Sender<Result<v1::JobChange, Status>>,
 ) -> Result<bool, Error> {
     let reader = site.reader()?;
     let ended = has_ended(&reader, id)?;
     let mut job = jobs.view(&reader, id, !ended).await?;
+    if job.state == *told {
+        return Ok(!ended);
+    }
+    told.clone_from(&job.state);
     job.input.clear();
     let sent = sender.send(Ok(v1::JobChange { job: Some(job) })).await;
     Ok(sent.is_ok() && !ended)
-}
-
-fn concerns(event: &Event, id: JobId) -> bool {
-    matches!(event, Event::JobChanged { job, .. } if *job == id)
 }

@@ -12,10 +12,13 @@ use fleet_workflow::machine::{CompiledWorkflow, JobContext, Machine};
 /// Compiled definitions kept at most; the one used longest ago makes room.
 const COMPILED_MAX: usize = 256;
 
+/// Compiled definitions, the one used longest ago first.
+type Compiled = VecDeque<(Digest, Arc<CompiledWorkflow>)>;
+
 /// Compiles definitions and begins machines. A cheap handle.
 #[derive(Clone, Default)]
 pub struct InterpreterPort {
-    compiled: Arc<Mutex<VecDeque<(Digest, Arc<CompiledWorkflow>)>>>,
+    compiled: Arc<Mutex<Compiled>>,
 }
 
 impl InterpreterPort {
