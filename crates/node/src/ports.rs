@@ -1,80 +1,21 @@
 //! What the actors need from outside, as traits: the daemon implements them with its clients, tests with queues.
 
+mod group;
+
 use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 
 use fleet_core::{BootInstant, Clock, Error, JobId, NodeId, Timestamp};
-use fleet_replication::AppliedEntry;
-use fleet_replication::command::{Action, Outcome};
-use fleet_store::StateReader;
-use fleet_store::record::{Content, Payload};
 use fleet_workflow::machine::command::{Command, EffectPath};
 use fleet_workflow::machine::effect::Effect;
 use fleet_workflow::machine::event::{ErrorObject, Event, Outcome as EffectOutcome};
 
 use crate::link::RobotStreams;
-use crate::session::LeaderTerm;
 
-/// Runs effects. One call is one run.
-pub trait Effects: Send + Sync + 'static {
-    /// Runs `effect` and answers when nothing of it runs any more: ended by itself, past its deadline, cancelled, or
-    /// ended with the lease.
-    fn run(&self, effect: Effect, context: EffectContext) -> BoxFuture<'static, EffectReport>;
-}
-
-/// The group of the node's site, as the actors see it.
-pub trait Group: Send + Sync + 'static {
-    /// Who leads, and whether it is this node. Changes are seen at once.
-    fn standing(&self) -> watch::Receiver<GroupStanding>;
-    /// Has `action` committed and applied by this node's leadership.
-    fn propose(&self, action: Action) -> BoxFuture<'static, Result<Outcome, Error>>;
-    /// Has a quorum confirm this node's leadership, beginning now.
-    fn confirm_leadership(&self) -> BoxFuture<'static, Result<(), Error>>;
-    /// The latest time an earlier leader can have renewed anything, as a majority of voters reports it after this node's
-    /// election or restart, on this node's lease clock.
-    fn takeover_time(&self) -> BoxFuture<'static, Result<BootInstant, Error>>;
-    /// What is applied from now on, entry by entry. Who lags behind reads the state instead.
-    fn applied(&self) -> broadcast::Receiver<Arc<AppliedEntry>>;
-    /// The applied state. It shows at least what the events heard so far tell.
-    fn reader(&self) -> Result<StateReader, Error>;
-    /// The content of `bytes`: as it is if it is small, else a blob that a majority has on disk.
-    fn put_content(&self, bytes: Payload) -> BoxFuture<'static, Result<Content, Error>>;
-    /// The bytes of a content.
-    fn read_content(&self, content: Content) -> BoxFuture<'static, Result<Payload, Error>>;
-}
-
-/// Who leads a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GroupStanding {
-    /// The leader as far as this node knows.
-    pub leader: Option<NodeId>,
-    /// Set while this node leads, its own first entry is applied, and a quorum was heard within the group lease. A
-    /// restart of the leader within its term passes through `None`.
-    pub serving: Option<LeaderTerm>,
-}
-
-/// Runs workflow definitions: pure, but it may need a large stack, so it is called on threads that have one.
-pub trait Interpreter: Send + Sync + 'static {
-    /// The machine of `job` at its beginning: it asks for nothing before it hears [`Event::Started`].
-    fn begin(&self, job: JobId, definition: &[u8], input: &[u8]) -> Result<Box<dyn JobMachine>, ErrorObject>;
-}
-
-/// The machine of one job.
-pub trait JobMachine: Send {
-    /// What it asks after `event`.
-    fn apply(&mut self, event: &Event) -> Vec<Command>;
-    /// Whether the workflow ended by its own timeout.
-    fn is_timed_out(&self) -> bool;
-}
-
-/// Reaches the leader of the site's group from this node's robot.
-pub trait RobotLink: Send + Sync + 'static {
-    /// Opens both streams to `leader`, each on a connection of its own. They close when either breaks.
-    fn connect(&self, leader: NodeId) -> BoxFuture<'static, Result<RobotStreams, Error>>;
-}
+pub use group::{Group, GroupStanding};
 
 /// The surroundings of one effect.
 #[derive(Clone)]
@@ -152,4 +93,31 @@ impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease").field("end", &self.end()).finish_non_exhaustive()
     }
+}
+
+/// Runs effects. One call is one run.
+pub trait Effects: Send + Sync + 'static {
+    /// Runs `effect` and answers when nothing of it runs any more: ended by itself, past its deadline, cancelled, or
+    /// ended with the lease.
+    fn run(&self, effect: Effect, context: EffectContext) -> BoxFuture<'static, EffectReport>;
+}
+
+/// Runs workflow definitions: pure, but it may need a large stack, so it is called on threads that have one.
+pub trait Interpreter: Send + Sync + 'static {
+    /// The machine of `job` at its beginning: it asks for nothing before it hears [`Event::Started`].
+    fn begin(&self, job: JobId, definition: &[u8], input: &[u8]) -> Result<Box<dyn JobMachine>, ErrorObject>;
+}
+
+/// The machine of one job.
+pub trait JobMachine: Send {
+    /// What it asks after `event`.
+    fn apply(&mut self, event: &Event) -> Vec<Command>;
+    /// Whether the workflow ended by its own timeout.
+    fn is_timed_out(&self) -> bool;
+}
+
+/// Reaches the leader of the site's group from this node's robot.
+pub trait RobotLink: Send + Sync + 'static {
+    /// Opens both streams to `leader`, each on a connection of its own. They close when either breaks.
+    fn connect(&self, leader: NodeId) -> BoxFuture<'static, Result<RobotStreams, Error>>;
 }

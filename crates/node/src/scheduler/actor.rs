@@ -223,25 +223,8 @@ impl SchedulerState {
                 self.tick(myself)?;
                 commands
             }
-            SchedulerMessage::Load => {
-                if leading.load(&self.arguments.group.reader()?)? {
-                    cast(myself, SchedulerMessage::Load);
-                }
-                Vec::new()
-            }
-            SchedulerMessage::Applied { entry, permit } => {
-                let reader = self.arguments.group.reader()?;
-                let mut commands = Vec::new();
-                for event in &entry.events {
-                    commands.extend(leading.applied(now, &reader, event)?);
-                }
-                drop(permit);
-                commands
-            }
-            SchedulerMessage::Missed => {
-                let commands = leading.catch_up(now, &self.arguments.group.reader()?)?;
-                cast(myself, SchedulerMessage::Load);
-                commands
+            SchedulerMessage::Load | SchedulerMessage::Applied { .. } | SchedulerMessage::Missed => {
+                self.read(myself, message, now)?
             }
             SchedulerMessage::Takeover { term, latest: Some(latest) } if term == current => {
                 leading.sessions.takeover_known(latest);
@@ -287,6 +270,36 @@ impl SchedulerState {
         self.obey(myself, commands);
         self.place(myself);
         Ok(())
+    }
+
+    /// Follows the applied state.
+    fn read(
+        &mut self,
+        myself: &ActorRef<SchedulerMessage>,
+        message: SchedulerMessage,
+        now: BootInstant,
+    ) -> Result<Vec<LeaderCommand>, Error> {
+        let Some(leading) = &mut self.leading else { return Ok(Vec::new()) };
+        let reader = self.arguments.group.reader()?;
+        let mut commands = Vec::new();
+        match message {
+            SchedulerMessage::Applied { entry, permit } => {
+                for event in &entry.events {
+                    commands.extend(leading.applied(now, &reader, event)?);
+                }
+                drop(permit);
+            }
+            SchedulerMessage::Missed => {
+                commands = leading.catch_up(now, &reader)?;
+                cast(myself, SchedulerMessage::Load);
+            }
+            _ => {
+                if leading.load(&reader)? {
+                    cast(myself, SchedulerMessage::Load);
+                }
+            }
+        }
+        Ok(commands)
     }
 
     fn tick(&mut self, myself: &ActorRef<SchedulerMessage>) -> Result<(), Error> {
