@@ -243,12 +243,13 @@ fn functions(text: &str) -> Vec<(usize, String, usize)> {
         let name: String = code[after + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         let indent = line.len() - code.len();
         let closing = format!("{}}}", " ".repeat(indent));
+        let signature_end =
+            lines[number..].iter().map(|line| line.trim_end()).find(|line| line.ends_with(['{', '}', ';']));
+        if signature_end.is_none_or(|line| !line.ends_with('{')) {
+            continue;
+        }
         if let Some(length) = lines[number..].iter().position(|line| *line == closing) {
-            let is_declaration = lines[number..number + length].iter().take(12).any(|line| line.ends_with(");"))
-                && !lines[number..number + length].iter().any(|line| line.ends_with('{'));
-            if !is_declaration {
-                found.push((number + 1, name, length + 1));
-            }
+            found.push((number + 1, name, length + 1));
         }
     }
     found

@@ -7,7 +7,7 @@ use fleet_core::{Digest, JobId};
 use fleet_node::ports::{Interpreter, JobMachine};
 use fleet_workflow::machine::command::Command;
 use fleet_workflow::machine::event::{ErrorObject, Event};
-use fleet_workflow::machine::{CompiledWorkflow, JobContext, Machine};
+use fleet_workflow::machine::{CompiledWorkflow, INTERPRETER_VERSION, JobContext, Machine};
 
 /// Compiled definitions kept at most; the one used longest ago makes room.
 const COMPILED_MAX: usize = 256;

@@ -234,6 +234,29 @@ impl SchedulerState {
                 self.ask_takeover(myself, term);
                 Vec::new()
             }
+            SchedulerMessage::Assigned { term, proposed } if term == current => {
+                leading.proposed(&proposed);
+                Vec::new()
+            }
+            SchedulerMessage::Fired { more } => {
+                leading.is_firing = false;
+                if more {
+                    self.fire_timers(myself)?;
+                }
+                Vec::new()
+            }
+            message => self.hear_robot(message, now),
+        };
+        self.obey(myself, commands);
+        self.place(myself);
+        Ok(())
+    }
+
+    /// What robots say, and what a quorum says of the leadership they are answered by.
+    fn hear_robot(&mut self, message: SchedulerMessage, now: BootInstant) -> Vec<LeaderCommand> {
+        let Some(leading) = &mut self.leading else { return Vec::new() };
+        let current = leading.sessions.term();
+        match message {
             SchedulerMessage::Heard { heartbeat, permit } => {
                 let Heartbeat { beat, report } = *heartbeat;
                 drop(permit);
@@ -254,22 +277,8 @@ impl SchedulerState {
                 self.seats.order(session.node, order);
                 Vec::new()
             }
-            SchedulerMessage::Assigned { term, proposed } if term == current => {
-                leading.proposed(&proposed);
-                Vec::new()
-            }
-            SchedulerMessage::Fired { more } => {
-                leading.is_firing = false;
-                if more {
-                    self.fire_timers(myself)?;
-                }
-                Vec::new()
-            }
             _ => Vec::new(),
-        };
-        self.obey(myself, commands);
-        self.place(myself);
-        Ok(())
+        }
     }
 
     /// Follows the applied state.
