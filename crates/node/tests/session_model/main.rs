@@ -140,7 +140,7 @@ fn work_of_leaders(world: &mut World) {
 
 #[test]
 fn random_walks_find_no_two_actors_and_nothing_stuck() {
-    for_each_seed(TestSize::from_env().choose(3_000, 60_000, 2_000_000), |seed| {
+    for_each_seed(TestSize::from_env().choose(3_000, 40_000, 2_000_000), |seed| {
         assert_eq!(walk(seed, None), Finding::Nothing);
     });
 }
@@ -165,7 +165,7 @@ fn each_rule_taken_out_is_caught() {
 
 #[test]
 fn rules_that_others_cover_harm_nothing_when_taken_out() {
-    let count = TestSize::from_env().choose(150, 10_000, 300_000);
+    let count = TestSize::from_env().choose(150, 3_000, 100_000);
     for rule in Rule::REDUNDANT {
         assert_eq!(first_finding(rule, count), None, "without {rule:?}");
     }
@@ -173,7 +173,7 @@ fn rules_that_others_cover_harm_nothing_when_taken_out() {
 
 #[test]
 fn a_bounded_breadth_first_search_finds_no_two_actors() {
-    let depth = TestSize::from_env().choose(5, 7, 9);
+    let depth = TestSize::from_env().choose(5, 5, 6);
     let mut start = World::new(None, false);
     for step in [Step::Wait(5), Step::Deliver(0), Step::Deliver(0), Step::Confirm(0), Step::Confirm(0)] {
         start.step(step);
