@@ -68,7 +68,8 @@ impl InterpreterPort {
         let workflow = self.compile(definition)?;
         let input = serde_json::from_slice(input)
             .map_err(|error| ErrorObject::standard("validation", 400, "the input is not JSON", error.to_string()))?;
-        let context = JobContext { job_id: job.to_string(), runtime_version: env!("CARGO_PKG_VERSION").to_owned() };
+        // The interpreter's version, not the software's: a replay after an upgrade must see the same.
+        let context = JobContext { job_id: job.to_string(), runtime_version: INTERPRETER_VERSION.to_string() };
         Ok(Machine::start(workflow, context, &input))
     }
 }
