@@ -44,7 +44,7 @@ const METRICS_UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// between nodes on `peer`.
 ///
 /// # Errors
-/// What starting failed with. Once started it ends without error.
+/// What starting failed with; once started, only an actor that failed too often.
 pub async fn run(
     settings: Settings,
     beginning: Beginning,
@@ -54,7 +54,7 @@ pub async fn run(
 ) -> Result<(), Error> {
     let directory = DataDir::open(&settings.data_dir)?;
     let http_listener = bind_http(&settings).await?;
-    let store = parts::open_store(&directory).await?;
+    let store = parts::open_store(&directory, settings.cache_bytes).await?;
     let boot = parts::raise_boot_number(&store).await?;
     let enrolled = enroll::enroll(&settings, &beginning, &directory, store.node_id()).await?;
     let identity = enrolled.identity.clone();
@@ -69,7 +69,8 @@ pub async fn run(
     let interpreter = InterpreterPort::default();
     let node = parts::start_node(&settings, &identity, boot, &directory, &site, &interpreter).await?;
 
-    let parts = Parts { site, node, membership, identity, trust, tls, interpreter };
+    let reserve_bytes = settings.reserve_bytes;
+    let parts = Parts { site, node, membership, identity, trust, tls, interpreter, reserve_bytes };
     let runtimes = Runtimes { client: Handle::current(), peer: peer.clone() };
     let running = listener.start(parts.services(), &runtimes)?;
     founding::found_site(&parts, enrolled.authority.as_ref(), &settings, &directory).await?;
@@ -93,8 +94,12 @@ pub async fn run(
     state.send_replace(NodeState::Running);
     welcome::greet(&parts, &settings, &directory).await;
 
-    let _sender_gone = stop.wait_for(|stop| *stop).await;
-    tracing::info!(node = %parts.identity.name, "stopping");
+    let mut failed = parts.node.failed();
+    let must_restart = tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => false,
+        given_up = failed.wait_for(|failed| *failed) => given_up.is_ok(),
+    };
+    tracing::info!(node = %parts.identity.name, must_restart, "stopping");
     state.send_replace(NodeState::Stopping);
     parts.node.stop(settings.grace).await;
     running.shutdown(LISTENER_GRACE).await;
@@ -104,6 +109,10 @@ pub async fn run(
     parts.site.group().shutdown().await;
     store.close();
     tracing::info!(node = %parts.identity.name, "stopped");
+    if must_restart {
+        return Err(Error::new(ErrorKind::Internal, "run the node's actors: one failed too often")
+            .with_next_step("Start fleetd again; systemd does so by itself. The log above says what failed."));
+    }
     Ok(())
 }
 

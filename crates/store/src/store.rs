@@ -42,8 +42,13 @@ struct Shared {
 impl Store {
     /// Opens the store in `path`, creating it if there is none.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_with_cache(path, CACHE_BYTES_DEFAULT)
+    }
+
+    /// As [`Self::open`], with a cache of `cache_bytes`.
+    pub fn open_with_cache(path: &Path, cache_bytes: usize) -> Result<Self, Error> {
         let database = redb::Builder::new()
-            .set_cache_size(CACHE_BYTES_DEFAULT)
+            .set_cache_size(cache_bytes)
             .create(path)
             .map_err(|error| Error::database("open the store", error))?;
         Self::start(database, Some(path.to_owned()))

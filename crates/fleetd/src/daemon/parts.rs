@@ -55,6 +55,7 @@ pub(super) struct Parts {
     pub(super) trust: TrustKeeper,
     pub(super) tls: Tls,
     pub(super) interpreter: InterpreterPort,
+    pub(super) reserve_bytes: u64,
 }
 
 /// What this node shows and believes.
@@ -82,6 +83,7 @@ impl Parts {
             certificate: self.tls.certificate.clone(),
             root: Digest::of(&self.tls.trust.root),
             interpreter: self.interpreter.clone(),
+            reserve_bytes: self.reserve_bytes,
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
@@ -111,10 +113,11 @@ async fn refuse_links(mut links: mpsc::Receiver<ActorLink>) {
 }
 
 /// Opens the node's file on a thread that may wait.
-pub(super) async fn open_store(directory: &DataDir) -> Result<Store, Error> {
+pub(super) async fn open_store(directory: &DataDir, cache_bytes: u64) -> Result<Store, Error> {
     let file = directory.store_file();
     let shown = file.display().to_string();
-    let opened = tokio::task::spawn_blocking(move || Store::open(&file)).await;
+    let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
+    let opened = tokio::task::spawn_blocking(move || Store::open_with_cache(&file, cache_bytes)).await;
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
         Error::new(ErrorKind::Internal, format!("open the store {shown}"))
             .with_next_step("Check the disk and its free space.")

@@ -16,8 +16,9 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::forward::{Place, answer, fleet_client, passed_on, place};
+use super::intake::Intake;
 use super::jobs::Jobs;
-use super::{convert, doctor, intake, tokens, watch};
+use super::{convert, doctor, tokens, watch};
 use crate::identity::Identity;
 use crate::ports::InterpreterPort;
 use crate::site::{Site, not_found, read_failed};
@@ -31,8 +32,9 @@ pub struct FleetService {
     membership: Membership,
     certificate: CertificateCell,
     root: Digest,
-    interpreter: InterpreterPort,
+    intake: Intake,
     jobs: Jobs,
+    reserve_bytes: u64,
 }
 
 /// What the service is made of.
@@ -51,20 +53,36 @@ pub struct FleetServiceParts {
     pub root: Digest,
     /// Compiles definitions.
     pub interpreter: InterpreterPort,
+    /// Free space below which new work is refused, bytes.
+    pub reserve_bytes: u64,
 }
 
 impl FleetService {
     /// Serves with `parts`.
     pub fn new(parts: FleetServiceParts) -> Self {
-        let FleetServiceParts { site, node, identity, membership, certificate, root, interpreter } = parts;
+        let FleetServiceParts { site, node, identity, membership, certificate, root, interpreter, reserve_bytes } =
+            parts;
         let jobs = Jobs::new(site.clone(), interpreter.clone());
-        Self { site, node, identity, membership, certificate, root, interpreter, jobs }
+        let intake = Intake::new(identity.site.clone(), interpreter);
+        Self { site, node, identity, membership, certificate, root, intake, jobs, reserve_bytes }
     }
 
     async fn submit_here(self, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, Error> {
-        let request = intake::take_in(request, &self.identity.site, &self.interpreter)?;
+        self.check_reserve()?;
+        let request = self.intake.take(request)?;
         let job = self.node.submit(request).await.map_err(node_failed)?;
         Ok(v1::SubmitResponse { job_id: job.as_bytes().to_vec() })
+    }
+
+    /// Refuses new work while the disk has less than the reserve; what was accepted goes on.
+    fn check_reserve(&self) -> Result<(), Error> {
+        if !self.site.store().is_below_reserve(self.reserve_bytes).map_err(read_failed)? {
+            return Ok(());
+        }
+        let message = format!("accept a job: less than {} bytes are free on the leader's disk", self.reserve_bytes);
+        Err(Error::new(ErrorKind::ResourceExhausted, message)
+            .with_retry_after(std::time::Duration::from_secs(10))
+            .with_next_step("Free space on the leader's disk; it takes work again by itself."))
     }
 
     async fn get_here(self, request: v1::GetJobRequest) -> Result<v1::Job, Error> {

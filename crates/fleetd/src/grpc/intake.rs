@@ -1,6 +1,9 @@
 //! From a submit request to a job that can be accepted: everything that can be checked without the state is checked here,
 //! and a file is refused whole, with every problem at its place.
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use fleet_api::pb::v1;
 use fleet_core::{Digest, Error, ErrorKind, JobId, SiteName, limits};
 use fleet_node::JobRequest;
@@ -14,51 +17,108 @@ use crate::ports::InterpreterPort;
 /// Problems named in one message; the rest is counted.
 const PROBLEMS_SHOWN_MAX: usize = 20;
 
-/// The job that `request` asks for at `site`.
-///
-/// # Errors
-/// `InvalidInput` that names every problem of the file; `Unsupported` for tasks that this version cannot run.
-pub(super) fn take_in(
-    request: v1::SubmitRequest,
-    site: &SiteName,
-    interpreter: &InterpreterPort,
-) -> Result<JobRequest, Error> {
-    check_sizes(&request)?;
-    let workflow = parse(&request.workflow)?;
-    let settings = &workflow.document.fleet;
-    let wanted_site = if request.site.is_empty() { settings.site.as_deref() } else { Some(request.site.as_str()) };
-    if let Some(wanted) = wanted_site
-        && wanted != site.as_str()
-    {
-        return Err(refused(format!("site `{wanted}` is not here; this version has one site, `{site}`")));
+/// Definitions kept at most; the one taken in longest ago makes room.
+const KEPT_MAX: usize = 256;
+
+/// What a workflow file comes to, once it was read and checked whole.
+#[derive(Debug)]
+struct Definition {
+    name: WorkflowName,
+    settings: FleetSettings,
+    capabilities: Vec<String>,
+    /// The definition as it is kept and run: JSON.
+    json: Payload,
+    digest: Digest,
+}
+
+/// Files taken in lately, by the digest of their text: a file that comes a thousand times is checked once.
+type Kept = VecDeque<(Digest, Arc<Definition>)>;
+
+/// Takes in submit requests for one site. A cheap handle.
+#[derive(Clone)]
+pub(super) struct Intake {
+    site: SiteName,
+    interpreter: InterpreterPort,
+    kept: Arc<Mutex<Kept>>,
+}
+
+impl Intake {
+    pub(super) fn new(site: SiteName, interpreter: InterpreterPort) -> Self {
+        Self { site, interpreter, kept: Arc::default() }
     }
-    let input = input_of(&request.input)?;
-    let definition = serde_json::to_vec(&workflow.source)
-        .map_err(|source| Error::new(ErrorKind::Internal, "write the definition as JSON").with_source(source))?;
-    interpreter.compile(&definition).map_err(|error| refused(error.detail.unwrap_or_default()))?;
-    let job = job_id(&request, &workflow, site)?;
-    let spec = JobSpec {
-        workflow: WorkflowName {
-            namespace: workflow.document.namespace.clone(),
-            name: workflow.document.name.clone(),
-            version: workflow.document.version.clone(),
-        },
-        definition: Digest::of(&definition),
-        interpreter: INTERPRETER_VERSION,
-        site: site.clone(),
-        tags: tags(&request.tags, settings)?,
-        capabilities: fleet_workflow::needs(&workflow),
-        lost_max: settings.max_lost.unwrap_or(limits::LOST_MAX_DEFAULT),
-        finish_within_ms: finish_within_ms(settings),
-        retry_of: None,
-    };
-    Ok(JobRequest {
-        job,
-        spec,
-        priority: priority(&request, settings)?,
-        input: Payload::from(input),
-        definition: Payload::from(definition),
-    })
+
+    /// The job that `request` asks for.
+    ///
+    /// # Errors
+    /// `InvalidInput` that names every problem of the file; `Unsupported` for tasks that this version cannot run.
+    pub(super) fn take(&self, request: v1::SubmitRequest) -> Result<JobRequest, Error> {
+        check_sizes(&request)?;
+        let definition = self.definition(&request.workflow)?;
+        let settings = &definition.settings;
+        let asked = if request.site.is_empty() { settings.site.as_deref() } else { Some(request.site.as_str()) };
+        if let Some(asked) = asked
+            && asked != self.site.as_str()
+        {
+            let message = format!("site `{asked}` is not here; this version has one site, `{}`", self.site);
+            return Err(refused(message));
+        }
+        let spec = JobSpec {
+            workflow: definition.name.clone(),
+            definition: definition.digest,
+            interpreter: INTERPRETER_VERSION,
+            site: self.site.clone(),
+            tags: tags(&request.tags, settings)?,
+            capabilities: definition.capabilities.clone(),
+            lost_max: settings.max_lost.unwrap_or(limits::LOST_MAX_DEFAULT),
+            finish_within_ms: finish_within_ms(settings),
+            retry_of: None,
+        };
+        Ok(JobRequest {
+            job: job_id(&request, &definition.name.namespace, &self.site)?,
+            spec,
+            priority: priority(&request, settings)?,
+            input: Payload::from(input_of(&request.input)?),
+            definition: definition.json.clone(),
+        })
+    }
+
+    fn definition(&self, file: &[u8]) -> Result<Arc<Definition>, Error> {
+        let digest = Digest::of(file);
+        let known = self.kept().iter().find(|(known, _)| *known == digest).map(|(_, known)| Arc::clone(known));
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let definition = Arc::new(self.read(file)?);
+        let mut kept = self.kept();
+        if kept.len() >= KEPT_MAX {
+            kept.pop_front();
+        }
+        kept.push_back((digest, Arc::clone(&definition)));
+        Ok(definition)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, file: &[u8]) -> Result<Definition, Error> {
+        let workflow = parse(file)?;
+        let json = serde_json::to_vec(&workflow.source)
+            .map_err(|source| Error::new(ErrorKind::Internal, "write the definition as JSON").with_source(source))?;
+        self.interpreter.compile(&json).map_err(|error| refused(error.detail.unwrap_or_default()))?;
+        let document = &workflow.document;
+        Ok(Definition {
+            name: WorkflowName {
+                namespace: document.namespace.clone(),
+                name: document.name.clone(),
+                version: document.version.clone(),
+            },
+            settings: document.fleet.clone(),
+            capabilities: fleet_workflow::needs(&workflow),
+            digest: Digest::of(&json),
+            json: Payload::from(json),
+        })
+    }
 }
 
 fn refused(message: String) -> Error {
@@ -100,14 +160,14 @@ fn input_of(input: &[u8]) -> Result<Vec<u8>, Error> {
     if input.is_empty() {
         return Ok(b"{}".to_vec());
     }
-    serde_json::from_slice::<serde_json::Value>(input)
+    serde_json::from_slice::<serde::de::IgnoredAny>(input)
         .map_err(|error| refused(format!("the input is not JSON: {error}")))?;
     Ok(input.to_vec())
 }
 
-fn job_id(request: &v1::SubmitRequest, workflow: &Workflow, site: &SiteName) -> Result<JobId, Error> {
+fn job_id(request: &v1::SubmitRequest, namespace: &str, site: &SiteName) -> Result<JobId, Error> {
     if !request.idempotency_key.is_empty() {
-        return Ok(JobId::from_idempotency_key(site, &workflow.document.namespace, &request.idempotency_key));
+        return Ok(JobId::from_idempotency_key(site, namespace, &request.idempotency_key));
     }
     JobId::from_slice(&request.job_id).ok_or_else(|| refused("the job id is not 16 bytes".to_owned()))
 }
@@ -152,7 +212,7 @@ mod tests {
     }
 
     fn take(request: v1::SubmitRequest) -> Result<JobRequest, Error> {
-        take_in(request, &SiteName::default(), &InterpreterPort::default())
+        Intake::new(SiteName::default(), InterpreterPort::default()).take(request)
     }
 
     const GOOD: &str = "document: {dsl: '1.0.3', namespace: a, name: b, version: '1.0.0', \
