@@ -135,3 +135,46 @@ async fn a_job_that_waits_holds_no_slot_and_wakes_on_time() {
     let seen: Vec<String> = recorder.requests().into_iter().map(|request| request.step).collect();
     assert_eq!(seen, ["quick0", "late"], "the only slot was free while the first job waited");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_that_lost_its_majority_is_recovered_and_held_until_released() {
+    let mut cluster = Cluster::start("recover", 3, 4).await;
+    let recorder = Recorder::start().await;
+    let mut history = History::default();
+    let workflow = workflows::calls(&recorder.url(), "before", 1, 0);
+    history.submit(&cluster.client(), workflow, steps("before", 1)).await;
+    finish_and_judge(&cluster, &history, &recorder, JOB_BOUND).await;
+    let last = cluster.client_of(&[0]);
+    let request = v1::RecoverSiteRequest { site: "default".to_owned(), accept_loss: true, release_hold: false };
+    let refused = last.recover_site(request.clone()).await.expect_err("all three are alive");
+    assert_eq!(refused.kind, fleet_core::ErrorKind::FailedPrecondition, "{refused}");
+
+    cluster.nodes[1].kill();
+    cluster.nodes[2].kill();
+    let recovered = wait::until("the recovery to be taken", JOB_BOUND, || {
+        let (last, request) = (last.clone(), request.clone());
+        async move { last.recover_site(request).await.map_err(|error| error.to_string()) }
+    })
+    .await;
+    assert_eq!(recovered.epoch, 2);
+    wait::until("the new group to hold", JOB_BOUND, || {
+        let last = last.clone();
+        async move {
+            let site = last.get_status(v1::GetStatusRequest {}).await.map_err(|error| error.to_string())?.site;
+            let site = site.ok_or_else(|| "no site".to_owned())?;
+            let holds = site.epoch == 2 && site.held && site.voters.len() == 1 && !site.leader.is_empty();
+            if holds { Ok(()) } else { Err(format!("{site:?}")) }
+        }
+    })
+    .await;
+    let kept = last.list_jobs(v1::ListJobsRequest::default()).await.expect("the new group answers").jobs;
+    assert_eq!(kept.len(), 1, "what was on this copy is still there: {kept:?}");
+
+    let workflow = workflows::calls(&recorder.url(), "after", 1, 0);
+    let (job, _) = history.submit(&last, workflow, steps("after", 1)).await;
+    let view = last.get_job(v1::GetJobRequest { job: job.to_string(), brief: true }).await.expect("it exists");
+    assert_eq!(view.state, "queued", "nothing is dispatched while the site is held");
+    let release = v1::RecoverSiteRequest { site: "default".to_owned(), accept_loss: false, release_hold: true };
+    last.recover_site(release).await.expect("the hold can be ended");
+    finish_and_judge(&cluster, &history, &recorder, JOB_BOUND).await;
+}

@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::{Cli, Command, JoinFlags};
 use crate::config::{FileConfig, HostFacts, NodeFlags, Settings, parse_file};
-use crate::daemon::{self, Beginning};
+use crate::daemon::{self, Beginning, End};
 use crate::demo::{run_demo, run_dev};
 use crate::telemetry;
 
@@ -52,7 +52,13 @@ fn run_node(flags: &NodeFlags, join: Option<&JoinFlags>) -> Result<ExitCode, Err
         if settings.stop_on_stdin_close {
             daemon::watch_stdin(sender);
         }
-        daemon::run(settings, beginning, peers.handle().clone(), metrics, stop).await
+        loop {
+            let (settings, beginning) = (settings.clone(), beginning.clone());
+            let end = daemon::run(settings, beginning, peers.handle().clone(), metrics.clone(), stop.clone()).await?;
+            if end == End::Stopped {
+                return Ok(());
+            }
+        }
     })?;
     peers.shutdown_background();
     clients.shutdown_background();

@@ -6,6 +6,7 @@ mod facts;
 mod founding;
 mod observer;
 mod parts;
+pub(crate) mod recovery;
 mod renewal;
 mod signals;
 mod welcome;
@@ -51,7 +52,7 @@ pub async fn run(
     peer: Handle,
     metrics: PrometheusHandle,
     mut stop: watch::Receiver<bool>,
-) -> Result<(), Error> {
+) -> Result<End, Error> {
     let directory = DataDir::open(&settings.data_dir)?;
     let http_listener = bind_http(&settings).await?;
     let store = parts::open_store(&directory, settings.cache_bytes).await?;
@@ -63,6 +64,7 @@ pub async fn run(
     let peers = parts::peers(&tls, &peer);
     let listener = Listener::bind(settings.listen, parts::listener_options(&tls, identity.dev))?;
     let membership = parts::start_membership(&settings, &identity, &store).await?;
+    recovery::carry_out(&store, identity.group_id).await?;
     let group = parts::open_group(&identity, &store, &peers, &peer).await?;
     let site = Site::new(group, store.clone(), peers.clone(), identity.site.as_str());
     let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key);
@@ -70,7 +72,8 @@ pub async fn run(
     let node = parts::start_node(&settings, &identity, boot, &directory, &site, &interpreter).await?;
 
     let reserve_bytes = settings.reserve_bytes;
-    let parts = Parts { site, node, membership, identity, trust, tls, interpreter, reserve_bytes };
+    let (restart, mut restarts) = watch::channel(false);
+    let parts = Parts { site, node, membership, identity, trust, tls, interpreter, reserve_bytes, restart };
     let runtimes = Runtimes { client: Handle::current(), peer: peer.clone() };
     let running = listener.start(parts.services(), &runtimes)?;
     founding::found_site(&parts, enrolled.authority.as_ref(), &settings, &directory).await?;
@@ -95,11 +98,12 @@ pub async fn run(
     welcome::greet(&parts, &settings, &directory).await;
 
     let mut failed = parts.node.failed();
-    let must_restart = tokio::select! {
-        _ = stop.wait_for(|stop| *stop) => false,
-        given_up = failed.wait_for(|failed| *failed) => given_up.is_ok(),
+    let end = tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => Ok(End::Stopped),
+        _ = restarts.wait_for(|restart| *restart) => Ok(End::Restart),
+        _ = failed.wait_for(|failed| *failed) => Err(gave_up()),
     };
-    tracing::info!(node = %parts.identity.name, must_restart, "stopping");
+    tracing::info!(node = %parts.identity.name, ?end, "stopping");
     state.send_replace(NodeState::Stopping);
     parts.node.stop(settings.grace).await;
     running.shutdown(LISTENER_GRACE).await;
@@ -109,11 +113,21 @@ pub async fn run(
     parts.site.group().shutdown().await;
     store.close();
     tracing::info!(node = %parts.identity.name, "stopped");
-    if must_restart {
-        return Err(Error::new(ErrorKind::Internal, "run the node's actors: one failed too often")
-            .with_next_step("Start fleetd again; systemd does so by itself. The log above says what failed."));
-    }
-    Ok(())
+    end
+}
+
+/// How a node's run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was told to stop.
+    Stopped,
+    /// It is to be run again at once, in this process.
+    Restart,
+}
+
+fn gave_up() -> Error {
+    Error::new(ErrorKind::Internal, "run the node's actors: one failed too often")
+        .with_next_step("Start fleetd again; systemd does so by itself. The log above says what failed.")
 }
 
 /// The tasks beside the actors; their owner is [`run`], which ends them. One that panics is told by the panic hook.

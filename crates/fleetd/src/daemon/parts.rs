@@ -22,7 +22,7 @@ use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
 
 use super::clock;
@@ -56,6 +56,8 @@ pub(super) struct Parts {
     pub(super) tls: Tls,
     pub(super) interpreter: InterpreterPort,
     pub(super) reserve_bytes: u64,
+    /// Turned true by who wants the node to go through a stop and a start.
+    pub(super) restart: watch::Sender<bool>,
 }
 
 /// What this node shows and believes.
@@ -84,6 +86,7 @@ impl Parts {
             root: Digest::of(&self.tls.trust.root),
             interpreter: self.interpreter.clone(),
             reserve_bytes: self.reserve_bytes,
+            restart: self.restart.clone(),
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);

@@ -12,6 +12,8 @@ use fleet_node::{JobAction, Node};
 use fleet_replication::command::Action;
 use fleet_store::record::{JobState, NodeRecord};
 use fleet_store::state::jobs as state;
+use fleet_store::state::listing::{Filter, list};
+use tokio::sync::watch as tokio_watch;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
@@ -19,9 +21,13 @@ use super::forward::{Place, answer, fleet_client, passed_on, place};
 use super::intake::Intake;
 use super::jobs::Jobs;
 use super::{convert, doctor, tokens, watch};
+use crate::daemon::recovery;
 use crate::identity::Identity;
 use crate::ports::InterpreterPort;
 use crate::site::{Site, not_found, read_failed};
+
+/// Most jobs of one state named in the answer to a recovery.
+const DOUBTFUL_JOBS_MAX: usize = 1_000;
 
 /// The service.
 #[derive(Clone)]
@@ -35,6 +41,7 @@ pub struct FleetService {
     intake: Intake,
     jobs: Jobs,
     reserve_bytes: u64,
+    restart: tokio_watch::Sender<bool>,
 }
 
 /// What the service is made of.
@@ -55,16 +62,27 @@ pub struct FleetServiceParts {
     pub interpreter: InterpreterPort,
     /// Free space below which new work is refused, bytes.
     pub reserve_bytes: u64,
+    /// Turned true to send the node through a stop and a start.
+    pub restart: tokio_watch::Sender<bool>,
 }
 
 impl FleetService {
     /// Serves with `parts`.
     pub fn new(parts: FleetServiceParts) -> Self {
-        let FleetServiceParts { site, node, identity, membership, certificate, root, interpreter, reserve_bytes } =
-            parts;
+        let FleetServiceParts {
+            site,
+            node,
+            identity,
+            membership,
+            certificate,
+            root,
+            interpreter,
+            reserve_bytes,
+            restart,
+        } = parts;
         let jobs = Jobs::new(site.clone(), interpreter.clone());
         let intake = Intake::new(identity.site.clone(), interpreter);
-        Self { site, node, identity, membership, certificate, root, intake, jobs, reserve_bytes }
+        Self { site, node, identity, membership, certificate, root, intake, jobs, reserve_bytes, restart }
     }
 
     async fn submit_here(self, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, Error> {
@@ -165,6 +183,47 @@ impl FleetService {
         }
         self.site.propose(Action::RemoveNode { node: record.id }).await?;
         Ok(v1::RemoveNodeResponse {})
+    }
+
+    async fn recover_here(&self, request: v1::RecoverSiteRequest) -> Result<v1::RecoverSiteResponse, Error> {
+        let refused = |kind, message: String| Error::new(kind, format!("recover site {}: {message}", self.site.name()));
+        let epoch = self.site.group().epoch();
+        if request.release_hold {
+            self.site.propose(Action::EndHold).await?;
+            return Ok(v1::RecoverSiteResponse { epoch, doubtful_jobs: Vec::new() });
+        }
+        if request.site != self.site.name() {
+            return Err(refused(
+                ErrorKind::InvalidInput,
+                format!("this node belongs to another site than `{}`", request.site),
+            ));
+        }
+        if !request.accept_loss {
+            return Err(refused(ErrorKind::InvalidInput, "the loss must be accepted".to_owned()));
+        }
+        let (view, voters) = (self.membership.current_view(), self.site.group().status().borrow().voters());
+        let living = voters.iter().filter(|voter| view.is_active(**voter)).count();
+        if living * 2 > voters.len() {
+            let message = format!("{living} of {} voters are alive, which is a majority", voters.len());
+            return Err(refused(ErrorKind::FailedPrecondition, message)
+                .with_next_step("Nothing needs to be recovered; `fleetctl status` shows who leads."));
+        }
+        let doubtful_jobs = self.held_jobs()?;
+        recovery::ask(self.site.store()).await?;
+        self.restart.send_replace(true);
+        Ok(v1::RecoverSiteResponse { epoch: epoch + 1, doubtful_jobs })
+    }
+
+    /// Jobs that some robot holds by this node's copy: they may run twice after a recovery.
+    fn held_jobs(&self) -> Result<Vec<String>, Error> {
+        let reader = self.site.reader()?;
+        let mut jobs = Vec::new();
+        for state in [JobState::Assigned, JobState::Running, JobState::Stopping] {
+            let filter = Filter { states: vec![state], workflow: None };
+            let page = list(&reader, &filter, None, DOUBTFUL_JOBS_MAX).map_err(read_failed)?;
+            jobs.extend(page.jobs.iter().map(|(job, _, _)| job.to_string()));
+        }
+        Ok(jobs)
     }
 
     fn site_here(&self) -> Result<v1::Site, Error> {
@@ -305,14 +364,7 @@ impl Fleet for FleetService {
         &self,
         request: Request<v1::RecoverSiteRequest>,
     ) -> Result<Response<v1::RecoverSiteResponse>, Status> {
-        let request = request.into_inner();
-        if request.release_hold {
-            let released = self.site.propose(Action::EndHold).await;
-            let epoch = self.site.group().epoch();
-            return done(released.map(|_| v1::RecoverSiteResponse { epoch, doubtful_jobs: Vec::new() }));
-        }
-        done(Err(Error::new(ErrorKind::Unsupported, "recover a site while the node runs")
-            .with_next_step("Stop fleetd on the chosen node; recovering from a stopped node's copy comes later.")))
+        done(self.recover_here(request.into_inner()).await)
     }
 
     async fn create_token(
