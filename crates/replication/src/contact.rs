@@ -1,7 +1,8 @@
 //! What this node heard of leaders and what its voters acknowledged: instants only, no decisions about elections.
 //!
 //! A leader is known by (term, node, run of its process), because a leader that restarts resumes its old term. Once this
-//! node has told a leader when it last heard an earlier one, it confirms no earlier one again.
+//! node has told a leader when it last heard an earlier one, it confirms no earlier one again. That is remembered here only
+//! while the process runs; the server answers no leader before the stored vote says the same of earlier terms.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -73,6 +73,8 @@ impl Leadership {
         let status = describe(&self.member, metrics, led_term, now);
         let mut was_serving = false;
         let serves = status.serving_term.is_some();
+        // Who sees that this node serves no more waits here until it is noted when it stopped.
+        let mut contact = self.member.contact();
         self.status.send_if_modified(|current| {
             was_serving = current.serving_term.is_some();
             let changed = *current != status;
@@ -80,17 +82,18 @@ impl Leadership {
             changed
         });
         if was_serving && !serves {
-            self.member.contact().stopped_leading(now);
+            contact.stopped_leading(self.member.clock.boot_now());
         }
     }
 
     fn stop(&self) {
+        let mut contact = self.member.contact();
         self.status.send_modify(|status| {
             status.role = Role::Stopped;
             status.serving_term = None;
             status.leader = None;
         });
-        self.member.contact().stopped_leading(self.member.clock.boot_now());
+        contact.stopped_leading(self.member.clock.boot_now());
     }
 }
 

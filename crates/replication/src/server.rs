@@ -17,6 +17,9 @@ use crate::snapshot::{Meta, SnapshotData};
 use crate::status::Status;
 use crate::wire::{Envelope, PollAnswer, Refusal, Request, Response, TakeoverAnswer};
 
+/// What part of the group lease a leader that takes over waits for this node's vote: less than it waits for the answer.
+const TAKEOVER_WAITS_PER_LEASE: u32 = 4;
+
 /// The snapshot that is on its way in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Transfer {
@@ -58,10 +61,18 @@ impl Server {
             return Err(Refusal::OtherTarget(member.node));
         }
         if envelope.epoch != member.epoch {
-            member.notice_epoch(envelope.epoch);
+            if self.knows(envelope.sender) {
+                member.notice_epoch(envelope.epoch);
+            }
             return Err(Refusal::OtherEpoch(member.epoch));
         }
         Ok(())
+    }
+
+    /// Whether `node` is a member, as far as this node knows: nobody else can declare the group void.
+    fn knows(&self, node: NodeId) -> bool {
+        let status = self.status.borrow();
+        status.learners.contains(&node) || status.voter_sets.iter().any(|set| set.contains(&node))
     }
 
     async fn answer(&self, envelope: Envelope) -> Response {
@@ -73,7 +84,7 @@ impl Server {
                 Err(error) => failed(&error),
             },
             Request::Poll => Response::Poll(self.poll()),
-            Request::Takeover { term } => self.take_over(Reign { term, node: sender, run }),
+            Request::Takeover { term } => self.take_over(Reign { term, node: sender, run }).await,
             Request::SnapshotPiece { transfer, number, chunk } => {
                 self.keep_piece(sender, transfer, number, chunk).await
             }
@@ -132,7 +143,15 @@ impl Server {
         }
     }
 
-    fn take_over(&self, reign: Reign) -> Response {
+    /// Pledges this node to `reign`. The pledge lasts only as long as the process, so it is given only once the vote on
+    /// the disk forbids earlier terms too; until then the leader has to ask again.
+    async fn take_over(&self, reign: Reign) -> Response {
+        let wait = self.raft.wait(Some(self.member.timing.group_lease / TAKEOVER_WAITS_PER_LEASE));
+        let stored =
+            wait.metrics(|metrics| metrics.vote.leader_id.term >= reign.term, "the stored vote reaches the term");
+        if stored.await.is_err() {
+            return Response::Refused(Refusal::NotFollowing(reign.term));
+        }
         let now: BootInstant = self.member.clock.boot_now();
         let serves = self.member.serving_term(&self.status).is_some_and(|term| term < reign.term);
         let mut contact = self.member.contact();
@@ -190,3 +209,7 @@ impl Server {
 fn failed(error: &dyn std::error::Error) -> Response {
     Response::Refused(Refusal::Failed(error.to_string()))
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -21,7 +21,7 @@ fn latest(voters: &[BTreeSet<NodeId>], reports: &BTreeMap<NodeId, BootInstant>) 
     enough.then(|| reports.values().max().copied()).flatten()
 }
 
-/// Asks the voters once.
+/// Asks the voters once. A voter that does not follow this leader yet refuses, so the caller asks again.
 pub(crate) async fn ask(member: &Arc<Member>, voters: &[BTreeSet<NodeId>], term: u64) -> Result<BootInstant, Error> {
     let operation = "ask when an earlier leader was last heard";
     let reign = Reign { term, node: member.node, run: member.run };

@@ -44,8 +44,12 @@ impl Upkeep {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            if self.status.borrow().is_stopped() || self.keep_log_short().await.is_err() {
+            if self.status.borrow().is_stopped() {
                 return;
+            }
+            if let Err(error) = self.keep_log_short().await {
+                // A stalled disk, say. If it is the group's end, its status will tell.
+                tracing::warn!(%error, "the log could not be shortened; trying again");
             }
             if self.member.serving_term(&self.status).is_some()
                 && let Some(change) = self.picture().as_ref().and_then(autopilot::decide)

@@ -32,7 +32,8 @@ pub(crate) enum Request {
     Vote(VoteRequest<VoterId>),
     /// Whether an election would make sense.
     Poll,
-    /// When an earlier leader was last heard. Whoever answers confirms none of an earlier term again.
+    /// When an earlier leader was last heard. Whoever answers confirms none of an earlier term again, even after a
+    /// restart.
     Takeover {
         /// Term of the leader that asks.
         term: u64,
@@ -105,6 +106,9 @@ pub(crate) enum Refusal {
     /// A later leader takes over; the sender is confirmed no more.
     #[error("a leader of term {0} takes over")]
     Superseded(u64),
+    /// The node's stored vote does not forbid earlier leaders yet; ask again.
+    #[error("the node does not follow term {0} yet")]
+    NotFollowing(u64),
     /// A piece of a snapshot is missing.
     #[error("the next piece of the snapshot is {0}")]
     WrongPiece(u64),
