@@ -4,6 +4,7 @@ mod counts;
 mod enroll;
 mod facts;
 mod founding;
+mod links;
 mod observer;
 mod parts;
 pub(crate) mod recovery;
@@ -29,7 +30,7 @@ use crate::config::Settings;
 use crate::http;
 use crate::identity::DataDir;
 use crate::listener::{Listener, Runtimes};
-use crate::ports::InterpreterPort;
+use crate::ports::{EffectsPort, InterpreterPort};
 use crate::site::Site;
 use crate::trust::keeper::TrustKeeper;
 use facts::NodeFacts;
@@ -38,6 +39,8 @@ use parts::Parts;
 
 /// How long calls under way may take once the node stops.
 const LISTENER_GRACE: Duration = Duration::from_secs(2);
+/// How long processes that run on after their tasks may take to be gone once the node stops.
+const DETACHED_GRACE: Duration = Duration::from_secs(2);
 /// How often histograms are tidied.
 const METRICS_UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -69,11 +72,13 @@ pub async fn run(
     let site = Site::new(group, store.clone(), peers.clone(), identity.site.as_str());
     let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key);
     let interpreter = InterpreterPort::default();
-    let node = parts::start_node(&settings, &identity, boot, &directory, &site, &interpreter).await?;
+    let effects = parts::open_effects(&settings, &directory).await?;
+    let node = parts::start_node(&settings, &identity, boot, &site, &interpreter, effects.clone()).await?;
+    let links = links::start(&identity, &site, &node, &membership, &peer).await;
 
     let reserve_bytes = settings.reserve_bytes;
     let (restart, mut restarts) = watch::channel(false);
-    let parts = Parts { site, node, membership, identity, trust, tls, interpreter, reserve_bytes, restart };
+    let parts = Parts { site, node, membership, identity, trust, tls, interpreter, links, reserve_bytes, restart };
     let runtimes = Runtimes { client: Handle::current(), peer: peer.clone() };
     let running = listener.start(parts.services(), &runtimes)?;
     founding::found_site(&parts, enrolled.authority.as_ref(), &settings, &directory).await?;
@@ -92,8 +97,7 @@ pub async fn run(
         load,
     };
     let tasks = background(&parts, observer, &directory, &peer, metrics.clone());
-    let http_stop = stopped(stop.clone());
-    let http_task = tokio::spawn(http::serve(http_listener, facts, metrics, http_stop));
+    let http_task = tokio::spawn(http::serve(http_listener, facts, metrics, stopped(stop.clone())));
     state.send_replace(NodeState::Running);
     welcome::greet(&parts, &settings, &directory).await;
 
@@ -105,7 +109,7 @@ pub async fn run(
     };
     tracing::info!(node = %parts.identity.name, ?end, "stopping");
     state.send_replace(NodeState::Stopping);
-    parts.node.stop(settings.grace).await;
+    stop_work(&parts, &effects.port, settings.grace).await;
     running.shutdown(LISTENER_GRACE).await;
     parts.membership.leave().await;
     tasks.iter().for_each(JoinHandle::abort);
@@ -149,6 +153,16 @@ fn background(
             }
         }),
     ]
+}
+
+/// Ends the jobs, then what runs on after its task, then the links. A process that does not end in time is ended by its
+/// guard with the lease.
+async fn stop_work(parts: &Parts, effects: &EffectsPort, grace: Duration) {
+    parts.node.stop(grace).await;
+    if tokio::time::timeout(DETACHED_GRACE, effects.end_all()).await.is_err() {
+        tracing::warn!("processes that nobody awaited do not end in time: their guards end them");
+    }
+    links::stop(parts.links.as_ref()).await;
 }
 
 async fn bind_http(settings: &Settings) -> Result<TcpListener, Error> {

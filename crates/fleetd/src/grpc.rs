@@ -10,6 +10,7 @@ mod fleet;
 mod forward;
 mod intake;
 mod jobs;
+mod live;
 mod peer;
 mod tokens;
 mod watch;

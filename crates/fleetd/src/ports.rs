@@ -1,5 +1,6 @@
-//! The ports of the node's crates, implemented with this process's clients: effects, the robot link, peers, gossip's memory.
+//! The ports of the node's crates, implemented with this process's clients: effects, the robot link, actor links, peers, gossip's memory.
 
+mod actors;
 mod effects;
 mod interpreter;
 mod link;
@@ -7,6 +8,7 @@ mod memory;
 mod network;
 mod peers;
 
+pub use actors::{ActorDialer, NodeAnswerer, cookie};
 pub use effects::EffectsPort;
 pub use interpreter::InterpreterPort;
 pub use link::{LinkPort, pump};

@@ -100,6 +100,10 @@ pub trait Effects: Send + Sync + 'static {
     /// Runs `effect` and answers when nothing of it runs any more: ended by itself, past its deadline, cancelled, or
     /// ended with the lease.
     fn run(&self, effect: Effect, context: EffectContext) -> BoxFuture<'static, EffectReport>;
+
+    /// Ends what runs on of `job` after its task (`await: false`), and answers when it is gone. Asked for when this robot
+    /// gives the job up before its end.
+    fn end_job(&self, job: JobId) -> BoxFuture<'static, ()>;
 }
 
 /// Runs workflow definitions: pure, but it may need a large stack, so it is called on threads that have one.

@@ -18,6 +18,7 @@ use fleet_core::{Digest, Error, ErrorKind};
 use fleet_effects::{BaseEnvironment, Effects, Options};
 use fleet_membership::{GossipKey, Keyring, Membership, MembershipConfig, Metadata, Profile};
 use fleet_node::link::RobotReport;
+use fleet_node::links::Links;
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
@@ -30,7 +31,7 @@ use super::enroll::Enrolled;
 use crate::config::Settings;
 use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, PeerService};
 use crate::identity::{DataDir, Identity};
-use crate::listener::{ActorLink, Bounds, ListenerOptions, Policy, Services};
+use crate::listener::{Bounds, ListenerOptions, Policy, Services};
 use crate::ports::{EffectsPort, InterpreterPort, LinkPort, NetworkPort, Peers, StoreMemory};
 use crate::site::Site;
 use crate::trust::keeper::TrustKeeper;
@@ -55,6 +56,7 @@ pub(super) struct Parts {
     pub(super) trust: TrustKeeper,
     pub(super) tls: Tls,
     pub(super) interpreter: InterpreterPort,
+    pub(super) links: Option<Links>,
     pub(super) reserve_bytes: u64,
     /// Turned true by who wants the node to go through a stop and a start.
     pub(super) restart: watch::Sender<bool>,
@@ -85,6 +87,7 @@ impl Parts {
             certificate: self.tls.certificate.clone(),
             root: Digest::of(&self.tls.trust.root),
             interpreter: self.interpreter.clone(),
+            links: self.links.clone(),
             reserve_bytes: self.reserve_bytes,
             restart: self.restart.clone(),
         }))
@@ -99,19 +102,13 @@ impl Parts {
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
         let (actors, links) = mpsc::channel(ACTOR_LINKS_WAITING_MAX);
-        tokio::spawn(refuse_links(links));
+        // It ends with the listener.
+        tokio::spawn(super::links::take_over(self.links.clone(), links));
         Services {
             client: Routes::new(fleet.clone()).add_service(admission.clone()),
             peer: Routes::new(peer).add_service(fleet).add_service(admission),
             actors,
         }
-    }
-}
-
-/// Remote actors are not linked yet: whoever dials is hung up on, and everything works without.
-async fn refuse_links(mut links: mpsc::Receiver<ActorLink>) {
-    while let Some(link) = links.recv().await {
-        drop(link);
     }
 }
 
@@ -219,14 +216,15 @@ pub(super) async fn open_group(
     opened.map_err(|source| failed(source.into()))?.map_err(|source| failed(source.into()))
 }
 
-pub(super) async fn start_node(
-    settings: &Settings,
-    identity: &Identity,
-    boot: u64,
-    directory: &DataDir,
-    site: &Site,
-    interpreter: &InterpreterPort,
-) -> Result<Node, Error> {
+/// What runs effects.
+#[derive(Clone)]
+pub(super) struct OpenedEffects {
+    pub(super) port: EffectsPort,
+    /// Whether no guard of the node's last boot can be alive.
+    guards_gone: bool,
+}
+
+pub(super) async fn open_effects(settings: &Settings, directory: &DataDir) -> Result<OpenedEffects, Error> {
     let guard_dir = directory.path().join("guards");
     crate::platform::create_private_dir(&guard_dir)
         .map_err(|source| Error::new(ErrorKind::Internal, "make the directory of guards").with_source(source))?;
@@ -240,6 +238,18 @@ pub(super) async fn start_node(
         detached_max: DETACHED_MAX,
     })
     .map_err(|source| Error::new(ErrorKind::Internal, "prepare to run effects").with_source(source))?;
+    let port = EffectsPort::new(effects, settings.allow.http.clone());
+    Ok(OpenedEffects { port, guards_gone: gone.is_ok() })
+}
+
+pub(super) async fn start_node(
+    settings: &Settings,
+    identity: &Identity,
+    boot: u64,
+    site: &Site,
+    interpreter: &InterpreterPort,
+    effects: OpenedEffects,
+) -> Result<Node, Error> {
     let clock = clock();
     let config = NodeConfig {
         node: identity.node_id,
@@ -252,13 +262,13 @@ pub(super) async fn start_node(
             capabilities: settings.allow.capabilities(),
             is_draining: false,
         },
-        guards_gone: gone.is_ok(),
+        guards_gone: effects.guards_gone,
         interpreter_threads: interpreter_threads(),
     };
     let ports = NodePorts {
         clock: clock.clone(),
         group: Arc::new(SiteGroup::new(site.group().clone(), clock)),
-        effects: Arc::new(EffectsPort::new(effects, settings.allow.http.clone())),
+        effects: Arc::new(effects.port),
         robot_link: Arc::new(LinkPort::new(site.peers().clone())),
         interpreter: Arc::new(interpreter.clone()),
     };

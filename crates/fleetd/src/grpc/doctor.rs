@@ -1,13 +1,21 @@
-//! The node's own checks: store, disk, quorum, certificate, interpreters. Each is ok, warn or fail, with the next step.
+//! The node's own checks: store, disk, quorum, certificate, links, interpreters; and those of the other nodes, asked of
+//! each by gRPC. Each check is ok, warn or fail, with the next step.
 
 use std::time::{Duration, Instant};
 
 use fleet_api::identity::CertificateFacts;
 use fleet_api::pb::v1;
+use fleet_api::status::error_of;
 use fleet_api::tls::CertificateCell;
-use fleet_core::{Clock, SystemClock};
+use fleet_core::{Clock, Error, NodeId, SystemClock};
+use fleet_membership::{Member, View};
+use fleet_node::links::Links;
 use fleet_store::Store;
+use fleet_store::record::NodeRecord;
+use futures_util::{StreamExt, stream};
 
+use super::forward::fleet_client;
+use crate::ports::Purpose;
 use crate::site::Site;
 use crate::trust::renewal::renewal_in;
 
@@ -15,15 +23,73 @@ use crate::trust::renewal::renewal_in;
 const SYNC_WARN: Duration = Duration::from_millis(50);
 /// Free space below which a warning is given, bytes.
 const FREE_WARN_BYTES: u64 = 1 << 30;
+/// How long another node may take over its checks.
+const OTHER_PATIENCE: Duration = Duration::from_secs(2);
+/// Nodes asked at once.
+const ASKED_AT_ONCE_MAX: usize = 64;
 
-/// Runs the checks of this node, called `name`.
-pub(super) async fn run(name: &str, site: &Site, certificate: &CertificateCell) -> Vec<v1::Check> {
+/// What the checks of a node look at.
+pub(super) struct OwnParts<'a> {
+    /// The node's name.
+    pub(super) name: &'a str,
+    /// Its site.
+    pub(super) site: &'a Site,
+    /// Its certificate.
+    pub(super) certificate: &'a CertificateCell,
+    /// Its links, if they were started.
+    pub(super) links: Option<&'a Links>,
+    /// Who is alive.
+    pub(super) view: &'a View,
+}
+
+/// Runs the checks of this node.
+pub(super) async fn run(own: OwnParts<'_>) -> Vec<v1::Check> {
+    let OwnParts { name, site, certificate, links, view } = own;
     let mut checks = vec![quorum(site), free_space(site.store()), sync_time(site.store()).await, age(certificate)];
+    checks.push(actor_links(links, view, site.name()));
     checks.extend(["sh", "python3", "node"].map(interpreter));
     for check in &mut checks {
         name.clone_into(&mut check.node);
     }
     checks
+}
+
+/// The checks of every other node of the site, as each says itself, in the order of their names.
+pub(super) async fn ask_others(site: &Site, view: &View) -> Vec<v1::Check> {
+    let mut others = match site.nodes() {
+        Ok(nodes) => nodes,
+        Err(error) => return vec![check("nodes", "fail", error.to_string(), "Check the disk of the data directory.")],
+    };
+    others.retain(|node| node.id != site.group().node());
+    others.sort_by(|a, b| a.profile.name.cmp(&b.profile.name));
+    let asked = others.into_iter().map(|node| ask(site, node, view));
+    stream::iter(asked).buffered(ASKED_AT_ONCE_MAX).collect::<Vec<_>>().await.concat()
+}
+
+async fn ask(site: &Site, node: NodeRecord, view: &View) -> Vec<v1::Check> {
+    let unanswered = |result, detail, next_step| {
+        let mut check = check("answers", result, detail, next_step);
+        node.profile.name.clone_into(&mut check.node);
+        vec![check]
+    };
+    if !view.is_active(node.id) {
+        let state = view.get(node.id).map_or("unknown", |member| member.state.as_str());
+        let next_step = "Start it again, or take it out with `fleetctl node remove`.";
+        return unanswered("warn", format!("gossip holds it {state}"), next_step);
+    }
+    match tokio::time::timeout(OTHER_PATIENCE, ask_active(site, node.id)).await {
+        Ok(Ok(checks)) => checks,
+        Ok(Err(error)) => unanswered("fail", error.to_string(), "Check 7000/tcp between the nodes, and its log."),
+        Err(_) => unanswered("fail", format!("no answer in {OTHER_PATIENCE:?}"), "Look at its load and its log."),
+    }
+}
+
+async fn ask_active(site: &Site, node: NodeId) -> Result<Vec<v1::Check>, Error> {
+    let channel = site.peers().channel(node, Purpose::Forward)?;
+    let mut request = tonic::Request::new(v1::RunDoctorRequest { local_only: true });
+    request.set_timeout(OTHER_PATIENCE);
+    let answer = fleet_client(channel).run_doctor(request).await.map_err(|status| error_of(&status))?;
+    Ok(answer.into_inner().checks)
 }
 
 fn check(name: &str, result: &str, detail: String, next_step: &str) -> v1::Check {
@@ -42,6 +108,21 @@ fn quorum(site: &Site) -> v1::Check {
     let voters = status.voters().len();
     let leader = status.leader.map_or_else(|| "no leader".to_owned(), |leader| format!("led by {leader}"));
     check("quorum", result, format!("{voters} voters, {leader}"), "Bring voters back until a majority is up.")
+}
+
+fn actor_links(links: Option<&Links>, view: &View, site_name: &str) -> v1::Check {
+    let next_step =
+        "Nothing waits for them, what is shown of other nodes is only older. Check 7000/tcp between the nodes.";
+    let Some(links) = links else {
+        return check("actor links", "warn", "they could not be started".to_owned(), next_step);
+    };
+    let is_of_site =
+        |peer: &&Member| peer.metadata.as_ref().is_some_and(|metadata| metadata.site.as_str() == site_name);
+    let alive: Vec<NodeId> = view.active_peers().filter(is_of_site).map(|peer| peer.node).collect();
+    let linked = links.linked();
+    let reached = alive.iter().filter(|node| linked.contains(node)).count();
+    let result = if reached == alive.len() { "ok" } else { "warn" };
+    check("actor links", result, format!("linked to {reached} of {} alive peers", alive.len()), next_step)
 }
 
 fn free_space(store: &Store) -> v1::Check {

@@ -6,8 +6,9 @@ use fleet_api::pb::v1;
 use fleet_api::pb::v1::fleet_server::Fleet;
 use fleet_api::status::status_of;
 use fleet_api::tls::CertificateCell;
-use fleet_core::{Clock, Digest, Error, ErrorKind, JobId, SystemClock};
+use fleet_core::{Clock, Digest, Error, ErrorKind, JobId, NodeId, SystemClock};
 use fleet_membership::Membership;
+use fleet_node::links::Links;
 use fleet_node::{JobAction, Node};
 use fleet_replication::command::Action;
 use fleet_store::record::{JobState, NodeRecord};
@@ -20,7 +21,7 @@ use tonic::{Request, Response, Status};
 use super::forward::{Place, answer, fleet_client, passed_on, place};
 use super::intake::Intake;
 use super::jobs::Jobs;
-use super::{convert, doctor, tokens, watch};
+use super::{convert, doctor, live, tokens, watch};
 use crate::daemon::recovery;
 use crate::identity::Identity;
 use crate::ports::InterpreterPort;
@@ -40,6 +41,7 @@ pub struct FleetService {
     root: Digest,
     intake: Intake,
     jobs: Jobs,
+    links: Option<Links>,
     reserve_bytes: u64,
     restart: tokio_watch::Sender<bool>,
 }
@@ -60,6 +62,8 @@ pub struct FleetServiceParts {
     pub root: Digest,
     /// Compiles definitions.
     pub interpreter: InterpreterPort,
+    /// Links to other nodes' actors, if they could be started.
+    pub links: Option<Links>,
     /// Free space below which new work is refused, bytes.
     pub reserve_bytes: u64,
     /// Turned true to send the node through a stop and a start.
@@ -77,12 +81,13 @@ impl FleetService {
             certificate,
             root,
             interpreter,
+            links,
             reserve_bytes,
             restart,
         } = parts;
         let jobs = Jobs::new(site.clone(), interpreter.clone());
         let intake = Intake::new(identity.site.clone(), interpreter);
-        Self { site, node, identity, membership, certificate, root, intake, jobs, reserve_bytes, restart }
+        Self { site, node, identity, membership, certificate, root, intake, jobs, links, reserve_bytes, restart }
     }
 
     async fn submit_here(self, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, Error> {
@@ -157,6 +162,36 @@ impl FleetService {
             self.site.nodes()?.iter().map(|record| convert::node(record, &view, &status)).collect();
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(nodes)
+    }
+
+    /// The nodes with their slots at work as they say themselves, where they can be asked; else as gossip has it.
+    async fn live_nodes(&self) -> Result<Vec<v1::Node>, Error> {
+        let mut nodes = self.nodes()?;
+        if let Some(links) = &self.links {
+            let live = live::slots_busy(links, self.identity.node_id).await;
+            for node in &mut nodes {
+                let known = NodeId::from_slice(&node.node_id).and_then(|id| live.get(&id));
+                node.slots_busy = known.copied().unwrap_or(node.slots_busy);
+            }
+        }
+        Ok(nodes)
+    }
+
+    async fn checks(&self, local_only: bool) -> Vec<v1::Check> {
+        let view = self.membership.current_view();
+        let own = doctor::OwnParts {
+            name: &self.identity.name,
+            site: &self.site,
+            certificate: &self.certificate,
+            links: self.links.as_ref(),
+            view: &view,
+        };
+        if local_only {
+            return doctor::run(own).await;
+        }
+        let (mut checks, others) = tokio::join!(doctor::run(own), doctor::ask_others(&self.site, &view));
+        checks.extend(others);
+        checks
     }
 
     async fn drain_here(self, request: v1::DrainNodeRequest) -> Result<v1::Node, Error> {
@@ -338,7 +373,7 @@ impl Fleet for FleetService {
     }
 
     async fn list_nodes(&self, _: Request<v1::ListNodesRequest>) -> Result<Response<v1::ListNodesResponse>, Status> {
-        done(self.nodes().map(|nodes| v1::ListNodesResponse { nodes }))
+        done(self.live_nodes().await.map(|nodes| v1::ListNodesResponse { nodes }))
     }
 
     async fn drain_node(&self, request: Request<v1::DrainNodeRequest>) -> Result<Response<v1::Node>, Status> {
@@ -399,8 +434,11 @@ impl Fleet for FleetService {
         done(self.status_here())
     }
 
-    async fn run_doctor(&self, _: Request<v1::RunDoctorRequest>) -> Result<Response<v1::RunDoctorResponse>, Status> {
-        let checks = doctor::run(&self.identity.name, &self.site, &self.certificate).await;
+    async fn run_doctor(
+        &self,
+        request: Request<v1::RunDoctorRequest>,
+    ) -> Result<Response<v1::RunDoctorResponse>, Status> {
+        let checks = self.checks(request.into_inner().local_only).await;
         Ok(Response::new(v1::RunDoctorResponse { checks }))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fleet_core::JobId;
 use fleet_effects::Effects;
 use fleet_node::ports;
 use fleet_workflow::machine::effect::Effect;
@@ -20,6 +21,11 @@ impl EffectsPort {
     /// Runs with `effects`; `call: http` only to hosts that match one of `allowed_hosts` (exact, `*.suffix`, or `*`).
     pub fn new(effects: Effects, allowed_hosts: Vec<String>) -> Self {
         Self { effects, allowed_hosts: allowed_hosts.into() }
+    }
+
+    /// Ends every process that runs on after its task, and waits until they are gone. For a node that stops.
+    pub async fn end_all(&self) {
+        self.effects.end_all().await;
     }
 
     fn refusal(&self, effect: &Effect) -> Option<ErrorObject> {
@@ -56,6 +62,11 @@ impl ports::Effects for EffectsPort {
             }
         }
         .boxed()
+    }
+
+    fn end_job(&self, job: JobId) -> BoxFuture<'static, ()> {
+        let effects = self.effects.clone();
+        async move { effects.end_job(job).await }.boxed()
     }
 }
 

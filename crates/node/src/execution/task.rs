@@ -203,7 +203,13 @@ impl Execution<'_> {
                             cancel.send_replace(true);
                         }
                     }
-                    Act::Send(records) => (self.send)(records),
+                    Act::Send(records) => {
+                        // Once it is handed back it may run elsewhere: nothing of it may run on here.
+                        if records.next == Next::HandBack {
+                            self.around.effects.end_job(records.job).await;
+                        }
+                        (self.send)(records);
+                    }
                 }
             }
             return Ok(());

@@ -73,16 +73,10 @@ pub struct NodeStatus {
     pub slots_busy: u32,
     /// Whether it takes no new work.
     pub is_draining: bool,
-    /// Memory it occupies, bytes.
-    pub resident_bytes: u64,
-    /// Processor time it used of one core lately, thousandths.
-    pub cpu_permille: u32,
     /// Free bytes where its store lies.
     pub store_free_bytes: u64,
     /// Index of the last log entry it applied.
     pub applied_index: u64,
-    /// Jobs on its robot.
-    pub jobs: Vec<JobLive>,
 }
 
 /// A job as the robot that runs it sees it at this moment.

@@ -120,6 +120,9 @@ impl Jobs {
             let send = |records| tell(&robot, RobotMessage::Records(records));
             let execution = task::run(job, &around, lease, control, &send);
             let how = std::panic::AssertUnwindSafe(execution).catch_unwind().await.unwrap_or(EndKind::HandedBack);
+            if how != EndKind::Finished {
+                around.effects.end_job(pair.job).await;
+            }
             tell(&robot, RobotMessage::Ended { pair, how });
         });
     }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod links;
 mod support;
 mod throughput;
 
@@ -29,6 +30,7 @@ async fn every_result_is_journaled_before_the_next_effect_starts() {
     fleet.log.reaches(job, JobState::Completed).await;
     assert_eq!(fleet.log.journal(job).len(), 4);
     assert_eq!(fleet.effects.begun.lock().unwrap().len(), 3);
+    assert!(fleet.effects.given_up.lock().unwrap().is_empty(), "what runs on after its task may do so");
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,6 +108,8 @@ async fn cancel_breaks_off_what_runs() {
     assert_eq!(state, JobState::Stopping);
     fleet.log.reaches(job, JobState::Cancelled).await;
     assert!(run.end.is_closed(), "the effect is over before the job is");
+    let given_up = fleet.effects.given_up.lock().unwrap().clone();
+    assert_eq!(given_up, [(run.node, JobState::Stopping)], "and so is what ran on after its task");
     assert!(fleet.effects.is_quiet());
 }
 
@@ -181,6 +185,7 @@ async fn a_stopping_node_hands_back_what_does_not_end_in_time() {
     let number = run.node.as_bytes()[0];
     let left = fleet.node(number).stop(Duration::from_secs(4)).await;
     assert_eq!(left, 0);
+    assert_eq!(*fleet.effects.given_up.lock().unwrap(), [(run.node, JobState::Running)], "nothing of it runs on here");
     let again = fleet.effects.next().await;
     assert_ne!(again.node, run.node);
     again.end.send(done()).unwrap();

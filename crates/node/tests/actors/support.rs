@@ -254,11 +254,19 @@ pub(crate) struct TestEffects {
     node: NodeId,
     runs: Arc<Mutex<Vec<Run>>>,
     pub(crate) begun: Arc<Mutex<Vec<(NodeId, String)>>>,
+    /// Where a job was given up, and its state at that moment.
+    pub(crate) given_up: Arc<Mutex<Vec<(NodeId, JobState)>>>,
 }
 
 impl TestEffects {
     pub(crate) fn new(log: &SharedLog) -> Self {
-        Self { log: log.clone(), node: NodeId::default(), runs: Arc::default(), begun: Arc::default() }
+        Self {
+            log: log.clone(),
+            node: NodeId::default(),
+            runs: Arc::default(),
+            begun: Arc::default(),
+            given_up: Arc::default(),
+        }
     }
 
     fn of(&self, node: NodeId) -> Self {
@@ -275,7 +283,7 @@ impl TestEffects {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), next).await.expect("an effect begins")
+        tokio::time::timeout(Duration::from_secs(120), next).await.expect("an effect begins")
     }
 
     /// Whether nothing has begun that was not taken.
@@ -299,6 +307,11 @@ impl Effects for TestEffects {
             }
         }
         .boxed()
+    }
+
+    fn end_job(&self, job: JobId) -> BoxFuture<'static, ()> {
+        self.given_up.lock().unwrap().push((self.node, self.log.job(job).state));
+        async {}.boxed()
     }
 }
 

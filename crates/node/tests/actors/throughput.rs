@@ -41,6 +41,10 @@ impl Effects for Counted {
         self.runs.fetch_add(1, Ordering::Relaxed);
         async { EffectReport::of(done()) }.boxed()
     }
+
+    fn end_job(&self, _: JobId) -> BoxFuture<'static, ()> {
+        async {}.boxed()
+    }
 }
 
 async fn start(group: &Group, effects: &Arc<Counted>) -> Node {
