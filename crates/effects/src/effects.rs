@@ -19,6 +19,8 @@ use crate::process::Processes;
 pub struct Options {
     /// Longest an HTTP call may take whose task sets no timeout of its own.
     pub http_timeout: Duration,
+    /// Hosts that HTTP calls and the fetching of script sources may send to: names, `*.suffix`, or `*`. None if empty.
+    pub allowed_hosts: Vec<String>,
     /// Certificate authorities trusted beside the public ones, PEM.
     pub extra_authorities_pem: Vec<u8>,
     /// What every child process finds in its environment beside the task's own variables.
@@ -52,6 +54,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             http_timeout: Duration::from_secs(300),
+            allowed_hosts: Vec::new(),
             extra_authorities_pem: Vec::new(),
             environment: BaseEnvironment::default(),
             work_dir: None,
@@ -80,7 +83,7 @@ impl Effects {
     /// # Errors
     /// If the HTTP client or its trust roots cannot be set up.
     pub fn new(options: Options) -> Result<Self, Error> {
-        let http = HttpClient::new(&options.extra_authorities_pem)?;
+        let http = HttpClient::new(&options.extra_authorities_pem, &options.allowed_hosts)?;
         let processes = Processes::new(&options, http.clone());
         Ok(Self { inner: Arc::new(Inner { http, processes, http_timeout: options.http_timeout }) })
     }

@@ -1,13 +1,16 @@
 //! `call: http`: one request, its redirects and its digest round, as the language defines them.
 //!
 //! Not a general client: no cookies, no proxy, no decompression, nothing taken from the environment.
-//! Invariant: a body is never held beyond [`HTTP_BODY_BYTES_MAX`].
+//! Invariants: a body is never held beyond [`HTTP_BODY_BYTES_MAX`]; nothing is sent to a host that is not allowed,
+//! neither at first nor after a redirect, for a call as for the source of a script.
 
 mod digest;
+mod hosts;
 mod request;
 mod response;
 mod tls;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,6 +22,7 @@ use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Client, StatusCode, redirect};
 
 use crate::error::Error;
+use hosts::Refusal;
 use request::Prepared;
 use response::Answer;
 
@@ -38,11 +42,13 @@ const REDIRECTS_MAX: usize = 10;
 pub(crate) struct HttpClient {
     direct: Client,
     redirecting: Client,
+    allowed_hosts: Arc<[String]>,
 }
 
 impl HttpClient {
-    /// A client that trusts the public authorities and those in `extra_authorities_pem`.
-    pub(crate) fn new(extra_authorities_pem: &[u8]) -> Result<Self, Error> {
+    /// A client that trusts the public authorities and those in `extra_authorities_pem`, and sends only to hosts that
+    /// match one of `allowed_hosts`.
+    pub(crate) fn new(extra_authorities_pem: &[u8], allowed_hosts: &[String]) -> Result<Self, Error> {
         let tls = tls::client_config(extra_authorities_pem)?;
         let build = |policy: redirect::Policy| {
             Client::builder()
@@ -57,9 +63,11 @@ impl HttpClient {
                 .build()
                 .map_err(Error::HttpClient)
         };
+        let allowed_hosts: Arc<[String]> = allowed_hosts.into();
         Ok(Self {
             direct: build(redirect::Policy::none())?,
-            redirecting: build(redirect::Policy::limited(REDIRECTS_MAX))?,
+            redirecting: build(redirects(allowed_hosts.clone()))?,
+            allowed_hosts,
         })
     }
 
@@ -116,6 +124,7 @@ impl HttpClient {
         authorization: Option<HeaderValue>,
         redirect: bool,
     ) -> Result<Answer, ErrorObject> {
+        hosts::check(&self.allowed_hosts, &prepared.url).map_err(|refusal| refusal.to_error_object())?;
         let client = if redirect { &self.redirecting } else { &self.direct };
         let mut builder =
             client.request(prepared.method.clone(), prepared.url.clone()).headers(prepared.headers.clone());
@@ -126,6 +135,9 @@ impl HttpClient {
             builder = builder.body(body.clone());
         }
         let mut response = builder.send().await.map_err(|error| {
+            if let Some(refusal) = Refusal::behind(&error) {
+                return refusal.to_error_object();
+            }
             let title = if error.is_connect() { "connection failed" } else { "no response" };
             prepared.failed(title, error)
         })?;
@@ -139,6 +151,15 @@ impl HttpClient {
         }
         Ok(Answer { status: response.status(), headers: response.headers().clone(), body: body.freeze() })
     }
+}
+
+/// Follows redirects to allowed hosts, so many and no more.
+fn redirects(allowed_hosts: Arc<[String]>) -> redirect::Policy {
+    let limited = redirect::Policy::limited(REDIRECTS_MAX);
+    redirect::Policy::custom(move |attempt| match hosts::check(&allowed_hosts, attempt.url()) {
+        Ok(()) => limited.redirect(attempt),
+        Err(refusal) => attempt.error(refusal),
+    })
 }
 
 impl Prepared {

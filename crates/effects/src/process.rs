@@ -1,5 +1,9 @@
 //! `run: shell` and `run: script`: child processes, each under a guard of its own.
 //!
+//! A script's source may be an `http` or `https` URI, fetched only from hosts that [`Options::allowed_hosts`] allow, or
+//! a `file` URI. The latter reads any file that this process's user can read, and is not restricted: the script runs as
+//! that user, so it could read the file itself.
+//!
 //! Not here: how a child is ended (the guard's part), and what its end means (`outcome`).
 
 mod guarded;

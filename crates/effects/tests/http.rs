@@ -8,7 +8,10 @@ use std::time::Duration;
 use fleet_core::{BootInstant, Clock, JobId, SystemClock};
 use fleet_effects::{EffectContext, EffectReport, Effects, Interruption, Lease, Options};
 use fleet_workflow::machine::command::EffectPath;
-use fleet_workflow::machine::effect::{Authentication, Effect, HttpOutput, HttpRequest};
+use fleet_workflow::machine::effect::{
+    Authentication, Effect, HttpOutput, HttpRequest, ProcessRequest, ProcessReturn, Program, ScriptLanguage,
+    ScriptSource,
+};
 use fleet_workflow::machine::event::{ErrorObject, Outcome};
 use serde_json::{Value, json};
 use server::Server;
@@ -40,9 +43,17 @@ fn context() -> (watch::Sender<bool>, EffectContext) {
     (cancel, context)
 }
 
+fn options(allowed_hosts: &[&str]) -> Options {
+    let allowed_hosts = allowed_hosts.iter().map(|host| (*host).to_owned()).collect();
+    Options { allowed_hosts, ..Options::default() }
+}
+
+fn effects(options: Options) -> Effects {
+    Effects::new(options).expect("a client")
+}
+
 async fn run(request: HttpRequest) -> EffectReport {
-    let effects = Effects::new(Options::default()).expect("a client");
-    effects.run(context().1, &Effect::Http(request)).await
+    effects(options(&["*"])).run(context().1, &Effect::Http(request)).await
 }
 
 async fn ok(request: HttpRequest) -> Value {
@@ -172,8 +183,7 @@ async fn a_response_past_the_limit_is_refused_while_it_is_read() {
 async fn deadline_cancel_and_lease_end_a_call() {
     let server = Server::start().await;
     let hang = Effect::Http(request("GET", server.uri("/hang")));
-    let effects =
-        Effects::new(Options { http_timeout: Duration::from_millis(200), ..Options::default() }).expect("a client");
+    let effects = effects(Options { http_timeout: Duration::from_millis(200), ..options(&["127.0.0.1"]) });
 
     let Outcome::Err(late) = effects.run(context().1, &hang).await.outcome else { panic!("it cannot succeed") };
     assert_eq!((late.status, late.type_uri.ends_with("/timeout")), (408, true));
@@ -182,7 +192,7 @@ async fn deadline_cancel_and_lease_end_a_call() {
     assert!(matches!(effects.run(own, &hang).await.outcome, Outcome::Err(error) if error.status == 408));
 
     let (cancel, cancelled) = context();
-    let patient = Effects::new(Options::default()).expect("a client");
+    let patient = self::effects(options(&["127.0.0.1"]));
     let (report, ()) = tokio::join!(patient.run(cancelled, &hang), async {
         server.request_seen("/hang").await;
         cancel.send_replace(true);
@@ -202,10 +212,69 @@ async fn deadline_cancel_and_lease_end_a_call() {
 #[tokio::test]
 async fn connections_are_kept_and_proxies_ignored() {
     let server = Server::start().await;
-    let effects = Effects::new(Options::default()).expect("a client");
+    let effects = effects(options(&["127.0.0.1"]));
     for _ in 0..5 {
         let report = effects.run(context().1, &Effect::Http(request("GET", server.uri("/json")))).await;
         assert_eq!(report.outcome, Outcome::Ok(json!({"a": [1, 2]})));
     }
     assert_eq!(server.connections(), 1);
+}
+
+/// The error of `effect` where only `allowed_hosts` may be called; it must be a refusal.
+async fn refusal(allowed_hosts: &[&str], effect: &Effect) -> ErrorObject {
+    match effects(options(allowed_hosts)).run(context().1, effect).await.outcome {
+        Outcome::Err(error) if error.type_uri.ends_with("/authorization") && error.status == 403 => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_sent_to_a_host_that_is_not_allowed() {
+    let server = Server::start().await;
+    let address = server.uri("").replace("http://", "");
+    for uri in [
+        format!("http://{address}/json"),
+        format!("http:{address}/json"),
+        format!("http://{address}\\@good.example/json"),
+        format!("http://good.example@{address}/json"),
+        format!("http://{address}#@good.example/json"),
+    ] {
+        let error = refusal(&["good.example"], &Effect::Http(request("GET", uri))).await;
+        let detail = error.detail.expect("a detail");
+        assert!(detail.contains("127.0.0.1") && detail.contains("robot.allow.http"), "{detail}");
+    }
+    refusal(&[], &Effect::Http(request("GET", server.uri("/json")))).await;
+    assert_eq!(server.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_redirect_to_a_host_that_is_not_allowed_is_not_followed() {
+    let server = Server::start().await;
+    let away = Effect::Http(HttpRequest { redirect: true, ..request("GET", server.uri("/away")) });
+    let both = effects(options(&["127.0.0.1", "localhost"])).run(context().1, &away).await;
+    assert_eq!(both.outcome, Outcome::Ok(json!({"a": [1, 2]})));
+    let before = server.requests();
+    let error = refusal(&["127.0.0.1"], &away).await;
+    assert!(error.detail.expect("a detail").contains("may not call localhost"));
+    assert_eq!(server.requests(), before + 1, "only the first hop is sent");
+}
+
+#[tokio::test]
+async fn the_source_of_a_script_is_fetched_only_from_allowed_hosts() {
+    let server = Server::start().await;
+    let script = |path: &str| {
+        let source = ScriptSource::Uri { uri: server.uri(path), authentication: None };
+        Effect::Process(ProcessRequest {
+            program: Program::Script { language: ScriptLanguage::Python, source },
+            arguments: Vec::new(),
+            stdin: None,
+            environment: Vec::new(),
+            returns: ProcessReturn::All,
+            awaits: true,
+        })
+    };
+    refusal(&["good.example"], &script("/text")).await;
+    assert_eq!(server.connections(), 0);
+    refusal(&["127.0.0.1"], &script("/away")).await;
+    assert_eq!(server.requests(), 1, "only the first hop is sent");
 }

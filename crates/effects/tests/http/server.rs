@@ -82,6 +82,7 @@ async fn answer(
         "/empty" => status(204),
         "/redirect" => redirect("/json"),
         "/loop" => redirect("/loop"),
+        "/away" => redirect(&under_another_name(&request)),
         "/digest" => digest(request).await,
         "/hang" => std::future::pending().await,
         "/endless" => streamed(None),
@@ -152,6 +153,13 @@ fn json_response(value: &Value) -> Response<Body> {
 
 fn status(number: u16) -> Response<Body> {
     Response::builder().status(number).body(full(Bytes::new())).expect("a response")
+}
+
+/// The URI of `/json` on this server, called `localhost`.
+fn under_another_name(request: &Request<Incoming>) -> String {
+    let host = request.headers().get("host").and_then(|value| value.to_str().ok()).expect("a host");
+    let (_, port) = host.rsplit_once(':').expect("a port");
+    format!("http://localhost:{port}/json")
 }
 
 fn redirect(target: &str) -> Response<Body> {

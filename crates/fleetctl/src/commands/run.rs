@@ -24,7 +24,9 @@ pub(crate) async fn run(flags: RunFlags, format: Format) -> Result<(), Failure> 
     let job_id = JobId::generate();
     let context = JobContext { job_id: job_id.to_string(), runtime_version: env!("CARGO_PKG_VERSION").to_owned() };
     let machine = Machine::start(workflow, context, &input);
-    let options = Options { environment: environment(), ..Options::default() };
+    // Its user is its operator: it may call whatever they can.
+    let allowed_hosts = vec!["*".to_owned()];
+    let options = Options { allowed_hosts, environment: environment(), ..Options::default() };
     let effects =
         Effects::new(options).map_err(|error| Error::new(error.kind(), error.to_string()).with_source(error))?;
     match Runner::new(machine, effects, job_id, NODE_NAME, flags.verbose).run().await? {

@@ -231,6 +231,7 @@ pub(super) async fn open_effects(settings: &Settings, directory: &DataDir) -> Re
     let gone = fleet_effects::guard::wait_until_gone(&guard_dir, Timing::LAN.robot_lease).await;
     let effects = Effects::new(Options {
         http_timeout: HTTP_TIMEOUT,
+        allowed_hosts: settings.allow.http.clone(),
         extra_authorities_pem: Vec::new(),
         environment: environment(),
         work_dir: None,
@@ -238,8 +239,7 @@ pub(super) async fn open_effects(settings: &Settings, directory: &DataDir) -> Re
         detached_max: DETACHED_MAX,
     })
     .map_err(|source| Error::new(ErrorKind::Internal, "prepare to run effects").with_source(source))?;
-    let port = EffectsPort::new(effects, settings.allow.http.clone());
-    Ok(OpenedEffects { port, guards_gone: gone.is_ok() })
+    Ok(OpenedEffects { port: EffectsPort::new(effects), guards_gone: gone.is_ok() })
 }
 
 pub(super) async fn start_node(
