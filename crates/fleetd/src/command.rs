@@ -1,6 +1,7 @@
 //! From the command line to a running node, and from an error to what a person reads and the exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use fleet_core::error::chain;
@@ -15,6 +16,9 @@ use crate::telemetry;
 
 /// Where the configuration is looked for if nobody names a file.
 const CONFIG_DEFAULT: &str = "/etc/fleet/fleetd.yaml";
+
+/// Pause before a node starts again in its process, so that a disk that fails is not hammered.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs the command line and says what went wrong.
 pub fn run() -> ExitCode {
@@ -58,6 +62,8 @@ fn run_node(flags: &NodeFlags, join: Option<&JoinFlags>) -> Result<ExitCode, Err
             if end == End::Stopped {
                 return Ok(());
             }
+            tracing::warn!("starting again in this process");
+            tokio::time::sleep(RESTART_PAUSE).await;
         }
     })?;
     peers.shutdown_background();

@@ -73,7 +73,7 @@ pub async fn run(
     let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key);
     let interpreter = InterpreterPort::default();
     let effects = parts::open_effects(&settings, &directory).await?;
-    let node = parts::start_node(&settings, &identity, boot, &site, &interpreter, effects.clone()).await?;
+    let node = parts::start_node(&peer, &settings, &identity, boot, &site, &interpreter, effects.clone()).await?;
     let links = links::start(&identity, &site, &node, &membership, &peer).await;
 
     let reserve_bytes = settings.reserve_bytes;
@@ -102,9 +102,11 @@ pub async fn run(
     welcome::greet(&parts, &settings, &directory).await;
 
     let mut failed = parts.node.failed();
+    let mut group_status = parts.site.group().status();
     let end = tokio::select! {
         _ = stop.wait_for(|stop| *stop) => Ok(End::Stopped),
         _ = restarts.wait_for(|restart| *restart) => Ok(End::Restart),
+        _ = group_status.wait_for(fleet_replication::Status::is_stopped) => Ok(End::Restart),
         _ = failed.wait_for(|failed| *failed) => Err(gave_up()),
     };
     tracing::info!(node = %parts.identity.name, ?end, "stopping");
@@ -114,6 +116,8 @@ pub async fn run(
     parts.membership.leave().await;
     tasks.iter().for_each(JoinHandle::abort);
     http_task.abort();
+    // Its port must be free before the node may start again.
+    let _aborted = http_task.await;
     parts.site.group().shutdown().await;
     store.close();
     tracing::info!(node = %parts.identity.name, "stopped");

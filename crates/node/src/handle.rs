@@ -4,7 +4,7 @@
 //! answer from the state as applied on this node.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef, RpcReplyPort};
@@ -145,6 +145,7 @@ impl Node {
                 clock: Arc::clone(&ports.clock),
                 group: Arc::clone(&ports.group),
                 slot: scheduler.clone(),
+                has_started: AtomicBool::new(false),
             }),
             robot: Arc::new(robot_arguments(&config, &ports, server.clone(), around)),
             robot_slot: robot.clone(),

@@ -87,7 +87,7 @@ fn read_document(value: Value, problems: &mut Vec<String>) -> FileConfig {
             http: allow.strings("http"),
             shell: allow.boolean("shell").unwrap_or(false),
             script: allow.strings_of("script", &["python", "js"]),
-            container: allow.boolean("container").unwrap_or(false),
+            container: allow.never_yet("container"),
         });
         allow.finish();
     }
@@ -164,6 +164,15 @@ impl<'a> Section<'a> {
             Value::Bool(value) => Some(value),
             other => self.refuse(name, "true or false", &other),
         }
+    }
+
+    /// A switch for what this version does not have: only `false` is taken.
+    fn never_yet(&mut self, name: &str) -> bool {
+        if self.boolean(name) == Some(true) {
+            let key = self.key(name);
+            self.problems.push(format!("{key}: not there yet in this version; use false"));
+        }
+        false
     }
 
     fn number(&mut self, name: &str, min: u64, max: u64) -> Option<u64> {

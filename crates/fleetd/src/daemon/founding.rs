@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
+use fleet_api::identity::CertificateFacts;
 use fleet_core::{Error, ErrorKind};
 use fleet_replication::command::{Action, NodeAdmission};
-use fleet_store::record::{Founding, GossipKey, Keyring, NodeProfile, Payload};
+use fleet_store::record::{Founding, GossipKey, Keyring, NodeCertificate, NodeProfile, Payload};
 use fleet_store::state::{jobs, members};
 
 use super::enroll::forget_founding_authority;
@@ -50,11 +51,22 @@ pub(super) async fn found_site(
     let admission = NodeAdmission {
         node: identity.node_id,
         profile: profile(identity, settings),
-        certificate: None,
+        certificate: Some(own_certificate(parts)?),
         replaces: None,
     };
     site.propose(Action::PutNode(Box::new(admission))).await?;
     forget_founding_authority(directory)
+}
+
+/// The founder's own certificate, noted like every other, so that removing the node revokes it.
+fn own_certificate(parts: &Parts) -> Result<NodeCertificate, Error> {
+    let current = parts.tls.certificate.current();
+    let leaf = current
+        .cert
+        .first()
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "found the site: the node has no certificate"))?;
+    let facts = CertificateFacts::read(leaf)?;
+    Ok(NodeCertificate { serial: facts.serial, not_after: facts.not_after })
 }
 
 async fn wait_until_serving(site: &Site) -> Result<(), Error> {

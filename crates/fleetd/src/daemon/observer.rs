@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fleet_api::Revocations;
 use fleet_api::revocation::Revocation;
+use fleet_api::{Revocations, Subject};
 use fleet_core::{BootInstant, Clock, NodeId, SystemClock};
 use fleet_membership::{GroupStatus, Membership, Metadata, NodeState, Protocols, View};
 use fleet_node::Node;
@@ -56,6 +56,7 @@ impl Observer {
             self.site.peers().learn(addresses(&current));
             match self.site.reader().and_then(|state| members::nodes(&state).map_err(crate::site::read_failed)) {
                 Ok(nodes) => {
+                    self.revoke_removed(&nodes);
                     self.learn_admitted(&nodes);
                     let observed = site_view(&nodes, &current, &mut down_since, SystemClock.boot_now());
                     self.site.group().observe(observed);
@@ -74,6 +75,12 @@ impl Observer {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
+    }
+
+    /// A removed node is nobody here any more, whichever certificate it shows.
+    fn revoke_removed(&self, nodes: &[NodeRecord]) {
+        let removed = nodes.iter().filter(|node| node.standing == NodeStanding::Removed);
+        self.revocations.extend(removed.map(|node| Revocation::Subject(Subject::Node(node.id))));
     }
 
     /// Addresses that the group admitted serve where gossip has none yet.

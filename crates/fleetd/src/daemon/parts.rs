@@ -242,7 +242,9 @@ pub(super) async fn open_effects(settings: &Settings, directory: &DataDir) -> Re
     Ok(OpenedEffects { port: EffectsPort::new(effects), guards_gone: gone.is_ok() })
 }
 
+/// Starts the actors on the runtime of peers: nothing that clients ask for may delay a heartbeat.
 pub(super) async fn start_node(
+    runtime: &Handle,
     settings: &Settings,
     identity: &Identity,
     boot: u64,
@@ -265,15 +267,21 @@ pub(super) async fn start_node(
         guards_gone: effects.guards_gone,
         interpreter_threads: interpreter_threads(),
     };
+    let group = {
+        let _context = runtime.enter();
+        SiteGroup::new(site.group().clone(), clock.clone())
+    };
     let ports = NodePorts {
-        clock: clock.clone(),
-        group: Arc::new(SiteGroup::new(site.group().clone(), clock)),
+        clock,
+        group: Arc::new(group),
         effects: Arc::new(effects.port),
         robot_link: Arc::new(LinkPort::new(site.peers().clone())),
         interpreter: Arc::new(interpreter.clone()),
     };
-    Node::start(config, ports)
-        .await
+    let failed = || Error::new(ErrorKind::Internal, "start the node's actors");
+    let started = runtime.spawn(Node::start(config, ports)).await;
+    started
+        .map_err(|source| failed().with_source(source))?
         .map_err(|source| Error::new(source.kind(), "start the node's actors").with_source(source))
 }
 

@@ -70,7 +70,7 @@ impl Intake {
             tags: tags(&request.tags, settings)?,
             capabilities: definition.capabilities.clone(),
             lost_max: settings.max_lost.unwrap_or(limits::LOST_MAX_DEFAULT),
-            finish_within_ms: finish_within_ms(settings),
+            finish_within_ms: None,
             retry_of: None,
         };
         Ok(JobRequest {
@@ -139,6 +139,12 @@ fn check_sizes(request: &v1::SubmitRequest) -> Result<(), Error> {
 
 fn parse(file: &[u8]) -> Result<Workflow, Error> {
     let workflow = fleet_workflow::parse(file).map_err(|problems| refused(in_words(&problems)))?.workflow;
+    if workflow.document.fleet.on_disconnect == OnDisconnect::Finish {
+        let message = "submit: `onDisconnect: finish` is not there yet";
+        return Err(
+            Error::new(ErrorKind::Unsupported, message).with_next_step("Use `onDisconnect: stop`, the default.")
+        );
+    }
     let unsupported = fleet_workflow::unsupported(&workflow);
     if unsupported.is_empty() {
         return Ok(workflow);
@@ -192,11 +198,6 @@ fn priority(request: &v1::SubmitRequest, settings: &FleetSettings) -> Result<u8,
         .ok()
         .filter(|priority| *priority <= limits::PRIORITY_MAX)
         .ok_or_else(|| refused(format!("priority {asked} is not 0 to {}", limits::PRIORITY_MAX)))
-}
-
-fn finish_within_ms(settings: &FleetSettings) -> Option<u64> {
-    (settings.on_disconnect == OnDisconnect::Finish)
-        .then(|| u64::from(settings.finish_within_seconds.unwrap_or(0)) * 1_000)
 }
 
 #[cfg(test)]

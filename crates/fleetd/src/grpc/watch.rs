@@ -2,7 +2,7 @@
 
 use fleet_api::pb::v1;
 use fleet_api::status::status_of;
-use fleet_core::{Error, JobId};
+use fleet_core::{Error, ErrorKind, JobId};
 use fleet_node::Node;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -44,11 +44,27 @@ pub(super) async fn follow(
             }
             tokio::select! {
                 more = changes.changed() => if !more { return },
+                () = deposed(&site) => {
+                    let _gone = sender.send(Err(status_of(&no_longer_leading(&site)))).await;
+                    return;
+                }
                 () = sender.closed() => return,
             }
         }
     });
     Ok(ReceiverStream::new(receiver))
+}
+
+/// Resolves once this node does not lead and serve any more: what it would tell could be old.
+async fn deposed(site: &Site) {
+    let mut status = site.group().status();
+    // An error means that the group is gone, and with it the leadership.
+    let _gone = status.wait_for(|status| status.serving_term.is_none()).await;
+}
+
+/// Why a watch ends early: the client opens it again, at the new leader.
+fn no_longer_leading(site: &Site) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("watch a job: this node leads site {} no more", site.name()))
 }
 
 /// Sends the job as it is now, unless its state is the one told last; whether there is more to come.

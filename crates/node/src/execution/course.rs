@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use fleet_core::limits::{ENTRY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, INLINE_BYTES_MAX};
 use fleet_core::{Fence, JobId, NodeId, Timestamp};
 use fleet_replication::command::{Next, Records};
 use fleet_store::record::{Content, JournalRecord, Payload, StopCause};
@@ -20,6 +21,13 @@ use crate::Error;
 
 /// A wait shorter than this keeps its slot; parking costs three commits.
 const PARK_MIN: Duration = Duration::from_millis(500);
+
+/// Most bytes of one batch's records that stay in the log entry: half an entry, so that an output and the frame fit too.
+const BATCH_INLINE_BYTES_MAX: u64 = ENTRY_BYTES_MAX as u64 / 2;
+/// Most bytes of one batch's records on the wire: half a message.
+const BATCH_WIRE_BYTES_MAX: u64 = GRPC_MESSAGE_BYTES_MAX as u64 / 2;
+/// What a record takes in an entry once its content is a blob.
+const BLOB_NAME_BYTES: u64 = 128;
 
 /// An effect to start.
 #[derive(Clone, Debug, PartialEq)]
@@ -243,18 +251,16 @@ impl Course {
         }
         self.start_what_may(now, &mut acts)?;
         if self.sent.is_none() {
-            let next = self.way_on(now);
-            if next != Next::Continue || !self.unsent.is_empty() {
+            let rest = self.unsent.split_off(batch_length(&self.unsent));
+            let records = std::mem::replace(&mut self.unsent, rest);
+            // The end goes with the last records only.
+            let next = if self.unsent.is_empty() { self.way_on(now) } else { Next::Continue };
+            if next != Next::Continue || !records.is_empty() {
                 self.has_left = next != Next::Continue;
                 let from = self.committed;
-                self.sent = Some(self.written);
-                acts.push(Act::Send(Box::new(Records {
-                    job: self.job,
-                    fence: self.fence,
-                    from,
-                    records: std::mem::take(&mut self.unsent),
-                    next,
-                })));
+                let left = u32::try_from(self.unsent.len()).unwrap_or(u32::MAX);
+                self.sent = Some(self.written.saturating_sub(left));
+                acts.push(Act::Send(Box::new(Records { job: self.job, fence: self.fence, from, records, next })));
             }
         }
         Ok(acts)
@@ -306,6 +312,19 @@ impl Course {
         self.wanted.remove(path);
         self.waiting.retain(|waiting| waiting.start.path != *path);
     }
+}
+
+/// How many of `records` go into one batch, at least one: what stays inline must fit into a log entry beside an output,
+/// and all of it into a message.
+fn batch_length(records: &[JournalRecord]) -> usize {
+    let (mut inline_bytes, mut wire_bytes) = (0_u64, 0_u64);
+    let fits = |record: &&JournalRecord| {
+        let length = record.event.length();
+        wire_bytes += length;
+        inline_bytes += if length > INLINE_BYTES_MAX as u64 { BLOB_NAME_BYTES } else { length };
+        inline_bytes <= BATCH_INLINE_BYTES_MAX && wire_bytes <= BATCH_WIRE_BYTES_MAX
+    };
+    records.iter().take_while(fits).count().max(1).min(records.len())
 }
 
 fn to_json(operation: &'static str, value: &impl Serialize) -> Result<Payload, Error> {

@@ -89,6 +89,37 @@ fn one_batch_is_under_way_and_what_happens_meanwhile_rides_with_the_next() {
 }
 
 #[test]
+fn results_that_do_not_fit_into_one_entry_go_in_several_batches_and_the_end_goes_last() {
+    let mut course = course(0);
+    course.happened(&Event::Started { at_ms: NOW.0 }).unwrap();
+    let names = ["a", "b", "c", "d", "e"];
+    course.asked(names.map(|name| start(name, OnLost::Retry)).to_vec()).unwrap();
+    split(course.next(NOW).unwrap());
+    for name in names {
+        let Event::EffectEnded { path, started_ms, at_ms, stdout_tail, stderr_tail, .. } = ended(name) else {
+            panic!()
+        };
+        let outcome = Outcome::Ok(serde_json::Value::String("x".repeat(28 * 1024)));
+        course.happened(&Event::EffectEnded { path, started_ms, at_ms, outcome, stdout_tail, stderr_tail }).unwrap();
+    }
+    course.asked(vec![Command::Complete { output: serde_json::Value::Null }]).unwrap();
+    course.committed(1);
+    let mut committed = 1;
+    let mut batches = Vec::new();
+    while let Some(batch) = split(course.next(NOW).unwrap()).1 {
+        let bytes: u64 = batch.records.iter().map(|record| record.event.length()).sum();
+        assert!(bytes <= fleet_core::limits::ENTRY_BYTES_MAX as u64 / 2, "{bytes} bytes in one batch");
+        assert_eq!(batch.from, committed);
+        committed += u32::try_from(batch.records.len()).unwrap();
+        batches.push(batch.next);
+        course.committed(committed);
+    }
+    assert_eq!(committed, 6, "every record is sent once");
+    let (last, before) = batches.split_last().unwrap();
+    assert!(matches!(last, Next::Complete { .. }) && before.iter().all(|next| *next == Next::Continue));
+}
+
+#[test]
 fn an_effect_that_must_not_run_twice_has_its_start_committed_first() {
     let mut first = course(1);
     first.asked(vec![start("a", OnLost::Fail)]).unwrap();

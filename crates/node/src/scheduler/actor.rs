@@ -1,6 +1,7 @@
 //! The scheduler's actor: plumbing between the group, the robots' streams and the decisions of a leadership.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -74,12 +75,16 @@ pub(crate) struct SchedulerArguments {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) group: Arc<dyn Group>,
     pub(crate) slot: Slot<SchedulerMessage>,
+    /// Whether the actor ran before in this process.
+    pub(crate) has_started: AtomicBool,
 }
 
 pub(crate) struct SchedulerState {
     arguments: Arc<SchedulerArguments>,
     seats: Seats,
     leading: Option<Leading>,
+    /// When an earlier life of this actor may have renewed a lease last; `None` in the first.
+    may_have_renewed_until: Option<BootInstant>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -102,8 +107,11 @@ impl Actor for Scheduler {
             tokio::spawn(crate::tasks::follow(myself.clone(), standing, SchedulerMessage::Standing)),
             tokio::spawn(crate::tasks::tick(myself.clone(), TICK, || SchedulerMessage::Tick)),
         ];
+        // An actor that is started again has forgotten whose leases its last life renewed, up to now.
+        let may_have_renewed_until =
+            arguments.has_started.swap(true, Ordering::SeqCst).then(|| arguments.clock.boot_now());
         arguments.slot.set(myself);
-        Ok(SchedulerState { arguments, seats: Seats::default(), leading: None, tasks })
+        Ok(SchedulerState { arguments, seats: Seats::default(), leading: None, may_have_renewed_until, tasks })
     }
 
     async fn handle(
@@ -227,7 +235,7 @@ impl SchedulerState {
                 self.read(myself, message, now)?
             }
             SchedulerMessage::Takeover { term, latest: Some(latest) } if term == current => {
-                leading.sessions.takeover_known(latest);
+                leading.sessions.takeover_known(latest.max(self.may_have_renewed_until.unwrap_or_default()));
                 Vec::new()
             }
             SchedulerMessage::Takeover { term, latest: None } if term == current => {
