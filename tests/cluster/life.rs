@@ -178,3 +178,23 @@ async fn a_site_that_lost_its_majority_is_recovered_and_held_until_released() {
     last.recover_site(release).await.expect("the hold can be ended");
     finish_and_judge(&cluster, &history, &recorder, JOB_BOUND).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_alone_names_no_leader() {
+    let mut cluster = Cluster::start("alone", 3, 4).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let alone = (leader + 1) % 3;
+    for index in (0..3).filter(|index| *index != alone) {
+        cluster.nodes[index].kill();
+    }
+    let client = cluster.client_of(&[alone]);
+    wait::until("the dead leader to be forgotten", JOB_BOUND, || {
+        let client = client.clone();
+        async move {
+            let status = client.get_status(v1::GetStatusRequest {}).await.map_err(|error| error.to_string())?;
+            let leader = status.site.map(|site| site.leader).unwrap_or_default();
+            if leader.is_empty() && status.health == "degraded" { Ok(()) } else { Err(format!("led by `{leader}`")) }
+        }
+    })
+    .await;
+}

@@ -58,6 +58,7 @@ pub async fn run(
 ) -> Result<End, Error> {
     let directory = DataDir::open(&settings.data_dir)?;
     let http_listener = bind_http(&settings).await?;
+    parts::check_free(&settings)?;
     let store = parts::open_store(&directory, settings.cache_bytes).await?;
     let boot = parts::raise_boot_number(&store).await?;
     let enrolled = enroll::enroll(&settings, &beginning, &directory, store.node_id()).await?;
@@ -101,14 +102,7 @@ pub async fn run(
     state.send_replace(NodeState::Running);
     welcome::greet(&parts, &settings, &directory).await;
 
-    let mut failed = parts.node.failed();
-    let mut group_status = parts.site.group().status();
-    let end = tokio::select! {
-        _ = stop.wait_for(|stop| *stop) => Ok(End::Stopped),
-        _ = restarts.wait_for(|restart| *restart) => Ok(End::Restart),
-        _ = group_status.wait_for(fleet_replication::Status::is_stopped) => Ok(End::Restart),
-        _ = failed.wait_for(|failed| *failed) => Err(gave_up()),
-    };
+    let end = wait_for_end(&parts, &mut stop, &mut restarts).await;
     tracing::info!(node = %parts.identity.name, ?end, "stopping");
     state.send_replace(NodeState::Stopping);
     stop_work(&parts, &effects.port, settings.grace).await;
@@ -122,6 +116,22 @@ pub async fn run(
     store.close();
     tracing::info!(node = %parts.identity.name, "stopped");
     end
+}
+
+/// Waits for what ends a node's run.
+async fn wait_for_end(
+    parts: &Parts,
+    stop: &mut watch::Receiver<bool>,
+    restarts: &mut watch::Receiver<bool>,
+) -> Result<End, Error> {
+    let mut failed = parts.node.failed();
+    let mut group_status = parts.site.group().status();
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => Ok(End::Stopped),
+        _ = restarts.wait_for(|restart| *restart) => Ok(End::Restart),
+        _ = group_status.wait_for(fleet_replication::Status::is_stopped) => Ok(End::Restart),
+        _ = failed.wait_for(|failed| *failed) => Err(gave_up()),
+    }
 }
 
 /// How a node's run ended.

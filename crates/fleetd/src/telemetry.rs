@@ -35,7 +35,7 @@ pub fn start_logs(level: &str, format: LogFormat) -> Result<(), Error> {
 
 /// `level` with the libraries that tell their inner life at every level turned down, unless it names them itself.
 fn with_quiet_libraries(level: &str) -> String {
-    if level.contains('=') { level.to_owned() } else { format!("{level},openraft=warn,ractor_cluster=warn") }
+    if level.contains('=') { level.to_owned() } else { format!("{level},openraft=off,ractor_cluster=warn") }
 }
 
 /// Installs the process's metrics recorder and returns the handle that renders it. Someone must call `run_upkeep`

@@ -116,6 +116,13 @@ async fn propose_lead(raft: &Raft, member: &Member) -> Option<u64> {
     }
 }
 
+/// Whether `leader` was heard lately. The consensus itself never forgets a leader, because its election timer is off; a
+/// node that is alone would name a dead one for ever.
+fn is_heard(member: &Member, leader: NodeId, now: BootInstant) -> bool {
+    let heard = member.contact().last_heard();
+    heard.is_some_and(|(node, at)| node == leader && now.saturating_since(at) <= member.timing.group_lease * 2)
+}
+
 /// The status that follows from what is known at `now`.
 fn describe(member: &Member, metrics: &Metrics, led_term: Option<u64>, now: BootInstant) -> Status {
     let membership = metrics.membership_config.membership();
@@ -140,7 +147,10 @@ fn describe(member: &Member, metrics: &Metrics, led_term: Option<u64>, now: Boot
             ServerState::Shutdown => Role::Stopped,
         },
         term,
-        leader: metrics.current_leader.map(|leader| leader.0),
+        leader: metrics
+            .current_leader
+            .map(|leader| leader.0)
+            .filter(|leader| if *leader == member.node { followed } else { is_heard(member, *leader, now) }),
         serving_term: serves.then_some(term),
         epoch: member.epoch,
         superseded_by,

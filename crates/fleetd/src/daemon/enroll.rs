@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant};
 
 use fleet_api::pb::v1;
-use fleet_core::{Clock, Error, ErrorKind, FleetId, GroupId, NodeId, SiteName, SystemClock};
+use fleet_core::{Clock, Digest, Error, ErrorKind, FleetId, GroupId, NodeId, SiteName, SystemClock};
 
 use crate::config::{HostFacts, Settings};
 use crate::identity::{DataDir, Identity, NewIdentity, StoredGossipKey};
@@ -58,6 +58,8 @@ pub(super) async fn enroll(
     let key = NodeKey::load_or_generate(directory.path())?;
     let sealing_key = load_or_generate_sealing_key(directory.path())?;
     if let Some(identity) = directory.load_identity()? {
+        refuse_other_fleet(beginning, &key, &identity)?;
+        let identity = readdressed(settings, directory, identity)?;
         if identity.node_id != node {
             let message = format!("resume node {}: the store belongs to node {node}", identity.node_id);
             return Err(Error::new(ErrorKind::Conflict, message)
@@ -72,6 +74,34 @@ pub(super) async fn enroll(
             join_by(settings, directory, node, (key, sealing_key), seeds, token.as_deref()).await
         }
     }
+}
+
+/// A directory belongs to one fleet: a token of another one is a mistake that must not pass in silence.
+fn refuse_other_fleet(beginning: &Beginning, key: &NodeKey, identity: &Identity) -> Result<(), Error> {
+    let Beginning::Join { token: Some(token), .. } = beginning else { return Ok(()) };
+    let token: JoinToken = token.parse()?;
+    if key.root().is_none_or(|root| Digest::of(root) == token.root) {
+        return Ok(());
+    }
+    let message = format!("join with this token: the data directory belongs to fleet {} already", identity.fleet_id);
+    Err(Error::new(ErrorKind::Conflict, message).with_next_step("Use an empty data directory to join another fleet."))
+}
+
+/// The identity with the address that the settings give now, kept if it is another.
+fn readdressed(settings: &Settings, directory: &DataDir, identity: Identity) -> Result<Identity, Error> {
+    let host = identity.advertise.rsplit_once(':').and_then(|(host, _)| host.trim_matches(['[', ']']).parse().ok());
+    let advertise = match (&settings.advertise, host) {
+        (None, None) if settings.listen.ip().is_unspecified() => return Ok(identity),
+        (_, host) => advertised(settings, host.unwrap_or(settings.listen.ip())),
+    };
+    if advertise == identity.advertise {
+        return Ok(identity);
+    }
+    tracing::info!(before = identity.advertise, now = advertise, "this node has another address now");
+    let mut identity = identity;
+    identity.advertise = advertise;
+    directory.save_identity(&identity)?;
+    Ok(identity)
 }
 
 fn found(

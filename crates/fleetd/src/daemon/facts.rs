@@ -2,8 +2,8 @@
 
 use fleet_core::{Clock, SystemClock};
 use fleet_membership::{Membership, NodeState};
-use fleet_store::record::JobState;
-use fleet_store::state::jobs;
+use fleet_store::record::{JobState, NodeStanding};
+use fleet_store::state::{jobs, members};
 use metrics::gauge;
 use tokio::sync::watch;
 
@@ -35,6 +35,13 @@ impl NodeFacts {
         u32::try_from(self.membership.current_view().active().count()).unwrap_or(u32::MAX)
     }
 
+    /// Whether an operator drained this node.
+    fn is_drained(&self) -> bool {
+        let own = self.site.group().node();
+        let record = self.site.reader().ok().and_then(|reader| members::node(&reader, own).ok()).flatten();
+        record.is_some_and(|record| matches!(record.standing, NodeStanding::Draining { .. }))
+    }
+
     fn disk_check(&self) -> NamedCheck {
         let (result, detail) = match self.site.store().free_bytes() {
             Ok(Some(free)) if free < self.reserve_bytes => {
@@ -59,7 +66,9 @@ impl FactsSource for NodeFacts {
             group_running: !status.is_stopped(),
             leader_known: status.leader.is_some(),
             joined: !status.voter_sets.is_empty(),
-            draining: self.load.borrow().is_draining || matches!(state, NodeState::Stopping | NodeState::Left),
+            draining: self.is_drained()
+                || self.load.borrow().is_draining
+                || matches!(state, NodeState::Stopping | NodeState::Left),
             held,
             robots_online: self.robots_online(),
             checks: vec![self.disk_check()],

@@ -112,6 +112,19 @@ impl Parts {
     }
 }
 
+/// Refuses an address that is taken, before anything is founded or joined: a refused start leaves no fleet behind.
+pub(super) fn check_free(settings: &Settings) -> Result<(), Error> {
+    let refused = |source: std::io::Error| {
+        Error::new(ErrorKind::Conflict, format!("listen for gRPC and gossip on {}", settings.listen))
+            .with_next_step("Stop what listens there, or choose another address with --listen.")
+            .with_source(source)
+    };
+    let tcp = std::net::TcpListener::bind(settings.listen).map_err(refused)?;
+    // Port 0 takes any port; the two need not be the same here.
+    let address = if settings.listen.port() == 0 { settings.listen } else { tcp.local_addr().map_err(refused)? };
+    std::net::UdpSocket::bind(address).map(drop).map_err(refused)
+}
+
 /// Opens the node's file on a thread that may wait.
 pub(super) async fn open_store(directory: &DataDir, cache_bytes: u64) -> Result<Store, Error> {
     let file = directory.store_file();

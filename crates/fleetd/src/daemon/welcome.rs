@@ -13,6 +13,9 @@ use crate::identity::DataDir;
 use crate::trust::authority::{SigningRequest, to_pem};
 use crate::trust::node_key::NodeKey;
 
+/// Machines that the first token admits.
+const FIRST_JOINERS_MAX: u32 = 9;
+
 /// Greets the founder of a fleet: once, and never for a development fleet. What fails is told and can be made good later.
 pub(super) async fn greet(parts: &Parts, settings: &Settings, directory: &DataDir) {
     let identity = &parts.identity;
@@ -39,7 +42,8 @@ async fn write_welcome(parts: &Parts, directory: &DataDir) -> Result<(), Error> 
     let request = SigningRequest::parse(&key.signing_request()?)?;
     let issued = authority.issue_admin(&request, admin_id, SystemClock.now())?;
     let root = Digest::of(authority.root());
-    let token = create_token(&parts.site, identity, root, CreateTokenRequest::default()).await?.token;
+    let request_of_token = CreateTokenRequest { uses: FIRST_JOINERS_MAX, ..CreateTokenRequest::default() };
+    let token = create_token(&parts.site, identity, root, request_of_token).await?.token;
     let credential = Credential {
         version: FORMAT_VERSION,
         fleet_id: identity.fleet_id,
@@ -60,6 +64,6 @@ fn tell(path: &str, advertise: &str, token: &str) {
     println!("A fleet is founded. Its first credential, which may do everything, is in");
     println!("  {path}");
     println!("Copy it to ~/.config/fleet/credential.json on the machine you work from.");
-    println!("Another machine joins with this line; the token admits one machine within an hour:");
+    println!("Other machines join with this line; the token admits {FIRST_JOINERS_MAX} machines within an hour:");
     println!("  fleetd join --seed {advertise} --token {token}");
 }
