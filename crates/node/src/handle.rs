@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef, RpcReplyPort};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use fleet_core::timing::Timing;
@@ -188,9 +188,16 @@ impl Node {
     }
 
     async fn submit_contents(&self, submission: Submission) -> Result<JobId, Error> {
-        match self.propose("submit a job", Action::Submit(Box::new(submission))).await? {
-            Outcome::Submitted { job, .. } => Ok(job),
-            outcome => Err(unexpected("submit a job", &outcome)),
+        let operation = "submit a job";
+        self.check_leading(operation)?;
+        // The scheduler proposes it, because it may have a robot for it at once.
+        let (reply, answer) = oneshot::channel();
+        self.shared.scheduler.tell(SchedulerMessage::Submit { submission: Box::new(submission), reply });
+        let outcome =
+            answer.await.map_err(|_| Error::Actor(format!("{operation}: the scheduler is starting again")))??;
+        match outcome.accepted().map_err(|refusal| Error::Refused { operation, refusal })? {
+            Outcome::Submitted { job, .. } | Outcome::Assigned { job, .. } => Ok(job),
+            outcome => Err(unexpected(operation, &outcome)),
         }
     }
 

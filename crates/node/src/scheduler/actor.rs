@@ -8,13 +8,13 @@ use futures_util::future::join_all;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, Clock, JobId, NodeId, SessionId};
 use fleet_replication::AppliedEntry;
-use fleet_replication::command::{self, Action, Outcome};
+use fleet_replication::command::{self, Action, Outcome, Submission};
 use fleet_store::record::{JobState, StopCause};
 use fleet_store::state::{jobs, queue};
 
@@ -51,6 +51,7 @@ pub(crate) enum SchedulerMessage {
     Confirmed { term: LeaderTerm, round: u64, is_confirmed: bool },
     Assigned { term: LeaderTerm, proposed: Vec<(Assigned, bool)> },
     Fired { more: bool },
+    Submit { submission: Box<Submission>, reply: oneshot::Sender<Result<Outcome, fleet_core::Error>> },
     Explain(JobId, RpcReplyPort<Option<String>>),
     Observe(RpcReplyPort<SchedulerObservation>),
 }
@@ -174,6 +175,7 @@ impl SchedulerState {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.observe());
             }
+            SchedulerMessage::Submit { submission, reply } => self.submit(myself, submission, reply),
             SchedulerMessage::Explain(job, reply) => {
                 let _ = reply.send(self.explain(job)?);
             }
@@ -367,6 +369,35 @@ impl SchedulerState {
             let results = join_all(proposals).await.into_iter().map(is_applied);
             let proposed = assignments.into_iter().zip(results).collect();
             cast(&myself, SchedulerMessage::Assigned { term, proposed });
+        });
+    }
+
+    /// Has a job accepted; where a robot is free for it, it goes there in the same commit.
+    fn submit(
+        &mut self,
+        myself: &ActorRef<SchedulerMessage>,
+        submission: Box<Submission>,
+        reply: oneshot::Sender<Result<Outcome, fleet_core::Error>>,
+    ) {
+        let job = submission.job;
+        let offered = self.leading.as_mut().and_then(|leading| {
+            let session = leading.offer(&submission, &self.seats)?;
+            Some((leading.sessions.term(), Assigned { job, attempt: 0, session }))
+        });
+        let action = match offered {
+            Some((_, Assigned { session, .. })) => Action::SubmitAssigned { submission, session },
+            None => Action::Submit(submission),
+        };
+        let proposed = self.arguments.group.propose(action);
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            let result = proposed.await;
+            if let Some((term, assigned)) = offered {
+                let is_applied = matches!(result, Ok(Outcome::Assigned { .. }));
+                cast(&myself, SchedulerMessage::Assigned { term, proposed: vec![(assigned, is_applied)] });
+            }
+            // Whoever asked may have gone.
+            let _ = reply.send(result);
         });
     }
 
