@@ -19,7 +19,7 @@ use fleet_node::ports::{
 use fleet_node::session::LeaderTerm;
 use fleet_node::{JobRequest, LinkServer, Node, NodeConfig, NodePorts};
 use fleet_replication::AppliedEntry;
-use fleet_replication::command::{Action, Command as GroupCommand, NodeAdmission, Outcome};
+use fleet_replication::command::{Action, COMMAND_VERSION, Command as GroupCommand, NodeAdmission, Outcome};
 use fleet_replication::fsm::{self, EntryPosition};
 use fleet_store::record::{
     CommandId, Content, Founding, Job, JobSpec, JobState, JournalRecord, NodeProfile, Payload, WorkflowName,
@@ -106,7 +106,7 @@ impl SharedLog {
         Ok(applied.outcome)
     }
 
-    /// Founds the site and admits `nodes`.
+    /// Founds the site, admits `nodes`, and opens the gate as a leader does whose members know every command.
     pub(crate) async fn found(&self, nodes: &[NodeId]) {
         let founding = Founding {
             fleet: FleetId::from_bytes([1; 16]),
@@ -130,6 +130,7 @@ impl SharedLog {
             let admission = NodeAdmission { node: *node, profile, certificate: None, replaces: None };
             self.commit(Action::PutNode(Box::new(admission))).await.unwrap().accepted().unwrap();
         }
+        self.commit(Action::Gate { version: COMMAND_VERSION }).await.unwrap().accepted().unwrap();
     }
 
     /// Makes `leader` the leader in a new term: everyone else stops at once.
@@ -495,6 +496,11 @@ impl Fleet {
 
     /// Submits a definition through the leader, node `leader`.
     pub(crate) async fn submit(&self, leader: u8, words: &str) -> JobId {
+        self.node(leader).submit(Self::request(words)).await.unwrap()
+    }
+
+    /// A new job that runs `words`.
+    pub(crate) fn request(words: &str) -> JobRequest {
         let definition = Payload::from(words.as_bytes().to_vec());
         let spec = JobSpec {
             workflow: WorkflowName {
@@ -512,8 +518,7 @@ impl Fleet {
             retry_of: None,
         };
         let input = Payload::from("{}");
-        let request = JobRequest { job: JobId::generate(), spec, priority: 10, input, definition };
-        self.node(leader).submit(request).await.unwrap()
+        JobRequest { job: JobId::generate(), spec, priority: 10, input, definition }
     }
 
     /// From now on every new link repeats its messages.
