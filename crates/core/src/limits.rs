@@ -37,6 +37,12 @@ pub const HANDSHAKES_PENDING_MAX: usize = 256;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most due timers that fire in one log entry.
 pub const TIMERS_PER_ENTRY_MAX: usize = 1_000;
+/// How long an ended job is kept at least, with its result and its idempotency key.
+pub const ENDED_JOBS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Most jobs that are forgotten in one log entry.
+pub const FORGOTTEN_JOBS_PER_ENTRY_MAX: usize = 100;
+/// Most rows of a kind that are forgotten in one log entry.
+pub const FORGOTTEN_ROWS_PER_ENTRY_MAX: usize = 2_000;
 /// How often a robot may be lost under one job before it is dead-lettered.
 pub const LOST_MAX_DEFAULT: u32 = 5;
 /// Captured stdout or stderr of one process, bytes.

@@ -13,7 +13,7 @@ use fleet_node::{JobAction, JobRequest};
 use fleet_store::record::JobState;
 use fleet_workflow::machine::event::Event;
 
-use support::{Fleet, done, id};
+use support::{ENDED_JOBS_KEPT, Fleet, done, id};
 
 #[tokio::test(start_paused = true)]
 async fn every_result_is_journaled_before_the_next_effect_starts() {
@@ -220,6 +220,20 @@ async fn a_free_robot_gets_a_job_in_the_commit_that_accepts_it_and_an_offer_that
     for job in jobs {
         fleet.log.reaches(job, JobState::Completed).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_job_is_kept_for_as_long_as_promised_and_then_forgotten() {
+    let fleet = Fleet::start(1, &[1]).await;
+    let old = fleet.submit(1, "").await;
+    fleet.log.reaches(old, JobState::Completed).await;
+    let live = fleet.submit(1, "call").await;
+    tokio::time::sleep(ENDED_JOBS_KEPT - Duration::from_secs(5)).await;
+    assert_eq!(fleet.log.job(old).state, JobState::Completed);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(!fleet.log.has(old), "it is over for longer than promised");
+    fleet.effects.next().await.end.send(done()).unwrap();
+    fleet.log.reaches(live, JobState::Completed).await;
 }
 
 #[tokio::test(start_paused = true)]

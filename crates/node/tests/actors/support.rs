@@ -59,6 +59,9 @@ struct LogEnd {
     leader: NodeId,
 }
 
+/// How long these nodes keep ended jobs.
+pub(crate) const ENDED_JOBS_KEPT: Duration = Duration::from_secs(600);
+
 /// The log that all nodes of a test share: whoever the test says leads.
 #[derive(Clone)]
 pub(crate) struct SharedLog {
@@ -150,6 +153,11 @@ impl SharedLog {
 
     pub(crate) fn job(&self, job: JobId) -> Job {
         jobs::job(&self.reader(), job).unwrap().expect("the job exists")
+    }
+
+    /// Whether the state knows `job`.
+    pub(crate) fn has(&self, job: JobId) -> bool {
+        jobs::job(&self.reader(), job).unwrap().is_some()
     }
 
     pub(crate) fn journal(&self, job: JobId) -> Vec<Event> {
@@ -476,8 +484,15 @@ impl Fleet {
             capabilities: vec!["http".to_owned()],
             is_draining: false,
         };
-        let config =
-            NodeConfig { node, boot, timing: Timing::LAN, robot: report, guards_gone: true, interpreter_threads: 0 };
+        let config = NodeConfig {
+            node,
+            boot,
+            timing: Timing::LAN,
+            robot: report,
+            guards_gone: true,
+            ended_jobs_kept: ENDED_JOBS_KEPT,
+            interpreter_threads: 0,
+        };
         let ports = NodePorts {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             group: NodeGroup::new(&self.log, node),

@@ -17,6 +17,7 @@ use crate::test_site::{admission, complete, founding, job_id, node_id, profile, 
 
 const COMMANDS: &str = include_str!("fixtures/batch-v1.txt");
 const COMMANDS_V2: &str = include_str!("fixtures/batch-v2.txt");
+const COMMANDS_V3: &str = include_str!("fixtures/batch-v3.txt");
 const RECORDS: &str = include_str!("fixtures/records-v1.txt");
 
 fn hex(bytes: &[u8]) -> String {
@@ -104,10 +105,16 @@ fn actions_v2() -> Vec<(&'static str, Action)> {
     vec![("submit-assigned", Action::SubmitAssigned { submission, session: session(1, 5) })]
 }
 
+/// The kinds that version 3 of the commands brought.
+fn actions_v3() -> Vec<(&'static str, Action)> {
+    vec![("forget", Action::Forget { before: Timestamp(1_000) })]
+}
+
 #[test]
 fn every_command_is_read_as_it_was_meant() {
     check_commands(COMMANDS, actions(), 1);
     check_commands(COMMANDS_V2, actions_v2(), 2);
+    check_commands(COMMANDS_V3, actions_v3(), 3);
 }
 
 fn check_commands(fixture: &str, actions: Vec<(&'static str, Action)>, version: u32) {
