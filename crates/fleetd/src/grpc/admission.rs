@@ -83,10 +83,12 @@ impl AdmissionService {
         }
         let token: JoinToken = text.parse()?;
         if token.root != fleet_core::Digest::of(authority.root()) {
-            return Err(Error::new(ErrorKind::PermissionDenied, "join with a token of another fleet"));
+            return Err(Error::new(ErrorKind::PermissionDenied, "join with a token of another fleet")
+                .with_next_step("Make one here with `fleetctl token create`, and pass it with --token."));
         }
         if token.group != self.identity.group_id {
-            return Err(Error::new(ErrorKind::PermissionDenied, "join with a token of another site"));
+            return Err(Error::new(ErrorKind::PermissionDenied, "join with a token of another site")
+                .with_next_step("Make one here with `fleetctl token create`, and pass it with --token."));
         }
         Ok(Some((token.id, token.secret_digest())))
     }
