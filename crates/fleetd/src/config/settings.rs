@@ -207,8 +207,9 @@ impl Settings {
     }
 
     fn check(&self, problems: &mut Vec<String>) {
-        if self.name.is_empty() || self.name.len() > limits::TAG_BYTES_MAX {
-            problems.push(format!("name: `{}` must have 1 to {} bytes", self.name, limits::TAG_BYTES_MAX));
+        if self.name.is_empty() || self.name.len() > limits::TAG_BYTES_MAX || self.name.contains(char::is_control) {
+            let bound = limits::TAG_BYTES_MAX;
+            problems.push(format!("name: `{}` must have 1 to {bound} bytes and no control characters", self.name));
         }
         if self.tags.len() > limits::TAGS_MAX {
             problems.push(format!("tags: {} are too many, at most {}", self.tags.len(), limits::TAGS_MAX));
