@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use fleet_core::limits::{ENTRY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, INLINE_BYTES_MAX};
+use fleet_core::limits::{ENTRY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, INLINE_BYTES_MAX, OUTPUT_BYTES_MAX};
 use fleet_core::{Fence, JobId, NodeId, Timestamp};
 use fleet_replication::command::{Next, Records};
 use fleet_store::record::{Content, JournalRecord, Payload, StopCause};
@@ -26,6 +26,9 @@ const PARK_MIN: Duration = Duration::from_millis(500);
 const BATCH_INLINE_BYTES_MAX: u64 = ENTRY_BYTES_MAX as u64 / 2;
 /// Most bytes of one batch's records on the wire: half a message.
 const BATCH_WIRE_BYTES_MAX: u64 = GRPC_MESSAGE_BYTES_MAX as u64 / 2;
+// The interpreter depends on no crate of ours, so it has this bound of its own.
+const _: () = assert!(fleet_workflow::machine::OUTPUT_BYTES_MAX == OUTPUT_BYTES_MAX);
+
 /// What a record takes in an entry once its content is a blob.
 const BLOB_NAME_BYTES: u64 = 128;
 
