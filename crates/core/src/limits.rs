@@ -9,6 +9,12 @@ const MIB: usize = 1024 * KIB;
 
 /// Largest workflow file accepted, bytes.
 pub const WORKFLOW_FILE_BYTES_MAX: usize = MIB;
+/// Largest definition as it is kept and run, bytes of JSON: a file's aliases expanded.
+pub const DEFINITION_BYTES_MAX: usize = 2 * MIB;
+/// Most definitions that one of a node's caches of them keeps.
+pub const DEFINITIONS_KEPT_MAX: usize = 256;
+/// Most bytes of JSON that the definitions in one of a node's caches have together.
+pub const DEFINITIONS_KEPT_BYTES_MAX: usize = 16 * MIB;
 /// Largest job input, bytes of JSON.
 pub const INPUT_BYTES_MAX: usize = MIB;
 /// Largest job output, bytes of JSON.

@@ -2,7 +2,7 @@
 //! that the test ends, and a language of three words.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +19,9 @@ use fleet_node::ports::{
 use fleet_node::session::LeaderTerm;
 use fleet_node::{JobRequest, LinkServer, Node, NodeConfig, NodePorts};
 use fleet_replication::AppliedEntry;
-use fleet_replication::command::{Action, COMMAND_VERSION, Command as GroupCommand, NodeAdmission, Outcome};
+use fleet_replication::command::{
+    Action, COMMAND_VERSION, Command as GroupCommand, NodeAdmission, Outcome, Submission,
+};
 use fleet_replication::fsm::{self, EntryPosition};
 use fleet_store::record::{
     CommandId, Content, Founding, Job, JobSpec, JobState, JournalRecord, NodeProfile, Payload, WorkflowName,
@@ -70,6 +72,10 @@ pub(crate) struct SharedLog {
     applied: broadcast::Sender<Arc<AppliedEntry>>,
     end: Arc<Mutex<LogEnd>>,
     elected_at: Arc<Mutex<BootInstant>>,
+    /// Records with this in an event are refused by every leader, for ever.
+    pub(crate) poison: Arc<Mutex<Option<String>>>,
+    /// What blobs are found to be.
+    pub(crate) blobs: Arc<Mutex<BTreeMap<Digest, Result<Payload, ErrorKind>>>>,
     standings: Arc<Mutex<BTreeMap<NodeId, watch::Sender<GroupStanding>>>>,
 }
 
@@ -82,6 +88,8 @@ impl SharedLog {
             applied: broadcast::channel(1_024).0,
             end: Arc::new(Mutex::new(LogEnd { term: 0, index: 0, leader: NodeId::default() })),
             elected_at: Arc::new(Mutex::new(now)),
+            poison: Arc::default(),
+            blobs: Arc::default(),
             standings: Arc::default(),
         }
     }
@@ -107,6 +115,15 @@ impl SharedLog {
         let applied = applied.remove(0);
         let _ = self.applied.send(Arc::new(AppliedEntry { index: entry.index, events: applied.events }));
         Ok(applied.outcome)
+    }
+
+    fn is_poisoned(&self, action: &Action) -> bool {
+        let poison = self.poison.lock().unwrap().clone();
+        let (Action::Record(records), Some(poison)) = (action, poison) else { return false };
+        records.records.iter().any(|record| match &record.event {
+            Content::Inline(payload) => String::from_utf8_lossy(payload.as_slice()).contains(&poison),
+            Content::Blob { .. } => false,
+        })
     }
 
     /// Founds the site, admits `nodes`, and opens the gate as a leader does whose members know every command.
@@ -209,6 +226,9 @@ impl Group for NodeGroup {
         let (log, leads) = (self.log.clone(), self.leads());
         async move {
             leads?;
+            if log.is_poisoned(&action) {
+                return Err(Error::new(ErrorKind::InvalidInput, "propose a command: it is poisoned"));
+            }
             log.commit(action).await
         }
         .boxed()
@@ -237,10 +257,14 @@ impl Group for NodeGroup {
     }
 
     fn read_content(&self, content: Content) -> BoxFuture<'static, Result<Payload, Error>> {
+        let blobs = Arc::clone(&self.log.blobs);
         async move {
             match content {
                 Content::Inline(payload) => Ok(payload),
-                Content::Blob { .. } => Err(Error::new(ErrorKind::Unsupported, "no blobs here")),
+                Content::Blob { digest, .. } => {
+                    let found = blobs.lock().unwrap().get(&digest).cloned().unwrap_or(Err(ErrorKind::Unavailable));
+                    found.map_err(|kind| Error::new(kind, "read a blob"))
+                }
             }
         }
         .boxed()
@@ -401,6 +425,7 @@ pub(crate) struct TestLink {
     servers: Arc<Mutex<BTreeMap<NodeId, LinkServer>>>,
     cut: Arc<Mutex<Vec<NodeId>>>,
     repeats: Arc<AtomicBool>,
+    connects: Arc<AtomicUsize>,
 }
 
 /// Passes on what comes, twice.
@@ -423,12 +448,13 @@ fn repeating<Out: Clone + Send + 'static, In: Clone + Send + 'static>(inner: Dup
 impl RobotLink for TestLink {
     fn connect(&self, leader: NodeId) -> BoxFuture<'static, Result<RobotStreams, Error>> {
         let (node, servers, cut) = (self.node, Arc::clone(&self.servers), Arc::clone(&self.cut));
-        let repeats = self.repeats.load(Ordering::Relaxed);
+        let (repeats, connects) = (self.repeats.load(Ordering::Relaxed), Arc::clone(&self.connects));
         async move {
             let server = servers.lock().unwrap().get(&leader).cloned();
             let is_cut = cut.lock().unwrap().contains(&node);
             let server = server.filter(|_| !is_cut);
             let server = server.ok_or_else(|| Error::new(ErrorKind::Unavailable, "no way"))?;
+            connects.fetch_add(1, Ordering::Relaxed);
             let (heartbeats, leader_heartbeats) = duplex();
             let (work, leader_work) = duplex();
             server.accept_heartbeats(node, leader_heartbeats);
@@ -516,24 +542,29 @@ impl Fleet {
 
     /// A new job that runs `words`.
     pub(crate) fn request(words: &str) -> JobRequest {
-        let definition = Payload::from(words.as_bytes().to_vec());
-        let spec = JobSpec {
-            workflow: WorkflowName {
-                namespace: "test".to_owned(),
-                name: "words".to_owned(),
-                version: "1.0.0".to_owned(),
-            },
-            definition: Digest::of(definition.as_slice()),
-            interpreter: 1,
-            site: SiteName::default(),
-            tags: Vec::new(),
-            capabilities: vec!["http".to_owned()],
-            lost_max: 5,
-            finish_within_ms: None,
-            retry_of: None,
-        };
+        let (definition, spec) = definition_of(words);
         let input = Payload::from("{}");
         JobRequest { job: JobId::generate(), spec, priority: 10, input, definition }
+    }
+
+    /// Submits a definition whose input is a blob, past everything that would look at it.
+    pub(crate) async fn submit_with_blob(&self, words: &str, input: Digest) -> JobId {
+        let (definition, spec) = definition_of(words);
+        let submission = Submission {
+            job: JobId::generate(),
+            spec,
+            priority: 10,
+            input: Content::Blob { digest: input, length: 100_000 },
+            definition: Some(Content::Inline(definition)),
+        };
+        let job = submission.job;
+        self.log.commit(Action::Submit(Box::new(submission))).await.unwrap().accepted().unwrap();
+        job
+    }
+
+    /// How often robots opened a link to the leader of another node.
+    pub(crate) fn links_opened(&self) -> usize {
+        self.link.connects.load(Ordering::Relaxed)
     }
 
     /// From now on every new link repeats its messages.
@@ -551,4 +582,21 @@ impl Fleet {
 
 pub(crate) fn done() -> EffectOutcome {
     EffectOutcome::Ok(serde_json::json!({}))
+}
+
+/// A definition, and the job that runs it.
+fn definition_of(words: &str) -> (Payload, JobSpec) {
+    let definition = Payload::from(words.as_bytes().to_vec());
+    let spec = JobSpec {
+        workflow: WorkflowName { namespace: "test".to_owned(), name: "words".to_owned(), version: "1.0.0".to_owned() },
+        definition: Digest::of(definition.as_slice()),
+        interpreter: 1,
+        site: SiteName::default(),
+        tags: Vec::new(),
+        capabilities: vec!["http".to_owned()],
+        lost_max: 5,
+        finish_within_ms: None,
+        retry_of: None,
+    };
+    (definition, spec)
 }
