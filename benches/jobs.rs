@@ -109,7 +109,10 @@ async fn latency(cluster: &Cluster, workflow: &[u8], rounds: usize) -> Vec<Durat
         let started = Instant::now();
         let job = client.submit(request(workflow)).await.expect("accepted").job_id;
         let id = uuid::Uuid::from_slice(&job).expect("an id").to_string();
-        let mut watch = client.watch_job(v1::WatchJobRequest { job: id }).await.expect("it can be watched");
+        let mut watch = client
+            .watch_job(v1::WatchJobRequest { job: id, ..v1::WatchJobRequest::default() })
+            .await
+            .expect("it can be watched");
         while let Some(change) = watch.next().await.expect("the watch goes on") {
             if change.job.is_some_and(|job| job.ended_ms != 0) {
                 break;

@@ -85,7 +85,10 @@ async fn work_on_other_robots_is_undisturbed_when_the_leader_dies() {
     let leader_name = cluster.nodes[leader].name.clone();
     let mut elsewhere = Vec::new();
     for (job, _, _) in &history.submits {
-        let job = client.get_job(v1::GetJobRequest { job: job.to_string(), brief: true }).await.expect("it exists");
+        let job = client
+            .get_job(v1::GetJobRequest { job: job.to_string(), brief: true, ..v1::GetJobRequest::default() })
+            .await
+            .expect("it exists");
         if job.node != leader_name {
             elsewhere.push(job);
         }
@@ -95,7 +98,10 @@ async fn work_on_other_robots_is_undisturbed_when_the_leader_dies() {
     finish_and_judge(&cluster, &history, &recorder, JOB_BOUND).await;
     for before in elsewhere {
         let id = uuid::Uuid::from_slice(&before.job_id).expect("an id").to_string();
-        let after = client.get_job(v1::GetJobRequest { job: id.clone(), brief: true }).await.expect("it exists");
+        let after = client
+            .get_job(v1::GetJobRequest { job: id.clone(), brief: true, ..v1::GetJobRequest::default() })
+            .await
+            .expect("it exists");
         assert_eq!((after.node, after.attempt), (before.node, before.attempt), "job {id} was disturbed");
     }
 }
@@ -139,7 +145,7 @@ async fn a_frozen_node_lets_go_and_starts_nothing_when_it_wakes() {
     wait::until("the job to be cancelled", JOB_BOUND, || {
         let (living, id) = (living.clone(), id.clone());
         async move {
-            let request = v1::GetJobRequest { job: id, brief: true };
+            let request = v1::GetJobRequest { job: id, brief: true, ..v1::GetJobRequest::default() };
             let job = living.get_job(request).await.map_err(|error| error.to_string())?;
             if job.state == "cancelled" { Ok(()) } else { Err(job.state) }
         }

@@ -111,7 +111,7 @@ impl FleetService {
     async fn get_here(self, request: v1::GetJobRequest) -> Result<v1::Job, Error> {
         let reader = self.site.current_reader().await?;
         let id = self.jobs.id(&reader, &request.job)?;
-        self.explained(self.jobs.view(&reader, id, request.brief).await?, id).await
+        self.explained(self.jobs.view(&reader, id, &request).await?, id).await
     }
 
     /// The job with why it is still queued, where the scheduler knows better than the row.
@@ -135,8 +135,9 @@ impl FleetService {
         };
         let reader = self.site.current_reader().await?;
         let id = self.jobs.id(&reader, &request.job)?;
-        self.node.control(id, action).await.map_err(node_failed)?;
-        self.jobs.view(&self.site.reader()?, id, true).await
+        self.node.control_as(command_id(&request.request_id)?, id, action).await.map_err(node_failed)?;
+        let reader = self.site.reader()?;
+        self.jobs.brief(&reader, &self.jobs.rows(&reader, id)?).await
     }
 
     async fn retry_here(self, request: v1::RetryJobRequest) -> Result<v1::SubmitResponse, Error> {
@@ -324,7 +325,7 @@ impl Fleet for FleetService {
         match place(&self.site, &request).map_err(|error| status_of(&error))? {
             Place::Here => {
                 let changes =
-                    watch::follow(self.site.clone(), &self.node, self.jobs.clone(), &request.into_inner().job).await;
+                    watch::follow(self.site.clone(), &self.node, self.jobs.clone(), request.into_inner()).await;
                 let changes = changes.map_err(|error| status_of(&error))?;
                 Ok(Response::new(Box::pin(changes)))
             }
@@ -355,7 +356,7 @@ impl Fleet for FleetService {
         let local = |request: v1::GetLogsRequest| async move {
             let reader = here.site.current_reader().await?;
             let id = here.jobs.id(&reader, &request.job)?;
-            here.jobs.logs(&reader, id).await
+            here.jobs.logs(&reader, id, request.from).await
         };
         answer(&self.site, request, local, |c, r| async move { fleet_client(c).get_logs(r).await }).await
     }
