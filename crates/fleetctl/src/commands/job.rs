@@ -120,7 +120,9 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
 }
 
 async fn control(session: &Session, job: String, action: v1::JobAction) -> Result<(), Failure> {
-    let request = v1::ControlJobRequest { job, action: action.into() };
+    // One id for all tries of this call: the job obeys it once.
+    let request_id = JobId::generate().as_bytes().to_vec();
+    let request = v1::ControlJobRequest { job, action: action.into(), request_id };
     let job = session.ask(session.client().control_job(request)).await?;
     let text = || format!("{} {}", view::job_id(&job.job_id).unwrap_or_default(), job.state);
     Ok(render::data(session.format, &view::job(&job), text)?)

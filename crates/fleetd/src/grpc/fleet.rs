@@ -11,12 +11,13 @@ use fleet_membership::Membership;
 use fleet_node::links::Links;
 use fleet_node::{JobAction, Node};
 use fleet_replication::command::Action;
-use fleet_store::record::{JobState, NodeRecord};
+use fleet_store::record::{CommandId, JobState, NodeRecord};
 use fleet_store::state::jobs as state;
 use fleet_store::state::listing::{Filter, list};
 use tokio::sync::watch as tokio_watch;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use super::forward::{Place, answer, fleet_client, passed_on, place};
 use super::intake::Intake;
@@ -293,6 +294,16 @@ impl FleetService {
 /// An error of the node's actors as callers see it.
 fn node_failed(error: fleet_node::Error) -> Error {
     Error::new(error.kind(), fleet_core::error::chain(&error)).with_source(error)
+}
+
+/// The id under which a job obeys the request: the client's, the same at each of its tries, or a new one.
+fn command_id(request_id: &[u8]) -> Result<CommandId, Error> {
+    if request_id.is_empty() {
+        return Ok(CommandId(Uuid::now_v7().as_u128()));
+    }
+    Uuid::from_slice(request_id)
+        .map(|id| CommandId(id.as_u128()))
+        .map_err(|_| Error::new(ErrorKind::InvalidInput, "control a job: the request id is not 16 bytes"))
 }
 
 fn done<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {
