@@ -199,8 +199,8 @@ impl FleetService {
     async fn drain_here(self, request: v1::DrainNodeRequest) -> Result<v1::Node, Error> {
         let record = self.record(&request.node)?;
         if request.drain {
-            let after = std::time::Duration::from_millis(request.deadline_ms);
-            let deadline = (request.deadline_ms > 0).then(|| SystemClock.now().saturating_add(after));
+            let at = |ms| SystemClock.now().saturating_add(std::time::Duration::from_millis(ms));
+            let deadline = request.deadline_ms.map(at);
             self.node.drain(record.id, deadline).await.map_err(node_failed)?;
         } else {
             self.node.undrain(record.id).await.map_err(node_failed)?;
