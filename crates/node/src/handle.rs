@@ -8,15 +8,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef, RpcReplyPort};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use fleet_core::timing::Timing;
 use fleet_core::{Clock, JobId, NodeId, Timestamp};
 use fleet_replication::command::{Action, Outcome, Submission};
-use fleet_store::record::{JobSpec, JobState, Payload, StopCause};
+use fleet_store::record::{CommandId, JobSpec, JobState, Payload, StopCause};
 use fleet_store::state::jobs;
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::Error;
 use crate::execution::task::Surroundings;
@@ -46,6 +47,8 @@ pub struct NodeConfig {
     pub robot: RobotReport,
     /// Whether no guard of the node's last boot can be alive. If not, its robot waits for a lease.
     pub guards_gone: bool,
+    /// How long ended jobs are kept at least; the leader forgets them some time after.
+    pub ended_jobs_kept: Duration,
     /// Threads with a large stack for interpreters; 0 runs them on their callers' stacks.
     pub interpreter_threads: usize,
 }
@@ -144,6 +147,7 @@ impl Node {
                 timing: config.timing,
                 clock: Arc::clone(&ports.clock),
                 group: Arc::clone(&ports.group),
+                ended_jobs_kept: config.ended_jobs_kept,
                 slot: scheduler.clone(),
                 has_started: AtomicBool::new(false),
             }),
@@ -188,9 +192,16 @@ impl Node {
     }
 
     async fn submit_contents(&self, submission: Submission) -> Result<JobId, Error> {
-        match self.propose("submit a job", Action::Submit(Box::new(submission))).await? {
-            Outcome::Submitted { job, .. } => Ok(job),
-            outcome => Err(unexpected("submit a job", &outcome)),
+        let operation = "submit a job";
+        self.check_leading(operation)?;
+        // The scheduler proposes it, because it may have a robot for it at once.
+        let (reply, answer) = oneshot::channel();
+        self.shared.scheduler.tell(SchedulerMessage::Submit { submission: Box::new(submission), reply });
+        let outcome =
+            answer.await.map_err(|_| Error::Actor(format!("{operation}: the scheduler is starting again")))??;
+        match outcome.accepted().map_err(|refusal| Error::Refused { operation, refusal })? {
+            Outcome::Submitted { job, .. } | Outcome::Assigned { job, .. } => Ok(job),
+            outcome => Err(unexpected(operation, &outcome)),
         }
     }
 
@@ -219,12 +230,19 @@ impl Node {
 
     /// Cancels, pauses or resumes a job. Returns its state right after.
     pub async fn control(&self, job: JobId, action: JobAction) -> Result<JobState, Error> {
+        self.control_as(CommandId(Uuid::now_v7().as_u128()), job, action).await
+    }
+
+    /// As [`Self::control`], under the sender's own id: a repeat of it does nothing more and gives the state again.
+    pub async fn control_as(&self, id: CommandId, job: JobId, action: JobAction) -> Result<JobState, Error> {
         let (operation, action) = match action {
             JobAction::Cancel => ("cancel a job", Action::Stop { job, cause: StopCause::Cancel }),
             JobAction::Pause => ("pause a job", Action::Stop { job, cause: StopCause::Pause }),
             JobAction::Resume => ("resume a job", Action::Resume { job }),
         };
-        match self.propose(operation, action).await? {
+        self.check_leading(operation)?;
+        let outcome = self.group().propose_as(id, action).await?;
+        match outcome.accepted().map_err(|refusal| Error::Refused { operation, refusal })? {
             Outcome::Changed { state } => Ok(state),
             Outcome::Done | Outcome::Unchanged => {
                 let reader = self.group().reader()?;

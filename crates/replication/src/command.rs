@@ -8,7 +8,10 @@ mod batch;
 mod outcome;
 mod refusal;
 
-pub use action::{Action, Next, NodeAdmission, Records, Redeeming, ReleaseCause, Submission, TokenGrant, TrustEntry};
+pub use action::{
+    Action, FIRST_VERSION, FORGET_VERSION, Next, NodeAdmission, Records, Redeeming, ReleaseCause,
+    SUBMIT_ASSIGNED_VERSION, Submission, TokenGrant, TrustEntry,
+};
 pub use batch::{Batch, BatchError};
 pub use outcome::Outcome;
 pub use refusal::Refusal;
@@ -19,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 /// Version of the set of commands that this program knows. A command of a higher version may be proposed only when the
 /// group's gate has reached it.
-pub const COMMAND_VERSION: u32 = 1;
+pub const COMMAND_VERSION: u32 = FORGET_VERSION;
 
 /// One change that is asked of the group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

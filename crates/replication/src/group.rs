@@ -140,6 +140,7 @@ impl Group {
             member: Arc::clone(&member),
             raft: raft.clone(),
             meter,
+            store: store.clone(),
             status: status.clone(),
             site: site_receiver,
         };

@@ -62,7 +62,9 @@ impl Leadership {
     fn commit_first_entry(&self, term: u64, done: mpsc::Sender<(u64, bool)>) {
         let (raft, member) = (self.raft.clone(), Arc::clone(&self.member));
         tokio::spawn(async move {
-            let applied = propose_lead(&raft, &member).await.is_some_and(|committed| committed == term);
+            let applied = propose_own(&raft, &member, Action::Lead { node: member.node })
+                .await
+                .is_some_and(|committed| committed == term);
             // The other end is gone only when the group is.
             let _ = done.send((term, applied)).await;
         });
@@ -97,19 +99,15 @@ impl Leadership {
     }
 }
 
-/// Commits and applies this leader's own entry; the term in which that happened.
-async fn propose_lead(raft: &Raft, member: &Member) -> Option<u64> {
-    let command = Command {
-        id: CommandId(NodeId::generate().0.as_u128()),
-        at: member.clock.now(),
-        action: Action::Lead { node: member.node },
-    };
+/// Commits and applies an entry of the group's own with `action` alone; the term in which that happened.
+pub(crate) async fn propose_own(raft: &Raft, member: &Member, action: Action) -> Option<u64> {
+    let command = Command { id: CommandId(NodeId::generate().0.as_u128()), at: member.clock.now(), action };
     let bytes = Batch { commands: vec![command] }.encode().ok()?;
     let write = raft.client_write(EntryData(bytes.into()));
     match tokio::time::timeout(member.timing.group_lease * 2, write).await {
         Ok(Ok(response)) => Some(response.log_id.leader_id.term),
         Ok(Err(error)) => {
-            tracing::info!(%error, "this leader's first entry was not committed");
+            tracing::info!(%error, "an entry of the group's own was not committed");
             None
         }
         Err(_) => None,

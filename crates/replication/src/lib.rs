@@ -11,6 +11,7 @@ mod contact;
 mod election;
 mod error;
 pub mod fsm;
+mod gate;
 mod group;
 mod leadership;
 mod log_storage;

@@ -14,6 +14,8 @@ pub struct SiteNode {
     pub down_since: Option<BootInstant>,
     /// Whether the operator took it out of the fleet.
     pub is_removed: bool,
+    /// The newest version of commands that it says it can apply; `None`: it has not said.
+    pub commands: Option<u32>,
 }
 
 /// The site's nodes, this one among them. Only nodes that the group admitted belong here.

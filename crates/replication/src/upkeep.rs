@@ -1,15 +1,20 @@
 //! What a group does by itself now and then: snapshots and purges by the log's bytes, and on the leader the changes of
-//! membership that the autopilot asks for.
+//! membership that the autopilot asks for, and the gate of versions.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_store::Store;
+use fleet_store::state::jobs;
 use openraft::{ChangeMembers, EmptyNode};
 use tokio::sync::watch;
 
 use crate::autopilot::{self, Candidate, Change, Picture};
+use crate::command::{Action, COMMAND_VERSION};
 use crate::consensus::{Raft, VoterId};
 use crate::error::Error;
+use crate::gate;
+use crate::leadership::propose_own;
 use crate::log_storage::LogMeter;
 use crate::member::Member;
 use crate::site_view::SiteView;
@@ -26,6 +31,9 @@ const CAUGHT_UP_ENTRIES_MAX: u64 = 64;
 /// How long a change of membership may take.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often unused blobs are swept out; far longer than any proposal takes.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
 /// How long taking a snapshot may take: it only reads one row.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -34,6 +42,7 @@ pub(crate) struct Upkeep {
     pub(crate) member: Arc<Member>,
     pub(crate) raft: Raft,
     pub(crate) meter: LogMeter,
+    pub(crate) store: Store,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) site: watch::Receiver<Option<SiteView>>,
 }
@@ -42,6 +51,7 @@ impl Upkeep {
     pub(crate) async fn run(self) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut swept_at = self.member.clock.boot_now();
         loop {
             tick.tick().await;
             if self.status.borrow().is_stopped() {
@@ -51,14 +61,52 @@ impl Upkeep {
                 // A stalled disk, say. If it is the group's end, its status will tell.
                 tracing::warn!(%error, "the log could not be shortened; trying again");
             }
-            if self.member.serving_term(&self.status).is_some()
-                && let Some(change) = self.picture().as_ref().and_then(autopilot::decide)
-            {
-                tracing::info!(?change, "the autopilot changes the membership");
-                if let Err(error) = change_membership(&self.raft, change).await {
-                    tracing::warn!(%error, "the autopilot's change failed");
-                }
+            let now = self.member.clock.boot_now();
+            if now.saturating_since(swept_at) >= SWEEP_EVERY {
+                swept_at = now;
+                self.sweep_blobs().await;
             }
+            if self.member.serving_term(&self.status).is_some() {
+                self.lead().await;
+            }
+        }
+    }
+
+    /// What only a leader does.
+    async fn lead(&self) {
+        if let Some(change) = self.picture().as_ref().and_then(autopilot::decide) {
+            tracing::info!(?change, "the autopilot changes the membership");
+            if let Err(error) = change_membership(&self.raft, change).await {
+                tracing::warn!(%error, "the autopilot's change failed");
+            }
+        }
+        match self.next_gate() {
+            Ok(Some(version)) => {
+                tracing::info!(version, "every member knows newer commands");
+                // What does not come through is proposed again at the next look.
+                let _ = propose_own(&self.raft, &self.member, Action::Gate { version }).await;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the gate of versions cannot be read"),
+        }
+    }
+
+    /// The version that the gate can be raised to now; `None` where it is there, or gossip is blind.
+    fn next_gate(&self) -> Result<Option<u32>, fleet_store::Error> {
+        let (status, site) = (self.status.borrow().clone(), self.site.borrow().clone());
+        let Some(site) = site else { return Ok(None) };
+        let known = site.nodes.iter().filter_map(|node| Some((node.node, node.commands?)));
+        let known = known.chain([(self.member.node, COMMAND_VERSION)]).collect();
+        let members = status.voters().union(&status.learners).copied().collect();
+        let gate = jobs::site(&self.store.reader(self.member.group)?)?.gate;
+        Ok(gate::decide(gate, &members, &known))
+    }
+
+    async fn sweep_blobs(&self) {
+        match self.store.sweep_blobs(self.member.group).await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "removed blobs that nothing names any more"),
+            Err(error) => tracing::warn!(%error, "unused blobs could not be removed"),
         }
     }
 

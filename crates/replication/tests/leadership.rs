@@ -47,7 +47,7 @@ async fn a_healthy_leader_is_not_deposed() {
     let mut view = fleet_replication::SiteView::default();
     for node in &site.nodes {
         let down_since = (node.id == site.nodes[leader].id).then_some(fleet_core::BootInstant::default());
-        view.nodes.push(fleet_replication::SiteNode { node: node.id, down_since, is_removed: false });
+        view.nodes.push(fleet_replication::SiteNode { node: node.id, down_since, is_removed: false, commands: None });
     }
     for node in &site.nodes {
         node.group.observe(view.clone());

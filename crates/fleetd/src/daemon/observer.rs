@@ -147,6 +147,12 @@ fn addresses(view: &View) -> Vec<(NodeId, String)> {
         .collect()
 }
 
+/// The newest version of commands that a living node says it can apply.
+fn commands_of(view: &View, node: NodeId) -> Option<u32> {
+    let metadata = view.get(node).filter(|member| view.is_active(member.node))?.metadata.as_ref()?;
+    Some(u32::from(metadata.protocols.commands))
+}
+
 /// The admitted nodes as gossip holds them at `now`. `down_since` remembers since when each has been down.
 fn site_view(
     nodes: &[NodeRecord],
@@ -166,6 +172,7 @@ fn site_view(
                 node: node.id,
                 down_since: down_since.get(&node.id).copied(),
                 is_removed: node.standing == NodeStanding::Removed,
+                commands: commands_of(view, node.id),
             }
         })
         .collect();

@@ -8,13 +8,13 @@ use futures_util::future::join_all;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, Clock, JobId, NodeId, SessionId};
 use fleet_replication::AppliedEntry;
-use fleet_replication::command::{self, Action, Outcome};
+use fleet_replication::command::{self, Action, Outcome, Submission};
 use fleet_store::record::{JobState, StopCause};
 use fleet_store::state::{jobs, queue};
 
@@ -51,6 +51,8 @@ pub(crate) enum SchedulerMessage {
     Confirmed { term: LeaderTerm, round: u64, is_confirmed: bool },
     Assigned { term: LeaderTerm, proposed: Vec<(Assigned, bool)> },
     Fired { more: bool },
+    ForgetMore,
+    Submit { submission: Box<Submission>, reply: oneshot::Sender<Result<Outcome, fleet_core::Error>> },
     Explain(JobId, RpcReplyPort<Option<String>>),
     Observe(RpcReplyPort<SchedulerObservation>),
 }
@@ -74,15 +76,17 @@ pub(crate) struct SchedulerArguments {
     pub(crate) timing: Timing,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) group: Arc<dyn Group>,
+    /// How long ended jobs are kept.
+    pub(crate) ended_jobs_kept: Duration,
     pub(crate) slot: Slot<SchedulerMessage>,
     /// Whether the actor ran before in this process.
     pub(crate) has_started: AtomicBool,
 }
 
 pub(crate) struct SchedulerState {
-    arguments: Arc<SchedulerArguments>,
+    pub(super) arguments: Arc<SchedulerArguments>,
     seats: Seats,
-    leading: Option<Leading>,
+    pub(super) leading: Option<Leading>,
     /// When an earlier life of this actor may have renewed a lease last; `None` in the first.
     may_have_renewed_until: Option<BootInstant>,
     tasks: Vec<JoinHandle<()>>,
@@ -174,6 +178,7 @@ impl SchedulerState {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.observe());
             }
+            SchedulerMessage::Submit { submission, reply } => self.submit(myself, submission, reply),
             SchedulerMessage::Explain(job, reply) => {
                 let _ = reply.send(self.explain(job)?);
             }
@@ -229,6 +234,7 @@ impl SchedulerState {
             SchedulerMessage::Tick => {
                 let commands = leading.sessions.tick(now);
                 self.tick(myself)?;
+                self.forget_old(myself, now)?;
                 commands
             }
             SchedulerMessage::Load | SchedulerMessage::Applied { .. } | SchedulerMessage::Missed => {
@@ -251,6 +257,10 @@ impl SchedulerState {
                 if more {
                     self.fire_timers(myself)?;
                 }
+                Vec::new()
+            }
+            SchedulerMessage::ForgetMore => {
+                leading.forgets_from = now;
                 Vec::new()
             }
             message => self.hear_robot(message, now),
@@ -370,6 +380,35 @@ impl SchedulerState {
         });
     }
 
+    /// Has a job accepted; where a robot is free for it, it goes there in the same commit.
+    fn submit(
+        &mut self,
+        myself: &ActorRef<SchedulerMessage>,
+        submission: Box<Submission>,
+        reply: oneshot::Sender<Result<Outcome, fleet_core::Error>>,
+    ) {
+        let job = submission.job;
+        let offered = self.leading.as_mut().and_then(|leading| {
+            let session = leading.offer(&submission, &self.seats)?;
+            Some((leading.sessions.term(), Assigned { job, attempt: 0, session }))
+        });
+        let action = match offered {
+            Some((_, Assigned { session, .. })) => Action::SubmitAssigned { submission, session },
+            None => Action::Submit(submission),
+        };
+        let proposed = self.arguments.group.propose(action);
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            let result = proposed.await;
+            if let Some((term, assigned)) = offered {
+                let is_applied = matches!(result, Ok(Outcome::Assigned { .. }));
+                cast(&myself, SchedulerMessage::Assigned { term, proposed: vec![(assigned, is_applied)] });
+            }
+            // Whoever asked may have gone.
+            let _ = reply.send(result);
+        });
+    }
+
     fn obey(&mut self, myself: &ActorRef<SchedulerMessage>, commands: Vec<LeaderCommand>) {
         let Some(leading) = &self.leading else { return };
         let term = leading.sessions.term();
@@ -445,7 +484,7 @@ impl SchedulerState {
     }
 }
 
-fn cast(scheduler: &ActorRef<SchedulerMessage>, message: SchedulerMessage) {
+pub(super) fn cast(scheduler: &ActorRef<SchedulerMessage>, message: SchedulerMessage) {
     if scheduler.cast(message).is_err() {
         tracing::debug!("the scheduler is gone");
     }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fleet_core::timing::Timing;
-use fleet_core::{BootInstant, JobId, NodeId, Timestamp};
+use fleet_core::{BootInstant, JobId, NodeId, SessionId, Timestamp};
+use fleet_replication::command::{FIRST_VERSION, FORGET_VERSION, SUBMIT_ASSIGNED_VERSION, Submission};
 use fleet_replication::fsm::Event;
 use fleet_store::StateReader;
 use fleet_store::record::{Assignment, Job, JobSpec, JobState, NodeStanding, StopCause};
@@ -34,10 +35,14 @@ pub(super) struct Leading {
     /// Jobs to look at again: their assignment was not applied.
     doubtful: BTreeSet<JobId>,
     standings: BTreeMap<NodeId, NodeStanding>,
+    /// The newest version of commands that may be proposed.
+    gate: u32,
     /// Whether dispatch is held after a recovery.
     pub(super) is_held: bool,
     /// Whether a firing of timers is proposed.
     pub(super) is_firing: bool,
+    /// When to look next for what is long over.
+    pub(super) forgets_from: BootInstant,
 }
 
 impl Leading {
@@ -54,8 +59,10 @@ impl Leading {
             proposing: BTreeMap::new(),
             doubtful: BTreeSet::new(),
             standings: BTreeMap::new(),
+            gate: FIRST_VERSION,
             is_held: false,
             is_firing: false,
+            forgets_from: BootInstant::default(),
         };
         leading.read_site(reader)?;
         Ok(leading)
@@ -99,7 +106,8 @@ impl Leading {
     fn read_site(&mut self, reader: &StateReader) -> Result<(), Error> {
         let nodes = members::nodes(reader).map_err(Error::store("read the nodes"))?;
         self.standings = nodes.into_iter().map(|node| (node.id, node.standing)).collect();
-        self.is_held = jobs::site(reader).map_err(Error::store("read the site"))?.hold.is_some();
+        let site = jobs::site(reader).map_err(Error::store("read the site"))?;
+        (self.is_held, self.gate) = (site.hold.is_some(), site.gate);
         Ok(())
     }
 
@@ -147,7 +155,7 @@ impl Leading {
                 }
                 Ok(self.holder_changed(now, *job, *assignment, *stop))
             }
-            Event::NodeChanged { .. } | Event::HoldChanged { .. } => {
+            Event::NodeChanged { .. } | Event::HoldChanged { .. } | Event::GateRaised { .. } => {
                 self.read_site(reader)?;
                 Ok(Vec::new())
             }
@@ -186,7 +194,7 @@ impl Leading {
         let Some(spec) = spec else { return Ok(()) };
         let head = Head { job, attempt: row.attempt };
         self.queue.remove(job);
-        self.queue.insert(&class_of(&row, spec), row.number, head);
+        self.queue.insert(&class_of(row.priority, spec), row.number, head);
         Ok(())
     }
 
@@ -210,6 +218,27 @@ impl Leading {
             })
         });
         views.collect()
+    }
+
+    /// The session of the robot that a job about to be submitted goes to at once, and whose slot counts as taken from now
+    /// on. Only where nothing waits that might come first.
+    pub(super) fn offer(&mut self, submission: &Submission, seats: &Seats) -> Option<SessionId> {
+        let job = submission.job;
+        let is_idle = self.queue.is_empty() && self.doubtful.is_empty() && self.load_from.is_none() && !self.is_held;
+        let is_known = self.proposing.contains_key(&job) || self.sessions.claim(job).is_some();
+        if !is_idle || is_known || self.gate < SUBMIT_ASSIGNED_VERSION {
+            return None;
+        }
+        let mut queue = Queue::default();
+        queue.insert(&class_of(submission.priority, submission.spec.clone()), 0, Head { job, attempt: 0 });
+        let session = placement(&queue, &self.robots(seats), 1).first()?.session;
+        self.proposing.insert(job, session.node);
+        Some(session)
+    }
+
+    /// Whether it is time to look for what is long over.
+    pub(super) fn may_forget(&self, now: BootInstant) -> bool {
+        self.gate >= FORGET_VERSION && now >= self.forgets_from
     }
 
     /// Takes what can be assigned now out of the queue.
@@ -263,10 +292,10 @@ pub(super) fn needs_of(spec: &JobSpec) -> Needs {
     Needs { tags: spec.tags.clone(), capabilities: spec.capabilities.clone() }
 }
 
-fn class_of(job: &Job, spec: JobSpec) -> ClassKey {
+fn class_of(priority: u8, spec: JobSpec) -> ClassKey {
     let workflow = Arc::from(format!("{}/{}", spec.workflow.namespace, spec.workflow.name));
     let needs = Needs { tags: spec.tags, capabilities: spec.capabilities };
-    ClassKey { priority: job.priority, workflow, needs: Arc::new(needs) }
+    ClassKey { priority, workflow, needs: Arc::new(needs) }
 }
 
 fn claim_of(job: &Job) -> Option<Claim> {

@@ -7,6 +7,14 @@ use fleet_store::record::{
 };
 use serde::{Deserialize, Serialize};
 
+/// The version of commands that every program knows.
+pub const FIRST_VERSION: u32 = 1;
+/// The version of commands that brought [`Action::SubmitAssigned`].
+pub const SUBMIT_ASSIGNED_VERSION: u32 = 2;
+
+/// The version of commands that brought [`Action::Forget`].
+pub const FORGET_VERSION: u32 = 3;
+
 /// What a command asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
@@ -121,6 +129,30 @@ pub enum Action {
         /// The absence.
         absence: Absence,
     },
+    /// Accepts a job and, if it is new, gives it to a robot at once, as `Submit` and a first `Assign` would. If the robot
+    /// may not be given work any more, the job is queued all the same.
+    SubmitAssigned {
+        /// The job.
+        submission: Box<Submission>,
+        /// The robot's session.
+        session: SessionId,
+    },
+    /// Forgets jobs that ended before a time, and tokens that ran out before it; a bounded number of them.
+    Forget {
+        /// The time.
+        before: Timestamp,
+    },
+}
+
+impl Action {
+    /// The version of commands that knows this kind: it may be proposed once the group's gate has reached it.
+    pub const fn version(&self) -> u32 {
+        match self {
+            Self::SubmitAssigned { .. } => SUBMIT_ASSIGNED_VERSION,
+            Self::Forget { .. } => FORGET_VERSION,
+            _ => FIRST_VERSION,
+        }
+    }
 }
 
 /// A job to accept, with everything checked that can be checked without the state.

@@ -5,7 +5,7 @@ use fleet_store::record::{Founding, Hold, Leadership};
 
 use super::Event;
 use super::scope::{Halt, Scope};
-use crate::command::{COMMAND_VERSION, Outcome, Refusal};
+use crate::command::{FIRST_VERSION, Outcome, Refusal};
 
 /// Refuses what is meant for another site.
 pub(super) fn check_site(scope: &Scope<'_, '_>, site: &SiteName) -> Result<(), Refusal> {
@@ -23,7 +23,8 @@ pub(super) fn found(scope: &mut Scope<'_, '_>, founding: &Founding) -> Result<Ou
         Some(_) => Err(Refusal::FoundedOtherwise.into()),
         None => {
             scope.site.founding = Some(founding.clone());
-            scope.site.gate = COMMAND_VERSION;
+            // Not the newest that this program knows: every program must come to the same state.
+            scope.site.gate = FIRST_VERSION;
             Ok(Outcome::Done)
         }
     }

@@ -1,11 +1,12 @@
 //! Accepting a job.
 
-use fleet_core::Digest;
 use fleet_core::limits::QUEUE_JOBS_MAX;
+use fleet_core::{Digest, SessionId};
 use fleet_store::record::{Absence, Content, DefinitionUse, Job, JobState};
 use fleet_store::state::jobs;
 use fleet_store::state::tables::{DEFINITION_USES, DEFINITIONS, JOB_INPUTS, JOB_SPECS};
 
+use super::assign::assign;
 use super::scope::{Halt, Scope};
 use super::site::check_site;
 use super::transition::Transition;
@@ -38,6 +39,22 @@ pub(super) fn submit(scope: &mut Scope<'_, '_>, submission: &Submission) -> Resu
     let job = new_job(scope, submission.priority);
     Transition::create(id, job).save(scope)?;
     Ok(Outcome::Submitted { job: id, created: true })
+}
+
+/// Accepts `submission` and gives the job, if it is new, to the robot of `session`, where that robot may have it.
+pub(super) fn submit_assigned(
+    scope: &mut Scope<'_, '_>,
+    submission: &Submission,
+    session: SessionId,
+) -> Result<Outcome, Halt> {
+    let submitted = submit(scope, submission)?;
+    if !matches!(submitted, Outcome::Submitted { created: true, .. }) {
+        return Ok(submitted);
+    }
+    match assign(scope, submission.job, 0, session) {
+        Err(Halt::Refused(_)) => Ok(submitted),
+        assigned => assigned,
+    }
 }
 
 fn new_job(scope: &Scope<'_, '_>, priority: u8) -> Job {

@@ -249,8 +249,11 @@ impl Site {
 
     /// Gossip holds every node alive.
     pub(crate) fn tell_all_alive(&self) {
-        let nodes: Vec<SiteNode> =
-            self.nodes.iter().map(|node| SiteNode { node: node.id, down_since: None, is_removed: false }).collect();
+        let nodes: Vec<SiteNode> = self
+            .nodes
+            .iter()
+            .map(|node| SiteNode { node: node.id, down_since: None, is_removed: false, commands: None })
+            .collect();
         for node in &self.nodes {
             node.group.observe(SiteView { nodes: nodes.clone() });
         }
