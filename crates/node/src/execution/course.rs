@@ -37,6 +37,8 @@ const BLOB_NAME_BYTES: u64 = 128;
 pub(crate) struct Start {
     /// Where it stands.
     pub(crate) path: EffectPath,
+    /// JSON pointer of its task.
+    pub(crate) task: String,
     /// What to run.
     pub(crate) effect: Effect,
     /// Wall time by which it must have ended.
@@ -167,8 +169,8 @@ impl Course {
             match command {
                 // It is asked for again when the journal is replayed.
                 Command::Start { .. } if self.stop.is_some() => {}
-                Command::Start { path, effect, on_lost, deadline_ms, .. } => {
-                    let start = Start { path: path.clone(), effect, deadline: deadline_ms.map(Timestamp) };
+                Command::Start { path, task, effect, on_lost, deadline_ms } => {
+                    let start = Start { path: path.clone(), task, effect, deadline: deadline_ms.map(Timestamp) };
                     self.wanted.insert(path);
                     let needs_record = on_lost == OnLost::Fail;
                     self.waiting.push_back(Waiting { start, after: self.gate, needs_record });

@@ -1,6 +1,7 @@
 //! The task of one running job: carries out what [`Course`] decides.
 //!
-//! It ends only when nothing of the job runs here any more, and says how it ended.
+//! It ends only when nothing of the job runs here any more, and says how it ended. Whoever starts it does so in a span
+//! `job`; each run of an effect is in a span `task` of its own inside.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,12 +9,13 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
 
 use fleet_core::{Clock, NodeId, Timestamp};
 use fleet_replication::command::{Next, Records};
 use fleet_store::record::{Content, Payload, StopCause};
 use fleet_workflow::machine::command::EffectPath;
-use fleet_workflow::machine::event::{ErrorObject, Event};
+use fleet_workflow::machine::event::{ErrorObject, Event, Outcome as EffectOutcome};
 
 use super::course::{Act, Course, Start};
 use super::thinker::Thinker;
@@ -131,7 +133,9 @@ impl Execution<'_> {
         let interpreter = Arc::clone(&self.around.interpreter);
         let (node, now) = (self.around.node, self.around.clock.now());
         let begun = self.around.thinker.run(move || begin(&*interpreter, &job, node, now)).await;
-        self.mind = Some(begun.ok_or_else(panicked)?.map_err(|error| Halt::Broken(error.to_string()))?);
+        let mind = begun.ok_or_else(panicked)?.map_err(|error| Halt::Broken(error.to_string()))?;
+        tracing::Span::current().record("workflow", mind.0.workflow());
+        self.mind = Some(mind);
         Ok(())
     }
 
@@ -224,6 +228,7 @@ impl Execution<'_> {
         let (cancel, cancelled) = watch::channel(false);
         let path = start.path.clone();
         self.cancels.insert(path.clone(), cancel);
+        let span = tracing::info_span!("task", task = start.task, path = start.path.0);
         let context = EffectContext {
             job: self.pair.job,
             node: self.around.node,
@@ -234,7 +239,18 @@ impl Execution<'_> {
             lease: self.lease.clone(),
         };
         let run = self.around.effects.run(start.effect, context);
-        self.effects.push(Box::pin(async move { Effect { path, started: now, report: run.await } }));
+        let run = async move {
+            tracing::debug!("an effect begins");
+            let report = run.await;
+            let outcome = match &report.outcome {
+                Some(EffectOutcome::Ok(_)) => "result",
+                Some(EffectOutcome::Err(_)) => "error",
+                None => "broken off",
+            };
+            tracing::debug!(outcome, "an effect is over");
+            Effect { path, started: now, report }
+        };
+        self.effects.push(Box::pin(run.instrument(span)));
     }
 
     async fn effect_ended(&mut self, ended: Effect) -> Result<(), Halt> {
@@ -364,5 +380,9 @@ impl JobMachine for Ended {
 
     fn is_timed_out(&self) -> bool {
         false
+    }
+
+    fn workflow(&self) -> String {
+        String::new()
     }
 }

@@ -5,6 +5,7 @@
 
 mod links;
 mod poison;
+mod spans;
 mod support;
 mod throughput;
 

@@ -397,6 +397,10 @@ impl JobMachine for WordMachine {
     fn is_timed_out(&self) -> bool {
         false
     }
+
+    fn workflow(&self) -> String {
+        "test/words:1.0.0".to_owned()
+    }
 }
 
 impl Interpreter for Words {
