@@ -76,6 +76,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Capture {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_and_each_of_its_tasks_have_a_span() {
+    // With one subscriber only, whichever thread comes to a span first decides for all of them whether it is looked at,
+    // and those of the other tests have none.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let capture = Capture::default();
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(capture.clone()));
     let fleet = Fleet::start(1, &[1]).await;
