@@ -43,6 +43,11 @@ pub const HANDSHAKES_PENDING_MAX: usize = 256;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most due timers that fire in one log entry.
 pub const TIMERS_PER_ENTRY_MAX: usize = 1_000;
+/// How long the interpreter may take for one event of a journal, by the wall clock, before the job fails. Its own budget of
+/// steps, which is the same everywhere, ends far sooner on any machine that is not stuck.
+pub const INTERPRETER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most threads of a node that are stuck in an interpreter and had another put in their place.
+pub const INTERPRETER_THREADS_STUCK_MAX: usize = 8;
 /// How often a robot may be lost under one job before it is dead-lettered.
 pub const LOST_MAX_DEFAULT: u32 = 5;
 /// Captured stdout or stderr of one process, bytes.

@@ -17,6 +17,7 @@ use fleet_workflow::machine::command::{Command, EffectPath, OnLost};
 use fleet_workflow::machine::effect::Effect;
 use fleet_workflow::machine::event::{ErrorObject, Event};
 
+use super::mind::Heard;
 use crate::Error;
 
 /// A wait shorter than this keeps its slot; parking costs three commits.
@@ -141,16 +142,40 @@ impl Course {
         }
     }
 
-    /// An event happened here: it is written to the journal. The machine hears it next.
-    pub(crate) fn happened(&mut self, event: &Event) -> Result<(), Error> {
-        let record = self.record(event)?;
+    /// An event happened here: its record goes to the journal. What the machine asks after it comes next.
+    fn write(&mut self, event: &Event, record: JournalRecord) {
         self.unsent.push(record);
         self.written += 1;
         if !matches!(event, Event::Started { .. }) {
             self.gate = self.written;
         }
         self.replayed(event);
+    }
+
+    /// The machine has heard an event that happened here.
+    pub(crate) fn heard(&mut self, heard: Heard) -> Result<(), Error> {
+        let Heard { event, record, commands, is_timed_out } = heard;
+        self.write(&event, record);
+        self.asked(commands)?;
+        self.is_timed_out = is_timed_out;
         Ok(())
+    }
+
+    /// The interpreter took too long. The job fails by a record that says so. What it was thinking about is not written:
+    /// whoever replays the journal is not to get stuck in the same place.
+    pub(crate) fn overran(&mut self, now: Timestamp) -> Result<(), Error> {
+        self.waiting.clear();
+        self.wanted.clear();
+        self.timers.clear();
+        let event = Event::Overrun { at_ms: now.0 };
+        let record = self.record(&event)?;
+        self.write(&event, record);
+        self.fail(&ErrorObject::overrun())
+    }
+
+    /// Records committed, as far as this robot knows.
+    pub(crate) fn committed_len(&self) -> u32 {
+        self.committed
     }
 
     /// After the replay: effects that were begun and must not begin again, because nobody knows what came of them.

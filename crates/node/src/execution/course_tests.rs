@@ -41,6 +41,14 @@ fn ended(text: &str) -> Event {
     }
 }
 
+impl Course {
+    fn happened(&mut self, event: &Event) -> Result<(), Error> {
+        let record = self.record(event)?;
+        self.write(event, record);
+        Ok(())
+    }
+}
+
 /// Paths of the effects that `acts` start, and the batch they send.
 fn split(acts: Vec<Act>) -> (Vec<String>, Option<Records>) {
     let (mut starts, mut sent) = (Vec::new(), None);
