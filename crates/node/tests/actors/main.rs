@@ -226,3 +226,20 @@ async fn a_follower_refuses_changes_and_names_the_leader() {
     assert_eq!(error.kind(), fleet_core::ErrorKind::NotLeader);
     assert!(matches!(error, fleet_node::Error::NotLeader { leader: Some(leader), .. } if leader == id(1)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_job_goes_only_to_a_robot_that_has_its_version_of_the_interpreter() {
+    let mut fleet = Fleet::start(3, &[2]).await;
+    let job = fleet.submit_for_interpreter(1, "call", 2).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(fleet.effects.is_quiet(), "a robot that names no version has the first");
+    let reason = fleet.node(1).explain(job).await.unwrap();
+    assert!(reason.starts_with("no robot has version 2 of the interpreter"), "{reason}");
+    fleet.log.found(&[id(1), id(4)]).await;
+    fleet.start_node_with(4, 1, 2, &["http", "interpreter:2"]).await;
+    fleet.log.elect(id(1));
+    let run = fleet.effects.next().await;
+    assert_eq!(run.node, id(4));
+    run.end.send(done()).unwrap();
+    fleet.log.reaches(job, JobState::Completed).await;
+}

@@ -495,12 +495,16 @@ impl Fleet {
     }
 
     pub(crate) async fn start_node(&mut self, number: u8, boot: u64, slots: u32) {
+        self.start_node_with(number, boot, slots, &["http"]).await;
+    }
+
+    pub(crate) async fn start_node_with(&mut self, number: u8, boot: u64, slots: u32, capabilities: &[&str]) {
         let node = id(number);
         let report = RobotReport {
             node_name: name_of(node),
             slots,
             tags: Vec::new(),
-            capabilities: vec!["http".to_owned()],
+            capabilities: capabilities.iter().map(|word| (*word).to_owned()).collect(),
             is_draining: false,
         };
         let config =
@@ -523,7 +527,13 @@ impl Fleet {
 
     /// Submits a definition through the leader, node `leader`.
     pub(crate) async fn submit(&self, leader: u8, words: &str) -> JobId {
+        self.submit_for_interpreter(leader, words, 1).await
+    }
+
+    /// Submits a definition pinned to a version of the interpreter.
+    pub(crate) async fn submit_for_interpreter(&self, leader: u8, words: &str, interpreter: u32) -> JobId {
         let (definition, spec) = definition_of(words);
+        let spec = JobSpec { interpreter, ..spec };
         let input = Payload::from("{}");
         let request = JobRequest { job: JobId::generate(), spec, priority: 10, input, definition };
         self.node(leader).submit(request).await.unwrap()
