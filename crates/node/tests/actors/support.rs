@@ -554,6 +554,17 @@ impl Fleet {
         job
     }
 
+    /// Waits until the robot of node `number` has no job: it hears of a commit a little later than the state shows it.
+    pub(crate) async fn is_free(&self, number: u8) {
+        let free = async {
+            while self.node(number).observe().await.robot.is_none_or(|robot| robot.jobs > 0) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(60), free).await;
+        assert!(waited.is_ok(), "{:?}", self.node(number).observe().await.robot);
+    }
+
     /// How often robots opened a link to the leader of another node.
     pub(crate) fn links_opened(&self) -> usize {
         self.link.connects.load(Ordering::Relaxed)
