@@ -98,6 +98,8 @@ pub(crate) struct Course {
     is_timed_out: bool,
     stop: Option<StopCause>,
     has_left: bool,
+    /// Whether the group is still to be told that the job runs here.
+    is_unannounced: bool,
 }
 
 impl Course {
@@ -121,12 +123,19 @@ impl Course {
             is_timed_out: false,
             stop: None,
             has_left: false,
+            is_unannounced: false,
         }
     }
 
     /// Whether nothing was ever journaled: the job begins here.
     pub(crate) fn is_new(&self) -> bool {
         self.written == 0
+    }
+
+    /// The job goes on here after others had it: the group is told so at once, by a batch without records if there are
+    /// none, because a holder's first word is what makes a job `running`.
+    pub(crate) fn announce(&mut self) {
+        self.is_unannounced = true;
     }
 
     /// An event of the journal is replayed. What the machine asked before it is settled by it.
@@ -285,7 +294,8 @@ impl Course {
             let records = std::mem::replace(&mut self.unsent, rest);
             // The end goes with the last records only.
             let next = if self.unsent.is_empty() { self.way_on(now) } else { Next::Continue };
-            if next != Next::Continue || !records.is_empty() {
+            if next != Next::Continue || !records.is_empty() || self.is_unannounced {
+                self.is_unannounced = false;
                 self.has_left = next != Next::Continue;
                 let from = self.committed;
                 let left = u32::try_from(self.unsent.len()).unwrap_or(u32::MAX);

@@ -171,6 +171,18 @@ fn replayed_results_leave_only_what_is_outstanding() {
 }
 
 #[test]
+fn a_job_that_goes_on_here_says_so_once_and_its_effect_waits_for_nothing() {
+    let mut course = course(2);
+    course.asked(vec![start("a", OnLost::Retry)]).unwrap();
+    course.announce();
+    let (starts, sent) = split(course.next(NOW).unwrap());
+    let sent = sent.unwrap();
+    assert_eq!((starts, sent.from, sent.records.len(), sent.next), (vec!["a".to_owned()], 2, 0, Next::Continue));
+    course.committed(2);
+    assert_eq!(split(course.next(NOW).unwrap()).1, None);
+}
+
+#[test]
 fn a_long_wait_parks_a_short_one_does_not() {
     for (wait_ms, parks) in [(100, false), (10_000, true)] {
         let mut course = course(1);

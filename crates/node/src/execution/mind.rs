@@ -57,6 +57,9 @@ pub(super) fn begin(
         }
     }
     let lost = course.lost_before();
+    if !course.is_new() {
+        course.announce();
+    }
     let started = course.is_new().then_some(Event::Started { at_ms: now.0 });
     let lost = lost.into_iter().map(|path| Event::EffectLost { path, at_ms: now.0 });
     for heard in hear(&mut *machine, node, lost.chain(started).collect(), pulse)? {

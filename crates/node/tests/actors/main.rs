@@ -50,6 +50,8 @@ async fn a_dead_robots_job_goes_on_elsewhere_after_its_lease_and_no_finished_eff
     assert_eq!(again.path, "/do/1", "the finished effect does not run again");
     let elapsed = killed_at.elapsed();
     assert!(elapsed > Duration::from_millis(1_500) && elapsed < Duration::from_millis(2_600), "{elapsed:?}");
+    // While the effect runs, and before it has anything to journal.
+    fleet.log.reaches(job, JobState::Running).await;
     again.end.send(done()).unwrap();
     fleet.log.reaches(job, JobState::Completed).await;
     assert_eq!(fleet.log.job(job).lost, 1);
