@@ -49,6 +49,11 @@ pub const ENDED_JOBS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub const FORGOTTEN_JOBS_PER_ENTRY_MAX: usize = 100;
 /// Most rows of a kind that are forgotten in one log entry.
 pub const FORGOTTEN_ROWS_PER_ENTRY_MAX: usize = 2_000;
+/// How long the interpreter may take for one event of a journal, by the wall clock, before the job fails. Its own budget of
+/// steps, which is the same everywhere, ends far sooner on any machine that is not stuck.
+pub const INTERPRETER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most threads of a node that are stuck in an interpreter and had another put in their place.
+pub const INTERPRETER_THREADS_STUCK_MAX: usize = 8;
 /// How often a robot may be lost under one job before it is dead-lettered.
 pub const LOST_MAX_DEFAULT: u32 = 5;
 /// Captured stdout or stderr of one process, bytes.
