@@ -31,6 +31,12 @@ pub const CHUNK_BYTES: usize = 128 * KIB;
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 * MIB;
 /// Most client and peer connections of one node.
 pub const CONNECTIONS_MAX: usize = 1_024;
+/// Most connections of the HTTP listener; past it new ones wait until one ends.
+pub const HTTP_CONNECTIONS_MAX: usize = 256;
+/// How long a caller of the HTTP listener may take over the head of a request, the wait for the next one included.
+pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one connection of the HTTP listener may last; whoever asks regularly connects again.
+pub const HTTP_CONNECTION_LIFE_MAX: Duration = Duration::from_secs(600);
 /// Most TLS handshakes under way at once, counted apart from connections.
 pub const HANDSHAKES_PENDING_MAX: usize = 256;
 /// How long a TLS handshake may take.

@@ -88,6 +88,7 @@ pub(crate) fn status(status: &v1::Status) -> Value {
         "node": status.node,
         "version": status.version,
         "dev": status.dev,
+        "checks": status.checks.iter().map(check).collect::<Vec<_>>(),
         "site": status.site.as_ref().map(site),
         "nodes": counts(&status.nodes),
         "jobs": counts(&status.jobs),

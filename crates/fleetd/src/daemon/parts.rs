@@ -28,6 +28,7 @@ use tonic::service::Routes;
 
 use super::clock;
 use super::enroll::Enrolled;
+use super::standing::Standing;
 use crate::config::Settings;
 use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, PeerService};
 use crate::identity::{DataDir, Identity};
@@ -58,6 +59,8 @@ pub(super) struct Parts {
     pub(super) interpreter: InterpreterPort,
     pub(super) links: Option<Links>,
     pub(super) reserve_bytes: u64,
+    /// How the process stands, as `/health` says it.
+    pub(super) standing: Standing,
     /// Turned true by who wants the node to go through a stop and a start.
     pub(super) restart: watch::Sender<bool>,
 }
@@ -89,6 +92,7 @@ impl Parts {
             interpreter: self.interpreter.clone(),
             links: self.links.clone(),
             reserve_bytes: self.reserve_bytes,
+            health: Arc::new(self.standing.clone()),
             restart: self.restart.clone(),
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)

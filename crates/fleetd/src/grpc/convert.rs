@@ -6,6 +6,7 @@ use fleet_membership::{Member, MemberState, View};
 use fleet_replication::Status;
 use fleet_store::record::{NodeRecord, NodeStanding};
 
+use crate::http::{HealthCheck, HealthDocument};
 use crate::identity::Identity;
 
 /// The gossip keys as a joiner gets them.
@@ -50,6 +51,18 @@ fn node_state(record: &NodeRecord, member: Option<&Member>) -> &'static str {
     let state = member.map_or(MemberState::Down, |member| member.state);
     let is_drained = matches!(record.standing, NodeStanding::Draining { .. });
     if is_drained && state == MemberState::Alive { MemberState::Draining.as_str() } else { state.as_str() }
+}
+
+/// What `/health` of the node called `node` says, check by check.
+pub(super) fn health_checks(node: &str, document: HealthDocument) -> Vec<v1::Check> {
+    let check = |(name, check): (&'static str, HealthCheck)| v1::Check {
+        name: name.to_owned(),
+        node: node.to_owned(),
+        result: check.status.to_owned(),
+        detail: check.detail,
+        next_step: if check.status == "ok" { String::new() } else { "`fleetctl doctor` says what to do.".to_owned() },
+    };
+    document.checks.into_iter().map(check).collect()
 }
 
 /// A site as this node sees it.
