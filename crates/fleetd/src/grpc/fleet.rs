@@ -199,17 +199,17 @@ impl FleetService {
     }
 
     async fn checks(&self, local_only: bool) -> Vec<v1::Check> {
-        let view = self.membership.current_view();
         let own = doctor::OwnParts {
             name: &self.identity.name,
             site: &self.site,
             certificate: &self.certificate,
             links: self.links.as_ref(),
-            view: &view,
+            membership: &self.membership,
         };
         if local_only {
             return doctor::run(own).await;
         }
+        let view = self.membership.current_view();
         let (mut checks, others) = tokio::join!(doctor::run(own), doctor::ask_others(&self.site, &view));
         checks.extend(others);
         checks
