@@ -49,6 +49,8 @@ pub const LOST_MAX_DEFAULT: u32 = 5;
 pub const PROCESS_OUTPUT_BYTES_MAX: usize = MIB;
 /// Tail of stdout or stderr kept in the journal for each effect, bytes.
 pub const LOG_TAIL_BYTES_MAX: usize = 64 * KIB;
+/// What the processes of jobs printed, kept whole on one robot's disk, bytes of all jobs together; the oldest goes first.
+pub const JOB_LOGS_BYTES_MAX: u64 = 512 * MIB as u64;
 /// Free bytes below which a node's store refuses admissions.
 pub const STORE_RESERVE_BYTES: u64 = 256 * MIB as u64;
 /// Highest priority; the lowest is 0.

@@ -111,6 +111,7 @@ pub(crate) fn log(chunk: &v1::LogChunk) -> Value {
         "stream": chunk.stream,
         "at": time(chunk.at_ms),
         "node": text(&chunk.node),
+        "file": text(&chunk.file),
         "text": chunk.text,
     })
 }
