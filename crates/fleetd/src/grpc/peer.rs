@@ -63,7 +63,9 @@ pub(crate) async fn renew_certificate(
 #[tonic::async_trait]
 impl Peer for PeerService {
     async fn group(&self, request: Request<peer::GroupMessage>) -> Result<Response<peer::GroupMessage>, Status> {
-        let answer = self.site.group().handle(&request.into_inner().payload).await;
+        let sender =
+            PeerIdentity::of_request(request.extensions()).require_node().map_err(|error| status_of(&error))?;
+        let answer = self.site.group().handle(sender, &request.into_inner().payload).await;
         match answer {
             Ok(bytes) => Ok(Response::new(peer::GroupMessage { payload: bytes.into() })),
             Err(source) => {
