@@ -5,31 +5,12 @@ use std::time::Duration;
 use fleet_api::pb::v1;
 
 use crate::harness::cluster::Cluster;
-use crate::harness::history::{History, Told, judge, read_jobs};
+use crate::harness::history::{History, Told};
+use crate::harness::judge::finish_and_judge;
 use crate::harness::recorder::Recorder;
 use crate::harness::{wait, workflows};
 
 const JOB_BOUND: Duration = Duration::from_secs(30);
-
-/// Waits until every job of `history` that exists has ended, then judges.
-pub(crate) async fn finish_and_judge(cluster: &Cluster, history: &History, recorder: &Recorder, bound: Duration) {
-    let client = cluster.client();
-    let jobs = wait::until("every job to end", bound, || {
-        let client = client.clone();
-        async move {
-            let jobs = read_jobs(&client, history).await;
-            let open: Vec<String> = jobs
-                .iter()
-                .filter(|(_, job)| job.ended_ms == 0)
-                .map(|(id, job)| format!("{id} {} on `{}` ({})", job.state, job.node, job.reason))
-                .collect();
-            if open.is_empty() { Ok(jobs) } else { Err(open.join(", ")) }
-        }
-    })
-    .await;
-    let violations = judge(history, &jobs, &recorder.requests());
-    assert!(violations.is_empty(), "broken promises: {violations:#?}");
-}
 
 pub(crate) fn steps(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|step| format!("{prefix}{step}")).collect()

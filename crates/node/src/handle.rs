@@ -46,6 +46,8 @@ pub struct NodeConfig {
     pub robot: RobotReport,
     /// Whether no guard of the node's last boot can be alive. If not, its robot waits for a lease.
     pub guards_gone: bool,
+    /// How long ended jobs are kept at least; the leader forgets them some time after.
+    pub ended_jobs_kept: Duration,
     /// Threads with a large stack for interpreters; 0 runs them on their callers' stacks.
     pub interpreter_threads: usize,
 }
@@ -144,6 +146,7 @@ impl Node {
                 timing: config.timing,
                 clock: Arc::clone(&ports.clock),
                 group: Arc::clone(&ports.group),
+                ended_jobs_kept: config.ended_jobs_kept,
                 slot: scheduler.clone(),
                 has_started: AtomicBool::new(false),
             }),

@@ -278,6 +278,7 @@ pub(super) async fn start_node(
             is_draining: false,
         },
         guards_gone: effects.guards_gone,
+        ended_jobs_kept: settings.ended_jobs_kept,
         interpreter_threads: interpreter_threads(),
     };
     let group = {

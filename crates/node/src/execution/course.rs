@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use fleet_core::limits::{ENTRY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, INLINE_BYTES_MAX};
+use fleet_core::limits::{ENTRY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, INLINE_BYTES_MAX, OUTPUT_BYTES_MAX};
 use fleet_core::{Fence, JobId, NodeId, Timestamp};
 use fleet_replication::command::{Next, Records};
-use fleet_store::record::{Content, JournalRecord, Payload, StopCause};
+use fleet_store::record::{Content, JournalMark, JournalRecord, Payload, StopCause};
 use fleet_workflow::machine::command::{Command, EffectPath, OnLost};
 use fleet_workflow::machine::effect::Effect;
 use fleet_workflow::machine::event::{ErrorObject, Event};
@@ -26,6 +26,9 @@ const PARK_MIN: Duration = Duration::from_millis(500);
 const BATCH_INLINE_BYTES_MAX: u64 = ENTRY_BYTES_MAX as u64 / 2;
 /// Most bytes of one batch's records on the wire: half a message.
 const BATCH_WIRE_BYTES_MAX: u64 = GRPC_MESSAGE_BYTES_MAX as u64 / 2;
+// The interpreter depends on no crate of ours, so it has this bound of its own.
+const _: () = assert!(fleet_workflow::machine::OUTPUT_BYTES_MAX == OUTPUT_BYTES_MAX);
+
 /// What a record takes in an entry once its content is a blob.
 const BLOB_NAME_BYTES: u64 = 128;
 
@@ -320,8 +323,13 @@ fn batch_length(records: &[JournalRecord]) -> usize {
     let (mut inline_bytes, mut wire_bytes) = (0_u64, 0_u64);
     let fits = |record: &&JournalRecord| {
         let length = record.event.length();
-        wire_bytes += length;
-        inline_bytes += if length > INLINE_BYTES_MAX as u64 { BLOB_NAME_BYTES } else { length };
+        // The path of an effect that is deep inside is long, and stands beside the event.
+        let beside = match &record.mark {
+            JournalMark::Plain => 0,
+            JournalMark::EffectStarted(path) | JournalMark::EffectEnded(path) => path.len() as u64,
+        };
+        wire_bytes += length + beside;
+        inline_bytes += beside + if length > INLINE_BYTES_MAX as u64 { BLOB_NAME_BYTES } else { length };
         inline_bytes <= BATCH_INLINE_BYTES_MAX && wire_bytes <= BATCH_WIRE_BYTES_MAX
     };
     records.iter().take_while(fits).count().max(1).min(records.len())

@@ -120,6 +120,25 @@ fn results_that_do_not_fit_into_one_entry_go_in_several_batches_and_the_end_goes
 }
 
 #[test]
+fn long_paths_count_for_what_a_batch_holds() {
+    let mut course = course(1);
+    let names = ["a", "b", "c", "d", "e", "f"].map(|name| name.repeat(24 * 1024));
+    course.asked(names.iter().map(|name| start(name, OnLost::Retry)).collect()).unwrap();
+    split(course.next(NOW).unwrap());
+    for name in &names {
+        course.happened(&ended(name)).unwrap();
+    }
+    let mut sent = 0;
+    while let Some(batch) = split(course.next(NOW).unwrap()).1.filter(|batch| !batch.records.is_empty()) {
+        let bytes = postcard::to_allocvec(&batch).unwrap().len();
+        assert!(bytes <= fleet_core::limits::ENTRY_BYTES_MAX / 2 + 1024, "{bytes} bytes in one batch");
+        sent += batch.records.len();
+        course.committed(1 + u32::try_from(sent).unwrap());
+    }
+    assert_eq!(sent, names.len());
+}
+
+#[test]
 fn an_effect_that_must_not_run_twice_has_its_start_committed_first() {
     let mut first = course(1);
     first.asked(vec![start("a", OnLost::Fail)]).unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, JobId, NodeId, SessionId, Timestamp};
-use fleet_replication::command::{FIRST_VERSION, SUBMIT_ASSIGNED_VERSION, Submission};
+use fleet_replication::command::{FIRST_VERSION, FORGET_VERSION, SUBMIT_ASSIGNED_VERSION, Submission};
 use fleet_replication::fsm::Event;
 use fleet_store::StateReader;
 use fleet_store::record::{Assignment, Job, JobSpec, JobState, NodeStanding, StopCause};
@@ -41,6 +41,8 @@ pub(super) struct Leading {
     pub(super) is_held: bool,
     /// Whether a firing of timers is proposed.
     pub(super) is_firing: bool,
+    /// When to look next for what is long over.
+    pub(super) forgets_from: BootInstant,
 }
 
 impl Leading {
@@ -60,6 +62,7 @@ impl Leading {
             gate: FIRST_VERSION,
             is_held: false,
             is_firing: false,
+            forgets_from: BootInstant::default(),
         };
         leading.read_site(reader)?;
         Ok(leading)
@@ -231,6 +234,11 @@ impl Leading {
         let session = placement(&queue, &self.robots(seats), 1).first()?.session;
         self.proposing.insert(job, session.node);
         Some(session)
+    }
+
+    /// Whether it is time to look for what is long over.
+    pub(super) fn may_forget(&self, now: BootInstant) -> bool {
+        self.gate >= FORGET_VERSION && now >= self.forgets_from
     }
 
     /// Takes what can be assigned now out of the queue.

@@ -4,16 +4,17 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod links;
+mod poison;
 mod support;
 mod throughput;
 
 use std::time::Duration;
 
-use fleet_node::JobAction;
+use fleet_node::{JobAction, JobRequest};
 use fleet_store::record::JobState;
 use fleet_workflow::machine::event::Event;
 
-use support::{Fleet, done, id};
+use support::{ENDED_JOBS_KEPT, Fleet, done, id};
 
 #[tokio::test(start_paused = true)]
 async fn every_result_is_journaled_before_the_next_effect_starts() {
@@ -191,6 +192,49 @@ async fn a_stopping_node_hands_back_what_does_not_end_in_time() {
     again.end.send(done()).unwrap();
     fleet.log.reaches(job, JobState::Completed).await;
     assert_eq!(fleet.log.job(job).lost, 0, "handing back is no loss");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_free_robot_gets_a_job_in_the_commit_that_accepts_it_and_an_offer_that_came_to_nothing_costs_no_slot() {
+    let fleet = Fleet::start(1, &[1]).await;
+    let request = Fleet::request("call");
+    let first = fleet.node(1).submit(request.clone()).await.unwrap();
+    fleet.effects.next().await.end.send(done()).unwrap();
+    fleet.log.reaches(first, JobState::Completed).await;
+    let second = fleet.submit(1, "call").await;
+    assert_eq!(fleet.log.job(second).attempt, 1, "it is assigned by the time its submit is answered");
+    fleet.effects.next().await.end.send(done()).unwrap();
+    fleet.log.reaches(second, JobState::Completed).await;
+
+    for _ in 0..4 {
+        let same = fleet.node(1).submit(request.clone()).await.unwrap();
+        assert_eq!(same, first, "a repeat is the same job");
+        let other = JobRequest { priority: 20, ..request.clone() };
+        let error = fleet.node(1).submit(other).await.unwrap_err();
+        assert_eq!(error.kind(), fleet_core::ErrorKind::Conflict);
+    }
+    let jobs = [fleet.submit(1, "call").await, fleet.submit(1, "call").await, fleet.submit(1, "call").await];
+    assert_eq!(jobs.map(|job| fleet.log.job(job).attempt), [1, 1, 0], "two slots are free, and the third job waits");
+    for _ in jobs {
+        fleet.effects.next().await.end.send(done()).unwrap();
+    }
+    for job in jobs {
+        fleet.log.reaches(job, JobState::Completed).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_job_is_kept_for_as_long_as_promised_and_then_forgotten() {
+    let fleet = Fleet::start(1, &[1]).await;
+    let old = fleet.submit(1, "").await;
+    fleet.log.reaches(old, JobState::Completed).await;
+    let live = fleet.submit(1, "call").await;
+    tokio::time::sleep(ENDED_JOBS_KEPT - Duration::from_secs(5)).await;
+    assert_eq!(fleet.log.job(old).state, JobState::Completed);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(!fleet.log.has(old), "it is over for longer than promised");
+    fleet.effects.next().await.end.send(done()).unwrap();
+    fleet.log.reaches(live, JobState::Completed).await;
 }
 
 #[tokio::test(start_paused = true)]
