@@ -1,5 +1,6 @@
 //! A node from start to stop. [`run`] reads top to bottom as the order of starting; stopping goes the other way.
 
+mod asking;
 mod counts;
 mod enroll;
 mod facts;
@@ -10,6 +11,9 @@ mod parts;
 pub(crate) mod recovery;
 mod renewal;
 mod signals;
+#[cfg(test)]
+mod trust_tests;
+mod validity;
 mod welcome;
 
 pub use enroll::Beginning;
@@ -64,14 +68,14 @@ pub async fn run(
     let enrolled = enroll::enroll(&settings, &beginning, &directory, store.node_id()).await?;
     let identity = enrolled.identity.clone();
 
-    let tls = parts::tls(&enrolled)?;
+    let tls = parts::tls(&enrolled, &store)?;
     let peers = parts::peers(&tls, &peer);
     let listener = Listener::bind(settings.listen, parts::listener_options(&tls, identity.dev))?;
     let membership = parts::start_membership(&settings, &identity, &store).await?;
     recovery::carry_out(&store, identity.group_id).await?;
     let group = parts::open_group(&identity, &store, &peers, &peer).await?;
     let site = Site::new(group, store.clone(), peers.clone(), identity.site.as_str());
-    let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key);
+    let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key, tls.trust.validity.clone());
     let interpreter = InterpreterPort::default();
     let effects = parts::open_effects(&settings, &directory).await?;
     let node = parts::start_node(&peer, &settings, &identity, boot, &site, &interpreter, effects.clone()).await?;
@@ -159,6 +163,7 @@ fn background(
     vec![
         peer.spawn(observer.run()),
         peer.spawn(renewal::run(parts.clone(), directory.path().to_owned())),
+        peer.spawn(validity::run(parts.site.store().clone(), parts.tls.trust.validity.clone())),
         tokio::spawn(counts::run(parts.site.clone())),
         tokio::spawn(async move {
             loop {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_api::PeerDialer;
+use fleet_api::Revocations;
 use fleet_api::pb::peer::peer_server::PeerServer;
 use fleet_api::pb::v1::admission_server::AdmissionServer;
 use fleet_api::pb::v1::fleet_server::FleetServer;
 use fleet_api::tls::CertificateCell;
-use fleet_api::{Revocations, ValidityClock};
 use fleet_core::limits::GRPC_MESSAGE_BYTES_MAX;
 use fleet_core::timing::Timing;
 use fleet_core::{Digest, Error, ErrorKind};
@@ -147,13 +147,13 @@ pub(super) async fn raise_boot_number(store: &Store) -> Result<u64, Error> {
         .map_err(|source| Error::new(source.kind(), "raise the boot number").with_source(source))
 }
 
-pub(super) fn tls(enrolled: &Enrolled) -> Result<Tls, Error> {
+pub(super) fn tls(enrolled: &Enrolled, store: &Store) -> Result<Tls, Error> {
     let root = enrolled.key.root().cloned().ok_or_else(|| {
         Error::new(ErrorKind::Internal, "read the node's certificate: there is none")
             .with_next_step("The data directory is damaged. Join again with an empty one.")
     })?;
     let revocations = Revocations::new();
-    let validity = ValidityClock::system();
+    let validity = super::validity::load(store)?;
     let trust = FleetTrust { root, revocations: revocations.clone(), validity };
     Ok(Tls { certificate: enrolled.key.cell()?, trust, revocations })
 }

@@ -3,7 +3,7 @@
 use fleet_api::Credential;
 use fleet_api::credential::FORMAT_VERSION;
 use fleet_api::pb::v1::CreateTokenRequest;
-use fleet_core::{Clock, Digest, Error, SystemClock};
+use fleet_core::{Digest, Error};
 use uuid::Uuid;
 
 use super::parts::{Parts, admin_file};
@@ -40,7 +40,7 @@ async fn write_welcome(parts: &Parts, directory: &DataDir) -> Result<(), Error> 
     let key = NodeKey::generate()?;
     let admin_id = Uuid::now_v7();
     let request = SigningRequest::parse(&key.signing_request()?)?;
-    let issued = authority.issue_admin(&request, admin_id, SystemClock.now())?;
+    let issued = authority.issue_admin(&request, admin_id, parts.trust.now())?;
     let root = Digest::of(authority.root());
     let request_of_token = CreateTokenRequest { uses: FIRST_JOINERS_MAX, ..CreateTokenRequest::default() };
     let token = create_token(&parts.site, identity, root, request_of_token).await?.token;

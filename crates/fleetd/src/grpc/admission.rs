@@ -6,7 +6,7 @@
 use fleet_api::pb::v1;
 use fleet_api::pb::v1::admission_client::AdmissionClient;
 use fleet_api::pb::v1::admission_server::Admission;
-use fleet_core::{Clock, Error, ErrorKind, GroupId, NodeId, SystemClock, limits};
+use fleet_core::{Error, ErrorKind, GroupId, NodeId, limits};
 use fleet_membership::Membership;
 use fleet_replication::command::{Action, NodeAdmission, Outcome, Redeeming};
 use fleet_store::StateReader;
@@ -49,7 +49,7 @@ impl AdmissionService {
         let authority = self.trust.authority(&state)?;
         let token = self.token(&request.token, &authority)?;
         let replaces = self.replaced(&state, &joiner)?;
-        let issued = authority.issue_node(&joiner.signing_request, joiner.node, SystemClock.now())?;
+        let issued = authority.issue_node(&joiner.signing_request, joiner.node, self.trust.now())?;
         let redeeming = Redeeming {
             token,
             public_key: joiner.signing_request.public_key_digest(),

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use fleet_api::pb::peer;
 use fleet_api::pb::peer::peer_server::Peer;
 use fleet_api::status::status_of;
-use fleet_core::{Clock, Error, ErrorKind, NodeId, SystemClock};
+use fleet_core::{Error, ErrorKind, NodeId};
 use fleet_node::Node;
 use fleet_replication::command::{Action, NodeAdmission};
 use fleet_store::state::members;
@@ -53,7 +53,7 @@ pub(crate) async fn renew_certificate(
     let state = site.current_reader().await?;
     let record =
         members::node(&state, node).map_err(read_failed)?.ok_or_else(|| not_found("node", &node.to_string()))?;
-    let issued = trust.authority(&state)?.issue_node(&request, node, SystemClock.now())?;
+    let issued = trust.authority(&state)?.issue_node(&request, node, trust.now())?;
     let admission =
         NodeAdmission { node, profile: record.profile, certificate: Some(certificate_row(&issued)), replaces: None };
     site.propose(Action::PutNode(Box::new(admission))).await?;

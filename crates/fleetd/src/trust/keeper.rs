@@ -3,7 +3,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fleet_core::{Error, ErrorKind, NodeId};
+use fleet_api::ValidityClock;
+use fleet_core::{Error, ErrorKind, NodeId, Timestamp};
 use fleet_replication::command::{Action, TrustEntry};
 use fleet_store::StateReader;
 use fleet_store::record::{Payload, TrustKind};
@@ -27,13 +28,19 @@ pub struct TrustKeeper {
 struct Shared {
     node: NodeId,
     sealing_key: SealingKey,
+    validity: ValidityClock,
     authority: Mutex<Option<Arc<Authority>>>,
 }
 
 impl TrustKeeper {
-    /// The keeper of `node`, which opens with `sealing_key`.
-    pub fn new(node: NodeId, sealing_key: SealingKey) -> Self {
-        Self { shared: Arc::new(Shared { node, sealing_key, authority: Mutex::default() }) }
+    /// The keeper of `node`, which opens with `sealing_key` and signs by the time of `validity`.
+    pub fn new(node: NodeId, sealing_key: SealingKey, validity: ValidityClock) -> Self {
+        Self { shared: Arc::new(Shared { node, sealing_key, validity, authority: Mutex::default() }) }
+    }
+
+    /// The time from which what is signed now is counted: that by which certificates are judged.
+    pub fn now(&self) -> Timestamp {
+        self.shared.validity.now()
     }
 
     /// The root, opened from `state` unless it is open already.
