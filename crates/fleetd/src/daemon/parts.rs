@@ -130,12 +130,14 @@ pub(super) async fn open_store(directory: &DataDir, cache_bytes: u64) -> Result<
     let file = directory.store_file();
     let shown = file.display().to_string();
     let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
-    let opened = tokio::task::spawn_blocking(move || Store::open_with_cache(&file, cache_bytes)).await;
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
         Error::new(ErrorKind::Internal, format!("open the store {shown}"))
             .with_next_step("Check the disk and its free space.")
             .with_source(source)
     };
+    // It holds the journals of all jobs and the gossip keys, and the store itself would make it by the umask.
+    crate::platform::make_secret(&file).map_err(|source| failed(source.into()))?;
+    let opened = tokio::task::spawn_blocking(move || Store::open_with_cache(&file, cache_bytes)).await;
     opened.map_err(|source| failed(source.into()))?.map_err(|source| failed(source.into()))
 }
 
@@ -325,4 +327,23 @@ fn environment() -> BaseEnvironment {
 /// Where the first admin's credential is kept.
 pub(super) fn admin_file(directory: &DataDir) -> PathBuf {
     directory.path().join("admin.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_else_can_read_the_store() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = DataDir::open(root.path()).unwrap();
+        for _ in 0..2 {
+            open_store(&directory, 1 << 20).await.unwrap().close();
+            let file = std::fs::metadata(directory.store_file()).unwrap();
+            assert_eq!(file.permissions().mode() & 0o777, 0o600);
+            std::fs::set_permissions(directory.store_file(), std::fs::Permissions::from_mode(0o644)).unwrap();
+        }
+    }
 }
