@@ -16,7 +16,7 @@ mod trust_tests;
 mod validity;
 mod welcome;
 
-pub use enroll::Beginning;
+pub use enroll::{Beginning, Token};
 pub use signals::{watch_signals, watch_stdin};
 
 use std::sync::Arc;
@@ -86,7 +86,7 @@ pub async fn run(
     let parts = Parts { site, node, membership, identity, trust, tls, interpreter, links, reserve_bytes, restart };
     let runtimes = Runtimes { client: Handle::current(), peer: peer.clone() };
     let running = listener.start(parts.services(), &runtimes)?;
-    founding::found_site(&parts, enrolled.authority.as_ref(), &settings, &directory).await?;
+    founding::found_site(&parts, enrolled.authority.as_ref(), &settings).await?;
 
     let (state, states) = watch::channel(NodeState::Starting);
     let (load, loads) = watch::channel(Load::default());
