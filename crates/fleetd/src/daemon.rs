@@ -2,6 +2,7 @@
 
 mod asking;
 mod counts;
+mod custody;
 mod enroll;
 mod facts;
 mod founding;
@@ -164,6 +165,7 @@ fn background(
         peer.spawn(observer.run()),
         peer.spawn(renewal::run(parts.clone(), directory.path().to_owned())),
         peer.spawn(validity::run(parts.site.store().clone(), parts.tls.trust.validity.clone())),
+        peer.spawn(custody::run(parts.site.clone(), parts.trust.clone())),
         tokio::spawn(counts::run(parts.site.clone())),
         tokio::spawn(async move {
             loop {

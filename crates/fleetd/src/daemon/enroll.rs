@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use fleet_api::pb::v1;
 use fleet_core::{Clock, Digest, Error, ErrorKind, FleetId, GroupId, NodeId, SiteName, SystemClock};
+use fleet_replication::command::COMMAND_VERSION;
 
 use crate::cli::Secret;
 use crate::config::{HostFacts, Settings};
@@ -235,6 +236,7 @@ fn join_request(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         capabilities: settings.allow.capabilities(),
         sealing_key: sealing_key.public_key().to_vec(),
+        commands: COMMAND_VERSION,
     })
 }
 

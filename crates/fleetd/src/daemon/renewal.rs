@@ -109,13 +109,14 @@ async fn renew(parts: &Parts, data_dir: &Path, not_after: Timestamp) -> Result<S
 async fn renewed_by_leader(parts: &Parts, csr: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
     let (site, own) = (&parts.site, parts.identity.node_id);
     if site.group().serving_term().is_some() {
-        return renew_certificate(site, &parts.trust, own, csr).await;
+        return renew_certificate(site, &parts.trust, own, csr, &parts.trust.public_key()).await;
     }
     let view = parts.membership.current_view();
     let queue = candidates(own, site.other_leader(), &view, &site.nodes()?);
     let ask = |node| async move {
         let mut client = site.peers().client(node, Purpose::Forward)?;
-        let answer = client.renew_certificate(RenewCertificateRequest { csr: csr.to_vec() }).await;
+        let sealing_key = parts.trust.public_key().to_vec();
+        let answer = client.renew_certificate(RenewCertificateRequest { csr: csr.to_vec(), sealing_key }).await;
         Ok(answer.map_err(|status| error_of(&status))?.into_inner().certificates)
     };
     ask_in_turn(queue, |address| site.peers().node_at(address), ask).await
