@@ -98,7 +98,7 @@ impl Running {
     }
 
     async fn job(&self, id: &str) -> v1::Job {
-        let request = v1::GetJobRequest { job: id.to_owned(), brief: true };
+        let request = v1::GetJobRequest { job: id.to_owned(), brief: true, ..v1::GetJobRequest::default() };
         self.client.get_job(request).await.expect("an accepted job can be read")
     }
 
@@ -116,7 +116,11 @@ impl Running {
     /// Cancels all and waits until they have ended.
     async fn end(self) {
         for (id, _) in &self.jobs {
-            let cancel = v1::ControlJobRequest { job: id.clone(), action: v1::JobAction::Cancel.into() };
+            let cancel = v1::ControlJobRequest {
+                job: id.clone(),
+                action: v1::JobAction::Cancel.into(),
+                ..v1::ControlJobRequest::default()
+            };
             self.client.control_job(cancel).await.expect("a running job can be cancelled");
         }
         for (id, _) in &self.jobs {

@@ -10,7 +10,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use fleet_api::pb::v1;
-use harness::cluster::{Cluster, TestNode, binary};
+use harness::cluster::Cluster;
+use harness::node::TestNode;
+use harness::node::binary;
 use serde_json::{Value, json};
 use support::load::{Bound, Load, request};
 use support::options::Options;

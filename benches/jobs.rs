@@ -152,7 +152,10 @@ impl Bench {
             let job = client.submit(as_new_job(request)).await.expect("accepted").job_id;
             accepted.push(started.elapsed());
             let id = uuid::Uuid::from_slice(&job).expect("an id").to_string();
-            let mut watch = client.watch_job(v1::WatchJobRequest { job: id }).await.expect("it can be watched");
+            let mut watch = client
+                .watch_job(v1::WatchJobRequest { job: id, ..v1::WatchJobRequest::default() })
+                .await
+                .expect("it can be watched");
             while let Some(change) = watch.next().await.expect("the watch goes on") {
                 if change.job.is_some_and(|job| job.ended_ms != 0) {
                     break;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::cluster::{START_BOUND, TestNode};
+use crate::harness::cluster::START_BOUND;
+use crate::harness::node::TestNode;
 
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 

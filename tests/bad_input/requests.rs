@@ -63,15 +63,19 @@ async fn judge_reads(stage: &mut Stage) {
         ("an id too long", &"0".repeat(40), "does not exist"),
     ] {
         let job = job.to_owned();
-        let answer = stage.operator.get_job(v1::GetJobRequest { job: job.clone(), brief: false }).await;
+        let answer = stage
+            .operator
+            .get_job(v1::GetJobRequest { job: job.clone(), brief: false, ..v1::GetJobRequest::default() })
+            .await;
         stage.row(&format!("get job: {name}"), answer, NotFound, word).await;
-        let answer = stage.operator.watch_job(v1::WatchJobRequest { job }).await;
+        let answer = stage.operator.watch_job(v1::WatchJobRequest { job, ..v1::WatchJobRequest::default() }).await;
         stage.row(&format!("watch job: {name}"), answer, NotFound, word).await;
     }
     let request = v1::GetJournalRequest { job: unknown.clone(), from: u32::MAX };
     let answer = stage.operator.get_journal(request).await;
     stage.row("get journal: an unknown id", answer, NotFound, &unknown).await;
-    let answer = stage.operator.get_logs(v1::GetLogsRequest { job: unknown.clone() }).await;
+    let answer =
+        stage.operator.get_logs(v1::GetLogsRequest { job: unknown.clone(), ..v1::GetLogsRequest::default() }).await;
     stage.row("get logs: an unknown id", answer, NotFound, &unknown).await;
     let base = v1::ListJobsRequest::default;
     for (name, request, word) in [
@@ -86,7 +90,11 @@ async fn judge_reads(stage: &mut Stage) {
 
 async fn judge_control(stage: &mut Stage) {
     let ended = stage.ended_job.to_string();
-    let control = |job: &str, action: i32| v1::ControlJobRequest { job: job.to_owned(), action };
+    let control = |job: &str, action: i32| v1::ControlJobRequest {
+        job: job.to_owned(),
+        action,
+        ..v1::ControlJobRequest::default()
+    };
     let cancel = v1::JobAction::Cancel.into();
     for (name, request, kind, word) in [
         ("no action", control(&ended, 0), InvalidInput, "no action"),
@@ -112,7 +120,7 @@ async fn judge_control(stage: &mut Stage) {
 
 async fn judge_nodes(stage: &mut Stage) {
     for node in ["", "node-99"] {
-        let request = v1::DrainNodeRequest { node: node.to_owned(), drain: true, deadline_ms: u64::MAX };
+        let request = v1::DrainNodeRequest { node: node.to_owned(), drain: true, deadline_ms: Some(u64::MAX) };
         let answer = stage.operator.drain_node(request).await;
         stage.row(&format!("drain node `{node}`"), answer, NotFound, &format!("node `{node}`")).await;
         let answer = stage.operator.remove_node(v1::RemoveNodeRequest { node: node.to_owned() }).await;
@@ -135,9 +143,9 @@ async fn judge_nodes(stage: &mut Stage) {
 async fn judge_tokens(stage: &mut Stage) {
     let create = |ttl_ms, uses, site: &str| v1::CreateTokenRequest { ttl_ms, uses, site: site.to_owned() };
     for (name, request, word) in [
-        ("for ever", create(u64::MAX, 1, ""), "30 days"),
-        ("for everyone", create(0, u32::MAX, ""), "1000 nodes"),
-        ("for another site", create(0, 1, "mars"), "mars"),
+        ("for ever", create(Some(u64::MAX), 1, ""), "30 days"),
+        ("for everyone", create(None, u32::MAX, ""), "1000 nodes"),
+        ("for another site", create(None, 1, "mars"), "mars"),
     ] {
         let answer = stage.operator.create_token(request).await;
         stage.row(&format!("create token: {name}"), answer, InvalidInput, word).await;

@@ -37,7 +37,10 @@ fn python_is_missing() -> bool {
 }
 
 async fn job_of(client: &FleetClient, job: JobId) -> Result<v1::Job, String> {
-    client.get_job(v1::GetJobRequest { job: job.to_string(), brief: true }).await.map_err(|error| error.to_string())
+    client
+        .get_job(v1::GetJobRequest { job: job.to_string(), brief: true, ..v1::GetJobRequest::default() })
+        .await
+        .map_err(|error| error.to_string())
 }
 
 async fn request_number(recorder: &Recorder, step: &str, number: usize) -> Request {
@@ -102,7 +105,11 @@ async fn no_process_is_left(node: &str, recorder: &Recorder) {
 }
 
 async fn cancel(client: &FleetClient, job: JobId) {
-    let cancel = v1::ControlJobRequest { job: job.to_string(), action: v1::JobAction::Cancel.into() };
+    let cancel = v1::ControlJobRequest {
+        job: job.to_string(),
+        action: v1::JobAction::Cancel.into(),
+        ..v1::ControlJobRequest::default()
+    };
     client.control_job(cancel).await.expect("a running job can be cancelled");
     wait::until("the job to be cancelled", JOB_BOUND, || async {
         let job = job_of(client, job).await?;

@@ -61,7 +61,7 @@ impl Door {
     }
 
     async fn create(&self, ttl_ms: u64, uses: u32) -> v1::CreateTokenResponse {
-        let request = v1::CreateTokenRequest { ttl_ms, uses, ..v1::CreateTokenRequest::default() };
+        let request = v1::CreateTokenRequest { ttl_ms: Some(ttl_ms), uses, ..v1::CreateTokenRequest::default() };
         self.operator.create_token(request).await.expect("an operator may make tokens")
     }
 

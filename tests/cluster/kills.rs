@@ -95,7 +95,11 @@ impl Run {
 
 /// Name of the node that has `job`.
 async fn holder(client: &FleetClient, job: JobId) -> String {
-    client.get_job(v1::GetJobRequest { job: job.to_string(), brief: true }).await.expect("it exists").node
+    client
+        .get_job(v1::GetJobRequest { job: job.to_string(), brief: true, ..v1::GetJobRequest::default() })
+        .await
+        .expect("it exists")
+        .node
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

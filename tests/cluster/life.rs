@@ -104,7 +104,7 @@ async fn a_job_that_waits_holds_no_slot_and_wakes_on_time() {
     wait::until("the job to park", JOB_BOUND, || {
         let client = client.clone();
         async move {
-            let request = v1::GetJobRequest { job: job.to_string(), brief: true };
+            let request = v1::GetJobRequest { job: job.to_string(), brief: true, ..v1::GetJobRequest::default() };
             let state = client.get_job(request).await.map_err(|error| error.to_string())?.state;
             if state == "waiting" { Ok(()) } else { Err(state) }
         }
@@ -153,7 +153,10 @@ async fn a_site_that_lost_its_majority_is_recovered_and_held_until_released() {
 
     let workflow = workflows::calls(&recorder.url(), "after", 1, 0);
     let (job, _) = history.submit(&last, workflow, steps("after", 1)).await;
-    let view = last.get_job(v1::GetJobRequest { job: job.to_string(), brief: true }).await.expect("it exists");
+    let view = last
+        .get_job(v1::GetJobRequest { job: job.to_string(), brief: true, ..v1::GetJobRequest::default() })
+        .await
+        .expect("it exists");
     assert_eq!(view.state, "queued", "nothing is dispatched while the site is held");
     let release = v1::RecoverSiteRequest { site: "default".to_owned(), accept_loss: false, release_hold: true };
     last.recover_site(release).await.expect("the hold can be ended");

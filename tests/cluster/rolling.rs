@@ -35,7 +35,7 @@ async fn keep_submitting(client: FleetClient, recorder: Recorder, number: usize,
             continue;
         }
         wait::until(&format!("job {job} to end"), JOB_BOUND, || async {
-            let request = v1::GetJobRequest { job: job.to_string(), brief: true };
+            let request = v1::GetJobRequest { job: job.to_string(), brief: true, ..v1::GetJobRequest::default() };
             let job = client.get_job(request).await.map_err(|error| error.to_string())?;
             if job.ended_ms > 0 { Ok(()) } else { Err(format!("{} on `{}`", job.state, job.node)) }
         })

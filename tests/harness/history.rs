@@ -110,7 +110,10 @@ impl History {
 pub async fn read_jobs(client: &FleetClient, history: &History) -> BTreeMap<JobId, v1::Job> {
     let mut jobs = BTreeMap::new();
     for (job_id, _, _) in &history.submits {
-        match client.get_job(v1::GetJobRequest { job: job_id.to_string(), brief: true }).await {
+        match client
+            .get_job(v1::GetJobRequest { job: job_id.to_string(), brief: true, ..v1::GetJobRequest::default() })
+            .await
+        {
             Ok(job) => drop(jobs.insert(*job_id, job)),
             Err(error) => assert_eq!(error.kind, ErrorKind::NotFound, "read job {job_id}: {error}"),
         }

@@ -36,7 +36,7 @@ async fn runs_a_job(cluster: &Cluster) {
     let client = cluster.client();
     let (job, _) = History::default().submit(&client, workflows::set_only(), Vec::new()).await;
     wait::until("a job to complete", JOB_BOUND, || async {
-        let request = v1::GetJobRequest { job: job.to_string(), brief: true };
+        let request = v1::GetJobRequest { job: job.to_string(), brief: true, ..v1::GetJobRequest::default() };
         let job = client.get_job(request).await.map_err(|error| error.to_string())?;
         if job.state == "completed" { Ok(()) } else { Err(format!("{} {}", job.state, job.reason)) }
     })

@@ -52,18 +52,24 @@ fn join() -> v1::JoinRequest {
 fn methods_of_clients() -> Vec<(&'static str, Vec<u8>)> {
     let (job, node) = ("0192".to_owned(), "some-other-machine".to_owned());
     let page = "0192f000-0000-7000-8000-000000000000".to_owned();
-    let drain = v1::DrainNodeRequest { node: node.clone(), drain: true, deadline_ms: 9 };
+    let drain = v1::DrainNodeRequest { node: node.clone(), drain: true, deadline_ms: Some(9) };
     let listing = v1::ListJobsRequest { states: vec!["running".to_owned()], limit: 7, page, ..Default::default() };
     let recovery = v1::RecoverSiteRequest { site: "elsewhere".to_owned(), ..Default::default() };
-    let tokens = v1::CreateTokenRequest { ttl_ms: 1, uses: 1, site: "default".to_owned() };
+    let tokens = v1::CreateTokenRequest { ttl_ms: Some(1), uses: 1, site: "default".to_owned() };
     vec![
         ("Fleet/Submit", submit().encode_to_vec()),
-        ("Fleet/GetJob", v1::GetJobRequest { job: job.clone(), brief: false }.encode_to_vec()),
+        (
+            "Fleet/GetJob",
+            v1::GetJobRequest { job: job.clone(), brief: false, ..v1::GetJobRequest::default() }.encode_to_vec(),
+        ),
         ("Fleet/ListJobs", listing.encode_to_vec()),
-        ("Fleet/WatchJob", v1::WatchJobRequest { job: job.clone() }.encode_to_vec()),
+        ("Fleet/WatchJob", v1::WatchJobRequest { job: job.clone(), tasks: true }.encode_to_vec()),
         ("Fleet/GetJournal", v1::GetJournalRequest { job: job.clone(), from: 3 }.encode_to_vec()),
-        ("Fleet/GetLogs", v1::GetLogsRequest { job: job.clone() }.encode_to_vec()),
-        ("Fleet/ControlJob", v1::ControlJobRequest { job: job.clone(), action: 1 }.encode_to_vec()),
+        ("Fleet/GetLogs", v1::GetLogsRequest { job: job.clone(), from: 0 }.encode_to_vec()),
+        (
+            "Fleet/ControlJob",
+            v1::ControlJobRequest { job: job.clone(), action: 1, ..v1::ControlJobRequest::default() }.encode_to_vec(),
+        ),
         ("Fleet/RetryJob", v1::RetryJobRequest { job, new_job_id: id() }.encode_to_vec()),
         ("Fleet/ListNodes", Vec::new()),
         ("Fleet/DrainNode", drain.encode_to_vec()),

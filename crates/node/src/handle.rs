@@ -14,9 +14,10 @@ use tokio::task::JoinHandle;
 use fleet_core::timing::Timing;
 use fleet_core::{Clock, JobId, NodeId, Timestamp};
 use fleet_replication::command::{Action, Outcome, Submission};
-use fleet_store::record::{JobSpec, JobState, Payload, StopCause};
+use fleet_store::record::{CommandId, JobSpec, JobState, Payload, StopCause};
 use fleet_store::state::jobs;
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::Error;
 use crate::execution::task::Surroundings;
@@ -229,12 +230,19 @@ impl Node {
 
     /// Cancels, pauses or resumes a job. Returns its state right after.
     pub async fn control(&self, job: JobId, action: JobAction) -> Result<JobState, Error> {
+        self.control_as(CommandId(Uuid::now_v7().as_u128()), job, action).await
+    }
+
+    /// As [`Self::control`], under the sender's own id: a repeat of it does nothing more and gives the state again.
+    pub async fn control_as(&self, id: CommandId, job: JobId, action: JobAction) -> Result<JobState, Error> {
         let (operation, action) = match action {
             JobAction::Cancel => ("cancel a job", Action::Stop { job, cause: StopCause::Cancel }),
             JobAction::Pause => ("pause a job", Action::Stop { job, cause: StopCause::Pause }),
             JobAction::Resume => ("resume a job", Action::Resume { job }),
         };
-        match self.propose(operation, action).await? {
+        self.check_leading(operation)?;
+        let outcome = self.group().propose_as(id, action).await?;
+        match outcome.accepted().map_err(|refusal| Error::Refused { operation, refusal })? {
             Outcome::Changed { state } => Ok(state),
             Outcome::Done | Outcome::Unchanged => {
                 let reader = self.group().reader()?;

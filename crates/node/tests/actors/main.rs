@@ -11,7 +11,7 @@ mod throughput;
 use std::time::Duration;
 
 use fleet_node::{JobAction, JobRequest};
-use fleet_store::record::JobState;
+use fleet_store::record::{CommandId, JobState};
 use fleet_workflow::machine::event::Event;
 
 use support::{ENDED_JOBS_KEPT, Fleet, done, id};
@@ -126,9 +126,17 @@ async fn pause_lets_the_effect_end_and_resume_goes_on_after_it() {
     fleet.log.reaches(job, JobState::Suspended).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(fleet.effects.is_quiet(), "a suspended job rests");
-    fleet.node(1).control(job, JobAction::Resume).await.unwrap();
+    let resume = CommandId(7);
+    let state = fleet.node(1).control_as(resume, job, JobAction::Resume).await.unwrap();
     let second = fleet.effects.next().await;
     assert_eq!(second.path, "/do/1");
+    let again = fleet.node(1).control_as(resume, job, JobAction::Resume).await;
+    assert_eq!(state, JobState::Queued);
+    assert!(
+        again.is_ok_and(JobState::has_holder),
+        "a sender that heard no answer asks again, and nothing more happens"
+    );
+    fleet.node(1).control(job, JobAction::Resume).await.expect_err("another resume has nothing to resume");
     second.end.send(done()).unwrap();
     fleet.log.reaches(job, JobState::Completed).await;
 }

@@ -100,7 +100,11 @@ impl SharedLog {
 
     /// Applies one command as its own entry.
     pub(crate) async fn commit(&self, action: Action) -> Result<Outcome, Error> {
-        let command = GroupCommand { id: CommandId(uuid::Uuid::now_v7().as_u128()), at: self.clock.now(), action };
+        self.commit_as(CommandId(uuid::Uuid::now_v7().as_u128()), action).await
+    }
+
+    async fn commit_as(&self, id: CommandId, action: Action) -> Result<Outcome, Error> {
+        let command = GroupCommand { id, at: self.clock.now(), action };
         let entry = {
             let mut end = self.end.lock().unwrap();
             end.index += 1;
@@ -222,14 +226,14 @@ impl Group for NodeGroup {
         self.standing.clone()
     }
 
-    fn propose(&self, action: Action) -> BoxFuture<'static, Result<Outcome, Error>> {
+    fn propose_as(&self, id: CommandId, action: Action) -> BoxFuture<'static, Result<Outcome, Error>> {
         let (log, leads) = (self.log.clone(), self.leads());
         async move {
             leads?;
             if log.is_poisoned(&action) {
                 return Err(Error::new(ErrorKind::InvalidInput, "propose a command: it is poisoned"));
             }
-            log.commit(action).await
+            log.commit_as(id, action).await
         }
         .boxed()
     }

@@ -628,7 +628,28 @@ fn events_tell_who_held_and_who_holds() {
         attempt: 1,
         assignment: None,
         released: assignment,
+        settled: true,
         stop: None,
     };
     assert_eq!(applied.events, [appended, changed]);
+}
+
+#[test]
+fn events_tell_whether_the_holder_itself_ended_the_job() {
+    for (cause, by_holder) in [(ReleaseCause::Stopped, true), (ReleaseCause::Gone, false), (ReleaseCause::Lost, false)]
+    {
+        let mut site = TestSite::new();
+        let job = site.submit(1);
+        let fence = site.assign(job, 1, 1);
+        site.must(Action::Stop { job, cause: StopCause::Cancel });
+        let applied = site.propose(Action::Release { job, fence, cause });
+        let Some(Event::JobChanged { to: Cancelled, released: Some(_), settled, .. }) = applied.events.last() else {
+            panic!("{cause:?}: {:?}", applied.events);
+        };
+        assert_eq!(*settled, by_holder, "{cause:?}");
+    }
+    let mut site = TestSite::new();
+    let job = site.submit(1);
+    let applied = site.propose(Action::Stop { job, cause: StopCause::Cancel });
+    assert!(matches!(applied.events[..], [Event::JobChanged { released: None, settled: false, .. }]));
 }
