@@ -314,6 +314,27 @@ fn banned_text_is_absent() {
     report("production code has text that is banned here", problems);
 }
 
+/// What only one operating system has. It stands in one module per crate, so that another system can follow.
+const PLATFORM: &[&str] = &["os::unix", "os::linux", "signal::unix", "net::unix", "rustix::", "libc::"];
+
+#[test]
+fn systems_differ_in_one_module_per_crate() {
+    let mut problems = Vec::new();
+    for path in production_files() {
+        if path.components().any(|part| part.as_os_str() == "platform" || part.as_os_str() == "platform.rs") {
+            continue;
+        }
+        let text = read(&path);
+        for (number, line) in production_lines(&text).iter().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            for word in PLATFORM.iter().filter(|word| code.contains(*word)) {
+                problems.push(format!("{}:{}: `{word}` belongs into the crate's platform", path.display(), number + 1));
+            }
+        }
+    }
+    report("what only one operating system has stands outside of `platform`", problems);
+}
+
 #[test]
 fn every_field_of_the_protocol_is_commented() {
     let mut problems = Vec::new();

@@ -259,6 +259,12 @@ fn refused(refusal: Error) -> CertificateError {
     CertificateError::Other(OtherError(Arc::new(refusal)))
 }
 
+/// Whether `error` of a connection says that the node there belongs to another fleet.
+pub fn is_other_fleet(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)))
+}
+
 /// What a failed handshake or a broken TLS connection to `address` means.
 pub fn error_of_tls(address: &str, error: &rustls::Error) -> Error {
     use rustls::AlertDescription as Alert;
@@ -273,6 +279,7 @@ pub fn error_of_tls(address: &str, error: &rustls::Error) -> Error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             denied(format!("the node at {address} belongs to another fleet"))
                 .with_next_step("Use the credential of that node's fleet.")
+                .with_source(error.clone())
         }
         rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             denied(format!("the certificate of the node at {address} has expired"))

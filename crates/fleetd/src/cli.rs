@@ -1,5 +1,10 @@
 //! The command line of `fleetd`. Names are a contract: scripts and unit files use them.
 
+use std::convert::Infallible;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::NodeFlags;
@@ -17,13 +22,48 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Found a fleet on an empty data directory, or resume the node that lives there.
-    Start(NodeFlags),
+    Start(StartFlags),
     /// Become part of a fleet, or resume the node that lives in the data directory.
     Join(JoinFlags),
     /// Show three real nodes, a job, its node killed in the middle, and the job finishing elsewhere.
     Demo(DemoFlags),
     /// Run a development fleet in a temporary directory until Ctrl-C, and print how to reach it.
     Dev(DevFlags),
+}
+
+/// A text that does not show in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl FromStr for Secret {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Flags of `start`. Seeds are given to it by variables or the file alone, so that one unit file founds and joins.
+#[derive(Args, Clone, Debug, Default)]
+pub struct StartFlags {
+    /// Nodes to join by instead of founding, `host:port`, separated by commas.
+    #[arg(long = "seed", env = "FLEET_SEEDS", value_delimiter = ',', hide = true, value_name = "HOST:PORT")]
+    pub seeds: Vec<String>,
+    /// Join token, where there are seeds.
+    #[arg(long, env = "FLEET_TOKEN", conflicts_with = "token_file", hide = true, hide_env_values = true)]
+    pub token: Option<Secret>,
+    /// File with a join token, where there are seeds.
+    #[arg(long, env = "FLEET_TOKEN_FILE", hide = true, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Flags that `join` has too.
+    #[command(flatten)]
+    pub node: NodeFlags,
 }
 
 /// Flags of `join`.
@@ -34,10 +74,10 @@ pub struct JoinFlags {
     pub seeds: Vec<String>,
     /// Join token; `fleetctl token create` on any node prints one.
     #[arg(long, env = "FLEET_TOKEN", conflicts_with = "token_file", hide_env_values = true)]
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// File with a join token.
     #[arg(long, env = "FLEET_TOKEN_FILE", value_name = "FILE")]
-    pub token_file: Option<std::path::PathBuf>,
+    pub token_file: Option<PathBuf>,
     /// Flags of `start`.
     #[command(flatten)]
     pub node: NodeFlags,
@@ -67,6 +107,14 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_token_does_not_show() {
+        let cli = Cli::try_parse_from(["fleetd", "join", "--seed", "a:7000", "--token", "fleet1.secret"]).unwrap();
+        assert!(!format!("{cli:?}").contains("secret"), "{cli:?}");
+        let Command::Join(flags) = cli.command else { panic!("it is a join") };
+        assert_eq!(flags.token, Some(Secret("fleet1.secret".to_owned())));
     }
 
     #[test]

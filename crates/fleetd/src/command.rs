@@ -1,5 +1,6 @@
 //! From the command line to a running node, and from an error to what a person reads and the exit code.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -7,9 +8,9 @@ use fleet_core::error::chain;
 use fleet_core::{Error, ErrorKind};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::cli::{Cli, Command, JoinFlags};
+use crate::cli::{Cli, Command, Secret};
 use crate::config::{FileConfig, HostFacts, NodeFlags, Settings, parse_file};
-use crate::daemon::{self, Beginning};
+use crate::daemon::{self, Beginning, Token};
 use crate::demo::{run_demo, run_dev};
 use crate::telemetry;
 
@@ -30,8 +31,8 @@ pub fn run() -> ExitCode {
 
 fn execute(command: Command) -> Result<ExitCode, Error> {
     match command {
-        Command::Start(flags) => run_node(&flags, None),
-        Command::Join(flags) => run_node(&flags.node, Some(&flags)),
+        Command::Start(flags) => run_node(&flags.node, (flags.seeds, flags.token, flags.token_file)),
+        Command::Join(flags) => run_node(&flags.node, (flags.seeds, flags.token, flags.token_file)),
         Command::Demo(flags) => {
             let kept = runtime("fleet-demo")?.block_on(run_demo(&flags))?;
             Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -40,11 +41,11 @@ fn execute(command: Command) -> Result<ExitCode, Error> {
     }
 }
 
-fn run_node(flags: &NodeFlags, join: Option<&JoinFlags>) -> Result<ExitCode, Error> {
+fn run_node(flags: &NodeFlags, join: JoinWords) -> Result<ExitCode, Error> {
     let settings = Settings::resolve(flags, read_file(flags)?, &HostFacts::read())?;
     telemetry::start_logs(&settings.log_level, settings.log_format)?;
     let metrics = telemetry::start_metrics()?;
-    let beginning = beginning(&settings, join)?;
+    let beginning = beginning(&settings, join);
     let clients = runtime("fleet-client")?;
     let peers = runtime("fleet-peer")?;
     clients.block_on(async {
@@ -72,23 +73,22 @@ fn read_file(flags: &NodeFlags) -> Result<FileConfig, Error> {
     parse_file(path, &text)
 }
 
-/// Seeds in the file turn `start` into `join`.
-fn beginning(settings: &Settings, join: Option<&JoinFlags>) -> Result<Beginning, Error> {
-    let (seeds, token, token_file) = match join {
-        Some(flags) => (flags.seeds.clone(), flags.token.clone(), flags.token_file.clone()),
-        None if settings.seeds.is_empty() => return Ok(Beginning::Found),
-        None => (settings.seeds.clone(), None, None),
+/// What flags and variables say of joining: seeds, token, token file.
+type JoinWords = (Vec<String>, Option<Secret>, Option<PathBuf>);
+
+/// Seeds turn `start` into `join`, whether they come from a variable or the file.
+fn beginning(settings: &Settings, (seeds, token, token_file): JoinWords) -> Beginning {
+    let seeds: Vec<String> = seeds.into_iter().filter(|seed| !seed.is_empty()).collect();
+    let seeds = if seeds.is_empty() { settings.seeds.clone() } else { seeds };
+    if seeds.is_empty() {
+        return Beginning::Found;
+    }
+    let token = match (token, token_file.or_else(|| settings.token_file.clone())) {
+        (Some(token), _) => Token::Text(token),
+        (None, Some(path)) => Token::File(path),
+        (None, None) => Token::None,
     };
-    let token = match token_file.as_ref().or(settings.token_file.as_ref()) {
-        Some(path) if token.is_none() => {
-            let text = std::fs::read_to_string(path).map_err(|source| {
-                Error::new(ErrorKind::InvalidInput, format!("read token file {}", path.display())).with_source(source)
-            })?;
-            Some(text.trim().to_owned())
-        }
-        _ => token,
-    };
-    Ok(Beginning::Join { seeds, token })
+    Beginning::Join { seeds, token }
 }
 
 fn runtime(name: &'static str) -> Result<Runtime, Error> {
@@ -105,5 +105,38 @@ fn explain(error: &Error) {
     eprintln!("fleetd: {}", chain(error));
     if let Some(next_step) = &error.next_step {
         eprintln!("{next_step}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(file: FileConfig) -> Settings {
+        Settings::resolve(&NodeFlags::default(), file, &HostFacts::read()).unwrap()
+    }
+
+    #[test]
+    fn seeds_turn_a_start_into_a_join_wherever_they_come_from() {
+        let file = FileConfig { seeds: vec!["file:7000".to_owned()], ..FileConfig::default() };
+        let seeds = |beginning| match beginning {
+            Beginning::Found => Vec::new(),
+            Beginning::Join { seeds, .. } => seeds,
+        };
+        let variable = || (vec!["variable:7000".to_owned()], None, None);
+        assert!(seeds(beginning(&settings(FileConfig::default()), (Vec::new(), None, None))).is_empty());
+        assert!(seeds(beginning(&settings(FileConfig::default()), (vec![String::new()], None, None))).is_empty());
+        assert_eq!(seeds(beginning(&settings(FileConfig::default()), variable())), ["variable:7000"]);
+        assert_eq!(seeds(beginning(&settings(file.clone()), variable())), ["variable:7000"]);
+        assert_eq!(seeds(beginning(&settings(file), (Vec::new(), None, None))), ["file:7000"]);
+    }
+
+    #[test]
+    fn a_token_file_is_named_and_not_read() {
+        let words = (vec!["a:7000".to_owned()], None, Some(PathBuf::from("/nowhere/token")));
+        let Beginning::Join { token, .. } = beginning(&settings(FileConfig::default()), words) else {
+            panic!("there are seeds")
+        };
+        assert_eq!(token.read().unwrap_err().kind, ErrorKind::InvalidInput);
     }
 }

@@ -1,7 +1,9 @@
 //! A node from start to stop. [`run_on`] reads top to bottom as the order of starting; stopping goes the other way.
 //! [`keep()`] runs it again in the same process when its store or group failed.
 
+mod asking;
 mod counts;
+mod custody;
 mod enroll;
 mod facts;
 mod founding;
@@ -13,9 +15,12 @@ pub(crate) mod recovery;
 mod renewal;
 mod signals;
 mod standing;
+#[cfg(test)]
+mod trust_tests;
+mod validity;
 mod welcome;
 
-pub use enroll::Beginning;
+pub use enroll::{Beginning, Token};
 pub use keep::keep;
 pub use signals::{watch_signals, watch_stdin};
 
@@ -82,14 +87,14 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let enrolled = enroll::enroll(settings, beginning, directory, store.node_id()).await?;
     let identity = enrolled.identity.clone();
 
-    let tls = parts::tls(&enrolled)?;
+    let tls = parts::tls(&enrolled, store)?;
     let peers = parts::peers(&tls, peer);
     let listener = Listener::bind(settings.listen, parts::listener_options(&tls, identity.dev))?;
     let membership = parts::start_membership(settings, &identity, store).await?;
     recovery::carry_out(store, identity.group_id).await?;
     let group = parts::open_group(&identity, store, &peers, peer).await?;
     let site = Site::new(group, store.clone(), peers.clone(), identity.site.as_str());
-    let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key);
+    let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key, tls.trust.validity.clone());
     let interpreter = InterpreterPort::default();
     let effects = parts::open_effects(settings, directory).await?;
     let node = parts::start_node(peer, settings, &identity, boot, &site, &interpreter, effects.clone()).await?;
@@ -102,7 +107,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let runtimes = Runtimes { client: Handle::current(), peer: peer.clone() };
     let serving = async {
         let running = listener.start(parts.services(), &runtimes)?;
-        founding::found_site(&parts, enrolled.authority.as_ref(), settings, directory).await?;
+        founding::found_site(&parts, enrolled.authority.as_ref(), settings).await?;
         Ok(running)
     };
     // Actors live on without their handle.
@@ -178,6 +183,8 @@ fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHan
     vec![
         around.peer.spawn(observer.run()),
         around.peer.spawn(renewal::run(parts.clone(), around.directory.path().to_owned())),
+        around.peer.spawn(validity::run(parts.site.store().clone(), parts.tls.trust.validity.clone())),
+        around.peer.spawn(custody::run(parts.site.clone(), parts.trust.clone())),
         tokio::spawn(counts::run(parts.site.clone())),
     ]
 }

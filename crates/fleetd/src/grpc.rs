@@ -24,3 +24,5 @@ pub use fleet::{FleetService, FleetServiceParts};
 pub use peer::PeerService;
 pub(crate) use peer::renew_certificate;
 pub(crate) use tokens::create as create_token;
+#[cfg(test)]
+pub(crate) use tokens::live as live_tokens;

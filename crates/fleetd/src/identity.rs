@@ -110,7 +110,7 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Opens `path`, creating it with mode 0700 if absent, and locks it.
+    /// Opens `path`, creating it if absent, with mode 0700 in either case, and locks it.
     ///
     /// # Errors
     /// `Conflict` if another process has it; `Internal` if it cannot be made or read.
@@ -120,7 +120,7 @@ impl DataDir {
                 .with_next_step("Check that the directory can be written, or choose another with --data-dir.")
                 .with_source(source)
         };
-        platform::create_private_dir(path).map_err(failed)?;
+        platform::create_private_dir(path).and_then(|()| platform::make_private(path)).map_err(failed)?;
         let lock = platform::create_secret(&path.join("lock"), false).map_err(failed)?;
         platform::lock(&lock).map_err(|source| {
             Error::new(ErrorKind::Conflict, format!("data directory {} is used by another fleetd", path.display()))
@@ -220,6 +220,18 @@ mod tests {
         assert_eq!(directory.load_identity().expect("readable"), Some(identity));
         let mode = fs::metadata(directory.path().join(FILE_NAME)).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_directory_that_others_can_read_is_closed_and_a_shared_one_refused() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let mode = |mode| fs::set_permissions(root.path(), fs::Permissions::from_mode(mode)).expect("it is ours");
+        mode(0o755);
+        drop(DataDir::open(root.path()).expect("it is free"));
+        assert_eq!(fs::metadata(root.path()).expect("it is there").permissions().mode() & 0o777, 0o700);
+        mode(0o1777);
+        DataDir::open(root.path()).expect_err("all users share it");
+        mode(0o700);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! root did, so that clocks that differ do not matter; secrets are sent only to who proved to belong to the fleet meant.
 
 pub mod authority;
+pub mod custody;
 pub mod joining;
 pub mod keeper;
 pub mod node_key;

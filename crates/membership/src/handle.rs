@@ -24,6 +24,8 @@ use crate::view::View;
 const COMMANDS_MAX: usize = 64;
 /// Packets of one probe: UDP may lose one on any link.
 const PROBE_TRIES: u32 = 3;
+/// How long a goodbye may take: many times what its packets need.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
 
 /// How this node takes part in gossip.
 #[derive(Clone, Debug)]
@@ -173,12 +175,18 @@ impl Membership {
         self.is_deaf.clone()
     }
 
-    /// Says goodbye to the others and ends the gossip thread. Returns when it is said; again, it does nothing.
+    /// Says goodbye to the others and ends the gossip thread. Returns when it is said, or after two seconds of a thread
+    /// that is held up: who stops must not wait for it. Again, it does nothing.
     pub async fn leave(&self) {
-        let (done, said) = oneshot::channel();
-        if self.commands.send(Command::Leave(done)).await.is_ok() {
-            // Answered or dropped unanswered: either way the thread's loop has ended.
-            let _over = said.await;
+        let goodbye = async {
+            let (done, said) = oneshot::channel();
+            if self.commands.send(Command::Leave(done)).await.is_ok() {
+                // Answered or dropped unanswered: either way the thread's loop has ended.
+                let _over = said.await;
+            }
+        };
+        if tokio::time::timeout(LEAVE_MAX, goodbye).await.is_err() {
+            tracing::warn!("gossip does not say goodbye in time: the others will find this node silent");
         }
     }
 }
@@ -232,4 +240,28 @@ fn spawn(
     };
     let thread = std::thread::Builder::new().name("fleet-gossip".into()).spawn(run);
     thread.map(drop).map_err(|source| Error::Thread { source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_goodbye_that_nobody_says_is_not_waited_for() {
+        let (commands, held_up) = mpsc::channel(COMMANDS_MAX);
+        let (published, _published) = watch::channel(Metadata::default());
+        let (keyring, _keyring) = watch::channel(Keyring::single(crate::keyring::GossipKey::new([1; 32])));
+        let membership = Membership {
+            address: SocketAddr::from(([127, 0, 0, 1], 7000)),
+            incarnation: 1 << 32,
+            node: NodeId::from_bytes([1; 16]),
+            view: watch::channel(Arc::new(View::default())).1,
+            is_deaf: watch::channel(false).1,
+            published: Arc::new(published),
+            keyring: Arc::new(keyring),
+            commands,
+        };
+        tokio::time::timeout(LEAVE_MAX * 2, membership.leave()).await.expect("it returns");
+        drop(held_up);
+    }
 }

@@ -96,6 +96,7 @@ fn apply_one(scope: &mut Scope<'_, '_>, action: &Action) -> Result<Outcome, Halt
         Action::RemoveNode { node } => node::remove(scope, *node),
         Action::CreateToken(grant) => token::create(scope, grant),
         Action::RedeemToken(redeeming) => token::redeem(scope, redeeming),
+        Action::Admit { redeeming, sealing_key } => token::admit(scope, redeeming, sealing_key),
         Action::RevokeToken { token } => token::revoke(scope, *token),
         Action::PutTrust { rows } => trust::put(scope, rows),
         Action::PutKeyring(keyring) => trust::put_keyring(scope, keyring),

@@ -168,9 +168,10 @@ impl Group {
         raft.initialize(voters).await.map_err(|error| Error::consensus(operation, &error))
     }
 
-    /// Answers a message of another node, as its [`GroupNetwork`] sent it. An error means that the bytes are no message.
-    pub async fn handle(&self, request: &[u8]) -> Result<Bytes, CodecError> {
-        self.inner.server.handle(request).await
+    /// Answers a message of `sender`, as its [`GroupNetwork`] sent it; what it says in another node's name is refused. An
+    /// error means that the bytes are no message.
+    pub async fn handle(&self, sender: NodeId, request: &[u8]) -> Result<Bytes, CodecError> {
+        self.inner.server.handle(sender, request).await
     }
 
     /// Proposes `command` and waits until it is committed and applied here, at most for `deadline`; after that its

@@ -1,4 +1,5 @@
-//! Answers the other nodes of the group. What is meant for another group, epoch or node is refused.
+//! Answers the other nodes of the group. What is meant for another group, epoch or node is refused, and so is what one node
+//! says in the name of another.
 
 use std::sync::Arc;
 
@@ -42,18 +43,24 @@ impl Server {
         Self { member, raft, store, status, transfer: Mutex::new(None) }
     }
 
-    /// Answers one message. An error means that the bytes are no message; they change nothing.
-    pub(crate) async fn handle(&self, bytes: &[u8]) -> Result<Bytes, CodecError> {
+    /// Answers one message of `sender`, which the transport has proved to be who sent it. An error means that the bytes are
+    /// no message; they change nothing.
+    pub(crate) async fn handle(&self, sender: NodeId, bytes: &[u8]) -> Result<Bytes, CodecError> {
         let envelope: Envelope = consensus::decode("message of the group", bytes)?;
-        let response = match self.check(&envelope) {
+        let response = match self.check(sender, &envelope) {
             Ok(()) => self.answer(envelope).await,
             Err(refusal) => Response::Refused(refusal),
         };
         Ok(Bytes::from(consensus::encode("answer of the group", &response)?))
     }
 
-    fn check(&self, envelope: &Envelope) -> Result<(), Refusal> {
+    /// Whether somebody who is not a voter here asks is not looked at: a node that is behind does not know the newest
+    /// voters yet, and may be the one whose vote they need.
+    fn check(&self, sender: NodeId, envelope: &Envelope) -> Result<(), Refusal> {
         let member = &self.member;
+        if envelope.sender != sender || !envelope.request.is_in_the_name_of(sender) {
+            return Err(Refusal::OtherSender(sender));
+        }
         if envelope.group != member.group {
             return Err(Refusal::OtherGroup);
         }

@@ -42,9 +42,14 @@ async fn open(store: &Store) -> Group {
 
 /// What `group` answers to `request` of `sender` in `epoch`.
 async fn ask(group: &Group, sender: NodeId, epoch: u64, request: Request) -> Response {
-    let envelope = Envelope { group: GROUP, epoch, sender, target: group.node(), run: 1, request };
+    ask_as(group, sender, sender, epoch, request).await
+}
+
+/// What `group` answers to `request` of `sender`, which says that it is `named`.
+async fn ask_as(group: &Group, sender: NodeId, named: NodeId, epoch: u64, request: Request) -> Response {
+    let envelope = Envelope { group: GROUP, epoch, sender: named, target: group.node(), run: 1, request };
     let bytes = consensus::encode("message of the group", &envelope).unwrap();
-    consensus::decode("answer of the group", &group.handle(&bytes).await.unwrap()).unwrap()
+    consensus::decode("answer of the group", &group.handle(sender, &bytes).await.unwrap()).unwrap()
 }
 
 fn sign_of_life(leader: NodeId, term: u64) -> Request {
@@ -102,5 +107,31 @@ async fn only_a_member_can_declare_the_epoch_void() {
     ask(&group, group.node(), 3, Request::Poll).await;
     let told = status.wait_for(|status| status.superseded_by.is_some()).await.unwrap().superseded_by;
     assert_eq!(told, Some(3), "the stranger is not believed, the member is");
+    group.shutdown().await;
+}
+
+#[tokio::test]
+async fn nobody_speaks_in_the_name_of_another() {
+    let group = open(&Store::in_memory().unwrap()).await;
+    let (member, liar) = (other(1), other(9));
+    let is_refused =
+        |answer: &Response| matches!(answer, Response::Refused(Refusal::OtherSender(node)) if *node == liar);
+    let asked = |candidate| Request::Vote(VoteRequest { vote: Vote::new(7, VoterId(candidate)), last_log_id: None });
+    for request in [sign_of_life(member, 9), asked(member), Request::Takeover { term: 9 }, Request::Poll] {
+        let answer = ask_as(&group, liar, member, 1, request).await;
+        assert!(is_refused(&answer), "{answer:?}");
+    }
+    // Nor inside a message that is rightly its own.
+    for request in [sign_of_life(member, 9), asked(member)] {
+        let answer = ask(&group, liar, 1, request).await;
+        assert!(is_refused(&answer), "{answer:?}");
+    }
+    // An epoch said by a liar is not heard either, though the one it names is a member.
+    group.found().await.unwrap();
+    let mut status = group.status();
+    status.wait_for(|status| status.serving_term.is_some()).await.unwrap();
+    let answer = ask_as(&group, liar, group.node(), 4, Request::Poll).await;
+    assert!(is_refused(&answer), "{answer:?}");
+    assert_eq!(status.borrow().superseded_by, None);
     group.shutdown().await;
 }

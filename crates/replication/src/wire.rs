@@ -70,6 +70,19 @@ pub(crate) enum Request {
     },
 }
 
+impl Request {
+    /// Whether `sender` itself stands for election or leads, where the request says who does.
+    pub(crate) fn is_in_the_name_of(&self, sender: NodeId) -> bool {
+        let vote = match self {
+            Self::Append(rpc) => &rpc.vote,
+            Self::Vote(rpc) => &rpc.vote,
+            Self::SnapshotEnd { vote, .. } => vote,
+            _ => return true,
+        };
+        vote.leader_id.voted_for() == Some(VoterId(sender))
+    }
+}
+
 /// What is answered.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Response {
@@ -115,6 +128,9 @@ pub(crate) enum Refusal {
     /// The node failed.
     #[error("the node failed: {0}")]
     Failed(String),
+    /// Said in another node's name; the sender's own is in the answer.
+    #[error("the message is in another name than that of its sender {0}")]
+    OtherSender(NodeId),
 }
 
 /// What a voter says to one who considers an election.

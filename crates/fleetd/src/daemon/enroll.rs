@@ -4,15 +4,18 @@
 //! same keys, and a repeated join gets the same answer.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use fleet_api::pb::v1;
 use fleet_core::{Clock, Digest, Error, ErrorKind, FleetId, GroupId, NodeId, SiteName, SystemClock};
+use fleet_replication::command::COMMAND_VERSION;
 
+use crate::cli::Secret;
 use crate::config::{HostFacts, Settings};
 use crate::identity::{DataDir, Identity, NewIdentity, StoredGossipKey};
 use crate::trust::authority::{Authority, SigningRequest};
-use crate::trust::joining::{Entitlement, accept, join};
+use crate::trust::joining::{Entitlement, accept, join, seed_of_other_fleet};
 use crate::trust::node_key::{NodeKey, load_or_generate_sealing_key};
 use crate::trust::sealing::SealingKey;
 use crate::trust::token::JoinToken;
@@ -31,9 +34,41 @@ pub enum Beginning {
     Join {
         /// `host:port` of nodes to ask.
         seeds: Vec<String>,
-        /// The token's text.
-        token: Option<String>,
+        /// The join token.
+        token: Token,
     },
+}
+
+/// Where the join token is. It does not show in logs, and a file is read only by who has to join: a node that resumes
+/// needs none, and the file may be gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// Nowhere: the seed is a development fleet's.
+    None,
+    /// Here.
+    Text(Secret),
+    /// In this file.
+    File(PathBuf),
+}
+
+impl Token {
+    /// The token's text, if there is one.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the file cannot be read.
+    pub fn read(&self) -> Result<Option<Secret>, Error> {
+        match self {
+            Self::None => Ok(None),
+            Self::Text(text) => Ok(Some(text.clone())),
+            Self::File(path) => {
+                let text = std::fs::read_to_string(path).map_err(|source| {
+                    Error::new(ErrorKind::InvalidInput, format!("read token file {}", path.display()))
+                        .with_source(source)
+                })?;
+                Ok(Some(Secret(text.trim().to_owned())))
+            }
+        }
+    }
 }
 
 /// A node that knows who it is.
@@ -58,7 +93,7 @@ pub(super) async fn enroll(
     let key = NodeKey::load_or_generate(directory.path())?;
     let sealing_key = load_or_generate_sealing_key(directory.path())?;
     if let Some(identity) = directory.load_identity()? {
-        refuse_other_fleet(beginning, &key, &identity)?;
+        refuse_other_fleet(beginning, &key, &identity).await?;
         let identity = readdressed(settings, directory, identity)?;
         if identity.node_id != node {
             let message = format!("resume node {}: the store belongs to node {node}", identity.node_id);
@@ -71,20 +106,25 @@ pub(super) async fn enroll(
     match beginning {
         Beginning::Found => found(settings, directory, node, key, sealing_key),
         Beginning::Join { seeds, token } => {
-            join_by(settings, directory, node, (key, sealing_key), seeds, token.as_deref()).await
+            join_by(settings, directory, node, (key, sealing_key), seeds, token.read()?).await
         }
     }
 }
 
-/// A directory belongs to one fleet: a token of another one is a mistake that must not pass in silence.
-fn refuse_other_fleet(beginning: &Beginning, key: &NodeKey, identity: &Identity) -> Result<(), Error> {
-    let Beginning::Join { token: Some(token), .. } = beginning else { return Ok(()) };
-    let token: JoinToken = token.parse()?;
-    if key.root().is_none_or(|root| Digest::of(root) == token.root) {
-        return Ok(());
+/// A directory belongs to one fleet: a token or a seed of another one is a mistake that must not pass in silence.
+async fn refuse_other_fleet(beginning: &Beginning, key: &NodeKey, identity: &Identity) -> Result<(), Error> {
+    let (Beginning::Join { seeds, token }, Some(root)) = (beginning, key.root()) else { return Ok(()) };
+    let refused = |with: &str| {
+        let message = format!("join with {with}: the data directory belongs to fleet {} already", identity.fleet_id);
+        Error::new(ErrorKind::Conflict, message).with_next_step("Use an empty data directory to join another fleet.")
+    };
+    if let Token::Text(Secret(text)) = token {
+        return if Digest::of(root) == text.parse::<JoinToken>()?.root { Ok(()) } else { Err(refused("this token")) };
     }
-    let message = format!("join with this token: the data directory belongs to fleet {} already", identity.fleet_id);
-    Err(Error::new(ErrorKind::Conflict, message).with_next_step("Use an empty data directory to join another fleet."))
+    match seed_of_other_fleet(seeds, root).await {
+        Some(seed) => Err(refused(&format!("seed {seed}"))),
+        None => Ok(()),
+    }
 }
 
 /// The identity with the address that the settings give now, kept if it is another.
@@ -143,11 +183,11 @@ async fn join_by(
     node: NodeId,
     (key, sealing_key): (NodeKey, SealingKey),
     seeds: &[String],
-    token: Option<&str>,
+    token: Option<Secret>,
 ) -> Result<Enrolled, Error> {
     refuse_other_site(&settings.site)?;
     let entitlement = match token {
-        Some(text) => Entitlement::Token(text.parse::<JoinToken>()?),
+        Some(text) => Entitlement::Token(text.0.parse::<JoinToken>()?),
         None => Entitlement::Development,
     };
     let deadline = Instant::now() + JOIN_BOUND;
@@ -196,6 +236,7 @@ fn join_request(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         capabilities: settings.allow.capabilities(),
         sealing_key: sealing_key.public_key().to_vec(),
+        commands: COMMAND_VERSION,
     })
 }
 
@@ -265,7 +306,8 @@ fn random_key() -> Result<[u8; 32], Error> {
     Ok(key)
 }
 
-/// The root key of a fleet that is being founded waits here until the group has it sealed; then the file is removed.
+/// The root key of a fleet that is being founded waits here until the group has it sealed and its founder was greeted with
+/// the first credential; then the file is removed.
 const FOUNDING_FILE: &str = "founding.json";
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -293,7 +335,12 @@ fn founding_authority(directory: &DataDir) -> Result<Option<Authority>, Error> {
     Authority::from_parts(file.root.into(), &file.key).map(Some)
 }
 
-/// Removes the root key's file once the group has it.
+/// Whether this node founded a fleet and its founder was not greeted yet.
+pub(super) fn is_founding(directory: &DataDir) -> bool {
+    directory.path().join(FOUNDING_FILE).exists()
+}
+
+/// Removes the root key's file once the group has it and the founder was greeted.
 pub(super) fn forget_founding_authority(directory: &DataDir) -> Result<(), Error> {
     match std::fs::remove_file(directory.path().join(FOUNDING_FILE)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

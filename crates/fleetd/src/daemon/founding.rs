@@ -10,10 +10,9 @@ use fleet_replication::command::{Action, NodeAdmission};
 use fleet_store::record::{Founding, GossipKey, Keyring, NodeCertificate, NodeProfile, Payload};
 use fleet_store::state::{jobs, members};
 
-use super::enroll::forget_founding_authority;
 use super::parts::Parts;
 use crate::config::Settings;
-use crate::identity::{DataDir, Identity};
+use crate::identity::Identity;
 use crate::site::{Site, read_failed};
 use crate::trust::authority::Authority;
 
@@ -24,14 +23,13 @@ const LEAD_BOUND: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// `Unavailable` if the group does not come to serve; whatever a step failed with.
-pub(super) async fn found_site(
-    parts: &Parts,
-    authority: Option<&Authority>,
-    settings: &Settings,
-    directory: &DataDir,
-) -> Result<(), Error> {
+pub(super) async fn found_site(parts: &Parts, authority: Option<&Authority>, settings: &Settings) -> Result<(), Error> {
     let Some(authority) = authority else { return Ok(()) };
     let (site, identity) = (&parts.site, &parts.identity);
+    if is_founded(site)? {
+        // Only the greeting is missing, and others may lead by now.
+        return Ok(());
+    }
     site.group().found().await.map_err(|error| site.explain(error))?;
     wait_until_serving(site).await?;
     if jobs::site(&site.reader()?).map_err(read_failed)?.founding.is_none() {
@@ -55,7 +53,12 @@ pub(super) async fn found_site(
         replaces: None,
     };
     site.propose(Action::PutNode(Box::new(admission))).await?;
-    forget_founding_authority(directory)
+    Ok(())
+}
+
+/// Whether every step was done: the last one admits this node.
+fn is_founded(site: &Site) -> Result<bool, Error> {
+    Ok(members::node(&site.reader()?, site.group().node()).map_err(read_failed)?.is_some())
 }
 
 /// The founder's own certificate, noted like every other, so that removing the node revokes it.

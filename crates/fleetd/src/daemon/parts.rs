@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_api::PeerDialer;
+use fleet_api::Revocations;
 use fleet_api::pb::peer::peer_server::PeerServer;
 use fleet_api::pb::v1::admission_server::AdmissionServer;
 use fleet_api::pb::v1::fleet_server::FleetServer;
 use fleet_api::tls::CertificateCell;
-use fleet_api::{Revocations, ValidityClock};
 use fleet_core::limits::{GRPC_MESSAGE_BYTES_MAX, JOB_LOGS_BYTES_MAX};
 use fleet_core::timing::Timing;
 use fleet_core::{Digest, Error, ErrorKind};
@@ -135,12 +135,14 @@ pub(super) async fn open_store(directory: &DataDir, cache_bytes: u64) -> Result<
     let file = directory.store_file();
     let shown = file.display().to_string();
     let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
-    let opened = tokio::task::spawn_blocking(move || Store::open_with_cache(&file, cache_bytes)).await;
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
         Error::new(ErrorKind::Internal, format!("open the store {shown}"))
             .with_next_step("Check the disk and its free space.")
             .with_source(source)
     };
+    // It holds the journals of all jobs and the gossip keys, and the store itself would make it by the umask.
+    crate::platform::make_secret(&file).map_err(|source| failed(source.into()))?;
+    let opened = tokio::task::spawn_blocking(move || Store::open_with_cache(&file, cache_bytes)).await;
     opened.map_err(|source| failed(source.into()))?.map_err(|source| failed(source.into()))
 }
 
@@ -152,13 +154,13 @@ pub(super) async fn raise_boot_number(store: &Store) -> Result<u64, Error> {
         .map_err(|source| Error::new(source.kind(), "raise the boot number").with_source(source))
 }
 
-pub(super) fn tls(enrolled: &Enrolled) -> Result<Tls, Error> {
+pub(super) fn tls(enrolled: &Enrolled, store: &Store) -> Result<Tls, Error> {
     let root = enrolled.key.root().cloned().ok_or_else(|| {
         Error::new(ErrorKind::Internal, "read the node's certificate: there is none")
             .with_next_step("The data directory is damaged. Join again with an empty one.")
     })?;
     let revocations = Revocations::new();
-    let validity = ValidityClock::system();
+    let validity = super::validity::load(store)?;
     let trust = FleetTrust { root, revocations: revocations.clone(), validity };
     Ok(Tls { certificate: enrolled.key.cell()?, trust, revocations })
 }
@@ -339,4 +341,23 @@ fn environment() -> BaseEnvironment {
 /// Where the first admin's credential is kept.
 pub(super) fn admin_file(directory: &DataDir) -> PathBuf {
     directory.path().join("admin.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_else_can_read_the_store() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = DataDir::open(root.path()).unwrap();
+        for _ in 0..2 {
+            open_store(&directory, 1 << 20).await.unwrap().close();
+            let file = std::fs::metadata(directory.store_file()).unwrap();
+            assert_eq!(file.permissions().mode() & 0o777, 0o600);
+            std::fs::set_permissions(directory.store_file(), std::fs::Permissions::from_mode(0o644)).unwrap();
+        }
+    }
 }

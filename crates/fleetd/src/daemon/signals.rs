@@ -2,7 +2,6 @@
 
 use fleet_core::{Error, ErrorKind};
 use tokio::io::AsyncReadExt;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// A value that turns true when the process is to stop.
@@ -11,16 +10,12 @@ use tokio::sync::watch;
 /// If the signals cannot be watched.
 pub fn watch_signals() -> Result<(watch::Sender<bool>, watch::Receiver<bool>), Error> {
     let failed = |source: std::io::Error| Error::new(ErrorKind::Internal, "watch for signals").with_source(source);
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let termination = crate::platform::termination().map_err(failed)?;
     let (sender, receiver) = watch::channel(false);
     let stop = sender.clone();
     // Owned by the process: it ends with it.
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        termination.await;
         stop.send_replace(true);
     });
     Ok((sender, receiver))

@@ -3,9 +3,10 @@
 use fleet_api::Credential;
 use fleet_api::credential::FORMAT_VERSION;
 use fleet_api::pb::v1::CreateTokenRequest;
-use fleet_core::{Clock, Digest, Error, SystemClock};
+use fleet_core::{Digest, Error};
 use uuid::Uuid;
 
+use super::enroll::{forget_founding_authority, is_founding};
 use super::parts::{Parts, admin_file};
 use crate::config::Settings;
 use crate::grpc::create_token;
@@ -16,7 +17,8 @@ use crate::trust::node_key::NodeKey;
 /// Machines that the first token admits.
 const FIRST_JOINERS_MAX: u32 = 9;
 
-/// Greets the founder of a fleet: once, and never for a development fleet. What fails is told and can be made good later.
+/// Greets the founder of a fleet: once, however often the node starts and whatever became of the credential's file, and
+/// with no credential in a development fleet. What fails is told and tried again at the next start.
 pub(super) async fn greet(parts: &Parts, settings: &Settings, directory: &DataDir) {
     let identity = &parts.identity;
     tracing::info!(
@@ -26,11 +28,13 @@ pub(super) async fn greet(parts: &Parts, settings: &Settings, directory: &DataDi
         http = %settings.http,
         "ready for work"
     );
-    if identity.dev || admin_file(directory).exists() || parts.site.group().serving_term().is_none() {
+    if !is_founding(directory) || parts.site.group().serving_term().is_none() {
         return;
     }
-    if let Err(error) = write_welcome(parts, directory).await {
-        tracing::warn!(error = fleet_core::error::chain(&error), "the first credential was not written; start again");
+    let is_written = identity.dev || admin_file(directory).exists();
+    let greeted = if is_written { Ok(()) } else { write_welcome(parts, directory).await };
+    if let Err(error) = greeted.and_then(|()| forget_founding_authority(directory)) {
+        tracing::warn!(error = fleet_core::error::chain(&error), "the founder was not greeted; start again");
     }
 }
 
@@ -40,7 +44,7 @@ async fn write_welcome(parts: &Parts, directory: &DataDir) -> Result<(), Error> 
     let key = NodeKey::generate()?;
     let admin_id = Uuid::now_v7();
     let request = SigningRequest::parse(&key.signing_request()?)?;
-    let issued = authority.issue_admin(&request, admin_id, SystemClock.now())?;
+    let issued = authority.issue_admin(&request, admin_id, parts.trust.now())?;
     let root = Digest::of(authority.root());
     let request_of_token = CreateTokenRequest { uses: FIRST_JOINERS_MAX, ..CreateTokenRequest::default() };
     let token = create_token(&parts.site, identity, root, request_of_token).await?.token;

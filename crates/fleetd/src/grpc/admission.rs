@@ -6,12 +6,12 @@
 use fleet_api::pb::v1;
 use fleet_api::pb::v1::admission_client::AdmissionClient;
 use fleet_api::pb::v1::admission_server::Admission;
-use fleet_core::{Clock, Error, ErrorKind, GroupId, NodeId, SystemClock, limits};
+use fleet_core::{Digest, Error, ErrorKind, GroupId, NodeId, limits};
 use fleet_membership::Membership;
-use fleet_replication::command::{Action, NodeAdmission, Outcome, Redeeming};
+use fleet_replication::command::{ADMIT_VERSION, Action, FIRST_VERSION, NodeAdmission, Outcome, Redeeming};
 use fleet_store::StateReader;
-use fleet_store::record::{NodeCertificate, NodeProfile, Payload};
-use fleet_store::state::members;
+use fleet_store::record::{NodeCertificate, NodeProfile, Payload, TokenId};
+use fleet_store::state::{jobs, members};
 use tonic::{Request, Response, Status};
 
 use super::convert::gossip_keys;
@@ -45,11 +45,14 @@ impl AdmissionService {
 
     async fn admit(self, request: v1::JoinRequest) -> Result<v1::JoinResponse, Error> {
         let joiner = Joiner::check(&request, &self.identity)?;
+        let token = self.token(&request.token)?;
         let state = self.site.current_reader().await?;
+        let gate = jobs::site(&state).map_err(read_failed)?.gate;
+        joiner.refuse_behind(gate)?;
         let authority = self.trust.authority(&state)?;
-        let token = self.token(&request.token, &authority)?;
+        let token = token.map(|token| self.redeemable(&token, &authority)).transpose()?;
         let replaces = self.replaced(&state, &joiner)?;
-        let issued = authority.issue_node(&joiner.signing_request, joiner.node, SystemClock.now())?;
+        let issued = authority.issue_node(&joiner.signing_request, joiner.node, self.trust.now())?;
         let redeeming = Redeeming {
             token,
             public_key: joiner.signing_request.public_key_digest(),
@@ -61,23 +64,26 @@ impl AdmissionService {
             },
             answer: encode_chain(&issued)?,
         };
-        let outcome = self.site.propose(Action::RedeemToken(Box::new(redeeming))).await?;
+        let redeeming = Box::new(redeeming);
+        let is_kept = gate >= ADMIT_VERSION;
+        let action = match &joiner.sealing_key {
+            Some(key) if is_kept => Action::Admit { redeeming, sealing_key: Payload::from(key.to_vec()) },
+            _ => Action::RedeemToken(redeeming),
+        };
+        let outcome = self.site.propose(action).await?;
         let Outcome::Redeemed { node, answer } = outcome else {
             return Err(Error::new(ErrorKind::Internal, "redeem a token: the group gave another answer"));
         };
-        if let Some(sealing_key) = joiner.sealing_key {
+        if let Some(sealing_key) = joiner.sealing_key.filter(|_| !is_kept) {
+            // Nobody could seal for it later, so it is done now, as earlier versions did for every joiner.
             let row = sealed_row(&authority, node, &sealing_key)?;
             self.site.propose(Action::PutTrust { rows: vec![row] }).await?;
         }
         self.response(&authority, &answer)
     }
 
-    /// The token shown, checked as far as that is possible without the state.
-    fn token(
-        &self,
-        text: &str,
-        authority: &Authority,
-    ) -> Result<Option<(fleet_store::record::TokenId, fleet_core::Digest)>, Error> {
+    /// The token shown, checked as far as that costs nothing: whoever can reach the port may send one.
+    fn token(&self, text: &str) -> Result<Option<JoinToken>, Error> {
         if text.is_empty() {
             if self.identity.dev {
                 return Ok(None);
@@ -86,8 +92,12 @@ impl AdmissionService {
                 "Run `fleetctl token create` on a machine with the fleet's credential, and pass --token.",
             ));
         }
-        let token: JoinToken = text.parse()?;
-        if token.root != fleet_core::Digest::of(authority.root()) {
+        text.parse().map(Some)
+    }
+
+    /// What is redeemed for `token`, if it is of this fleet and site.
+    fn redeemable(&self, token: &JoinToken, authority: &Authority) -> Result<(TokenId, Digest), Error> {
+        if token.root != Digest::of(authority.root()) {
             return Err(Error::new(ErrorKind::PermissionDenied, "join with a token of another fleet")
                 .with_next_step("Make one here with `fleetctl token create`, and pass it with --token."));
         }
@@ -95,7 +105,7 @@ impl AdmissionService {
             return Err(Error::new(ErrorKind::PermissionDenied, "join with a token of another site")
                 .with_next_step("Make one here with `fleetctl token create`, and pass it with --token."));
         }
-        Ok(Some((token.id, token.secret_digest())))
+        Ok((token.id, token.secret_digest()))
     }
 
     /// The node of the same name that the joiner takes the place of.
@@ -163,9 +173,24 @@ struct Joiner {
     profile: NodeProfile,
     signing_request: SigningRequest,
     sealing_key: Option<[u8; 32]>,
+    /// Version of the commands that it can apply.
+    commands: u32,
 }
 
 impl Joiner {
+    /// A joiner that cannot apply what the group may commit would stop at the first such entry.
+    fn refuse_behind(&self, gate: u32) -> Result<(), Error> {
+        if self.commands >= gate {
+            return Ok(());
+        }
+        let message = format!(
+            "join: the site commits commands of version {gate}, this program {} knows them up to {}",
+            self.profile.version, self.commands
+        );
+        Err(Error::new(ErrorKind::FailedPrecondition, message)
+            .with_next_step("Upgrade first: install the fleet's version of fleetd on this machine."))
+    }
+
     fn check(request: &v1::JoinRequest, identity: &Identity) -> Result<Self, Error> {
         let refused = |message: String| Error::new(ErrorKind::InvalidInput, format!("join: {message}"));
         let node =
@@ -194,8 +219,11 @@ impl Joiner {
                 )));
             }
         }
-        if request.version.len() > limits::TAG_BYTES_MAX {
-            return Err(refused(format!("the version must have at most {} bytes", limits::TAG_BYTES_MAX)));
+        if !request.version.is_empty() && !is_plain(&request.version, limits::TAG_BYTES_MAX) {
+            return Err(refused(format!(
+                "the version must have at most {} bytes and no control characters",
+                limits::TAG_BYTES_MAX
+            )));
         }
         if request.slots == 0 || request.slots > limits::SLOTS_MAX {
             return Err(refused(format!("slots must be 1 to {}", limits::SLOTS_MAX)));
@@ -214,7 +242,9 @@ impl Joiner {
             capabilities: sorted(&request.capabilities),
             version: request.version.clone(),
         };
-        Ok(Self { node, profile, signing_request: SigningRequest::parse(&request.csr)?, sealing_key })
+        // Programs from before there was a gate do not say.
+        let commands = request.commands.max(FIRST_VERSION);
+        Ok(Self { node, profile, signing_request: SigningRequest::parse(&request.csr)?, sealing_key, commands })
     }
 }
 
@@ -249,4 +279,78 @@ fn encode_chain(issued: &Issued) -> Result<Payload, Error> {
 
 fn group_bytes(group: GroupId) -> Vec<u8> {
     group.as_bytes().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::{FleetId, SiteName};
+
+    use super::*;
+    use crate::identity::NewIdentity;
+    use crate::trust::node_key::NodeKey;
+
+    fn identity() -> Identity {
+        NewIdentity {
+            fleet_id: FleetId::generate(),
+            node_id: NodeId::generate(),
+            name: "alpha".to_owned(),
+            site: SiteName::default(),
+            group_id: GroupId::generate(),
+            epoch: 1,
+            dev: false,
+            advertise: "alpha:7000".to_owned(),
+            gossip_keys: Vec::new(),
+            contacts: Vec::new(),
+        }
+        .into()
+    }
+
+    fn request() -> v1::JoinRequest {
+        v1::JoinRequest {
+            node_id: NodeId::generate().as_bytes().to_vec(),
+            name: "beta".to_owned(),
+            csr: NodeKey::generate().unwrap().signing_request().unwrap(),
+            address: "beta:7000".to_owned(),
+            http_address: "beta:8000".to_owned(),
+            slots: 1,
+            version: "0.1.0".to_owned(),
+            capabilities: vec!["http".to_owned()],
+            ..v1::JoinRequest::default()
+        }
+    }
+
+    #[test]
+    fn a_joiner_that_says_too_much_or_what_cannot_be_shown_is_refused() {
+        let identity = identity();
+        assert!(Joiner::check(&request(), &identity).is_ok());
+        let long = "x".repeat(300);
+        let changes: Vec<(&str, Box<dyn Fn(&mut v1::JoinRequest)>)> = vec![
+            ("version", Box::new(|request| request.version = long.clone())),
+            ("version's form", Box::new(|request| request.version = "0\u{7}".to_owned())),
+            ("long http", Box::new(|request| request.http_address = format!("{long}:80"))),
+            ("capability", Box::new(|request| request.capabilities = vec![long.clone()])),
+            ("capabilities", Box::new(|request| request.capabilities = vec!["a".to_owned(); 1_000])),
+            ("name", Box::new(|request| request.name = "be\u{1b}[2Jta".to_owned())),
+            ("tag", Box::new(|request| request.tags = vec!["a\nb".to_owned()])),
+            ("address", Box::new(|request| request.address = "be\rta:7000".to_owned())),
+        ];
+        for (what, change) in &changes {
+            let mut request = request();
+            change(&mut request);
+            let refusal = Joiner::check(&request, &identity).err().map(|error| error.kind);
+            assert_eq!(refusal, Some(ErrorKind::InvalidInput), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_joiner_behind_the_gate_is_told_to_upgrade() {
+        let joiner = |commands| {
+            let request = v1::JoinRequest { commands, ..request() };
+            Joiner::check(&request, &identity()).unwrap()
+        };
+        assert!(joiner(0).refuse_behind(1).is_ok(), "an old program, an old group");
+        assert_eq!(joiner(0).refuse_behind(2).unwrap_err().kind, ErrorKind::FailedPrecondition);
+        assert_eq!(joiner(3).refuse_behind(4).unwrap_err().kind, ErrorKind::FailedPrecondition);
+        assert!(joiner(4).refuse_behind(4).is_ok() && joiner(9).refuse_behind(4).is_ok());
+    }
 }

@@ -5,10 +5,11 @@ use std::pin::Pin;
 use fleet_api::pb::peer;
 use fleet_api::pb::peer::peer_server::Peer;
 use fleet_api::status::status_of;
-use fleet_core::{Clock, Error, ErrorKind, NodeId, SystemClock};
+use fleet_core::{Error, ErrorKind, NodeId};
 use fleet_node::Node;
-use fleet_replication::command::{Action, NodeAdmission};
-use fleet_store::state::members;
+use fleet_replication::command::{ADMIT_VERSION, Action, NodeAdmission};
+use fleet_store::StateReader;
+use fleet_store::state::{jobs, members};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -19,7 +20,8 @@ use crate::listener::PeerIdentity;
 use crate::ports::pump;
 use crate::site::{Site, not_found, read_failed};
 use crate::trust::authority::SigningRequest;
-use crate::trust::keeper::TrustKeeper;
+use crate::trust::keeper::{TrustKeeper, dropped_row, sealing_key_row, sealing_keys};
+use crate::trust::sealing::PUBLIC_KEY_BYTES;
 
 type Frames = Pin<Box<dyn Stream<Item = Result<peer::LinkFrame, Status>> + Send>>;
 
@@ -48,22 +50,40 @@ pub(crate) async fn renew_certificate(
     trust: &TrustKeeper,
     node: NodeId,
     csr: &[u8],
+    sealing_key: &[u8],
 ) -> Result<Vec<Vec<u8>>, Error> {
     let request = SigningRequest::parse(csr)?;
     let state = site.current_reader().await?;
     let record =
         members::node(&state, node).map_err(read_failed)?.ok_or_else(|| not_found("node", &node.to_string()))?;
-    let issued = trust.authority(&state)?.issue_node(&request, node, SystemClock.now())?;
+    let issued = trust.authority(&state)?.issue_node(&request, node, trust.now())?;
     let admission =
         NodeAdmission { node, profile: record.profile, certificate: Some(certificate_row(&issued)), replaces: None };
     site.propose(Action::PutNode(Box::new(admission))).await?;
+    keep_sealing_key(site, &state, node, sealing_key).await?;
     Ok(issued.chain.iter().map(|certificate| certificate.to_vec()).collect())
+}
+
+/// Keeps what secrets for `node` are sealed to, if that is news. What was sealed to an earlier key is of no use any more.
+async fn keep_sealing_key(site: &Site, state: &StateReader, node: NodeId, key: &[u8]) -> Result<(), Error> {
+    let Ok(key) = <[u8; PUBLIC_KEY_BYTES]>::try_from(key) else { return Ok(()) };
+    let is_known = sealing_keys(state)?.get(&node) == Some(&key);
+    if is_known || jobs::site(state).map_err(read_failed)?.gate < ADMIT_VERSION {
+        return Ok(());
+    }
+    let mut rows = vec![sealing_key_row(node, &key)];
+    if node != site.group().node() && sealing_keys(state)?.contains_key(&node) {
+        rows.push(dropped_row(node));
+    }
+    site.propose(Action::PutTrust { rows }).await.map(drop)
 }
 
 #[tonic::async_trait]
 impl Peer for PeerService {
     async fn group(&self, request: Request<peer::GroupMessage>) -> Result<Response<peer::GroupMessage>, Status> {
-        let answer = self.site.group().handle(&request.into_inner().payload).await;
+        let sender =
+            PeerIdentity::of_request(request.extensions()).require_node().map_err(|error| status_of(&error))?;
+        let answer = self.site.group().handle(sender, &request.into_inner().payload).await;
         match answer {
             Ok(bytes) => Ok(Response::new(peer::GroupMessage { payload: bytes.into() })),
             Err(source) => {
@@ -100,7 +120,8 @@ impl Peer for PeerService {
     ) -> Result<Response<peer::RenewCertificateResponse>, Status> {
         let identity = PeerIdentity::of_request(request.extensions());
         let node = identity.require_renewing_node().map_err(|error| status_of(&error))?;
-        let renewed = renew_certificate(&self.site, &self.trust, node, &request.into_inner().csr).await;
+        let request = request.into_inner();
+        let renewed = renew_certificate(&self.site, &self.trust, node, &request.csr, &request.sealing_key).await;
         renewed
             .map(|certificates| Response::new(peer::RenewCertificateResponse { certificates }))
             .map_err(|error| status_of(&error))

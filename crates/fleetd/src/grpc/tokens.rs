@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use fleet_api::pb::v1;
-use fleet_core::{Clock, Digest, Error, ErrorKind, SystemClock};
+use fleet_core::{Clock, Digest, Error, ErrorKind, SystemClock, Timestamp};
 use fleet_replication::command::{Action, TokenGrant};
-use fleet_store::record::TokenId;
+use fleet_store::StateRead;
+use fleet_store::record::{TokenId, TokenRecord};
 use fleet_store::state::members;
 
 use crate::identity::Identity;
@@ -20,6 +21,8 @@ const LIFETIME_MAX: Duration = Duration::from_secs(30 * 86_400);
 const USES_MAX: u32 = 1_000;
 /// Most tokens listed.
 const LISTED_MAX: usize = 1_000;
+/// Tokens read in one go.
+const READ_AT_ONCE: usize = 1_000;
 
 /// Makes a token of the fleet whose root has the digest `root`.
 ///
@@ -68,12 +71,9 @@ fn lifetime(ttl_ms: Option<u64>) -> Result<Duration, String> {
 pub(crate) async fn list(site: &Site) -> Result<v1::ListTokensResponse, Error> {
     let state = site.current_reader().await?;
     let now = SystemClock.now();
-    let mut tokens: Vec<_> = members::tokens(&state, None, LISTED_MAX)
-        .map_err(read_failed)?
-        .into_iter()
-        .filter(|(_, token)| !token.revoked && token.uses_left > 0 && token.expires_at > now)
-        .collect();
+    let mut tokens = live(&state, now, READ_AT_ONCE)?;
     tokens.sort_by_key(|(_, token)| token.created_at);
+    tokens.truncate(LISTED_MAX);
     let tokens = tokens
         .into_iter()
         .map(|(id, token)| v1::Token {
@@ -84,6 +84,25 @@ pub(crate) async fn list(site: &Site) -> Result<v1::ListTokensResponse, Error> {
         })
         .collect();
     Ok(v1::ListTokensResponse { tokens })
+}
+
+/// Every token that can still be used at `now`, read `at_once` at a time: those that are over are kept among them.
+pub(crate) fn live(
+    state: &impl StateRead,
+    now: Timestamp,
+    at_once: usize,
+) -> Result<Vec<(TokenId, TokenRecord)>, Error> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = members::tokens(state, after, at_once).map_err(read_failed)?;
+        after = page.last().map(|(id, _)| *id);
+        let is_last = page.len() < at_once;
+        let is_live = |token: &TokenRecord| !token.revoked && token.uses_left > 0 && token.expires_at > now;
+        found.extend(page.into_iter().filter(|(_, token)| is_live(token)));
+        if is_last {
+            return Ok(found);
+        }
+    }
 }
 
 /// Ends the token called `id`.

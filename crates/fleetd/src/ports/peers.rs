@@ -68,6 +68,12 @@ impl Peers {
         self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).addresses.get(&node).cloned()
     }
 
+    /// Which node answers at `address`, if known.
+    pub fn node_at(&self, address: &str) -> Option<NodeId> {
+        let known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.addresses.iter().find(|(_, at)| at.as_str() == address).map(|(node, _)| *node)
+    }
+
     /// The channel to `node` for `purpose`; it connects on use and again after a loss.
     ///
     /// # Errors

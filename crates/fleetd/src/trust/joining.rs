@@ -11,7 +11,7 @@ use fleet_api::identity::{CertificateFacts, RootFacts, Subject};
 use fleet_api::pb::v1;
 use fleet_api::pb::v1::admission_client::AdmissionClient;
 use fleet_api::status::error_of;
-use fleet_api::tls::{ALPN_CLIENT, ClientTls, Trust};
+use fleet_api::tls::{ALPN_CLIENT, ClientTls, Trust, is_other_fleet};
 use fleet_core::limits::GRPC_MESSAGE_BYTES_MAX;
 use fleet_core::{Digest, Error, ErrorKind, NodeId};
 use rustls_pki_types::CertificateDer;
@@ -21,6 +21,10 @@ use crate::trust::token::JoinToken;
 
 /// How long a seed may take to admit a node.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long seeds may take to show to which fleet they belong.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Most seeds looked at.
+const PROBED_MAX: usize = 8;
 
 /// Why a seed should admit us.
 #[derive(Clone, Debug)]
@@ -38,6 +42,26 @@ impl Entitlement {
             Self::Development => Trust::Shown,
         }
     }
+}
+
+/// The first of `seeds` that shows a certificate of another fleet than that of `root`, if no seed shows one of this fleet.
+/// A seed that cannot be reached says nothing: a node resumes without any.
+pub async fn seed_of_other_fleet(seeds: &[String], root: &CertificateDer<'static>) -> Option<String> {
+    let connector = Connector::new(ClientTls::new(Trust::Root(root.clone())), ALPN_CLIENT, Established::Handshake);
+    let connector = connector.ok()?.with_timeout(PROBE_TIMEOUT);
+    let probes = seeds.iter().take(PROBED_MAX).map(|seed| {
+        let connector = &connector;
+        async move { (seed, connector.dial(seed).await.map(drop)) }
+    });
+    let mut other = None;
+    for (seed, outcome) in futures_util::future::join_all(probes).await {
+        match outcome {
+            Ok(()) => return None,
+            Err(error) if is_other_fleet(&error) => other = other.or_else(|| Some(seed.clone())),
+            Err(error) => tracing::debug!(seed, %error, "a seed does not tell which fleet it belongs to"),
+        }
+    }
+    other
 }
 
 /// Asks `seed`, `host:port`, for admission with `request`, whose token is filled in here.

@@ -1,12 +1,14 @@
 //! The root key at work: opened from the group's state, where it lies sealed for each voter, and used on the leader to
 //! admit and to renew.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fleet_core::{Error, ErrorKind, NodeId};
+use fleet_api::ValidityClock;
+use fleet_core::{Error, ErrorKind, NodeId, Timestamp};
 use fleet_replication::command::{Action, TrustEntry};
 use fleet_store::StateReader;
-use fleet_store::record::{Payload, TrustKind};
+use fleet_store::record::{Payload, TrustKind, TrustRow};
 use fleet_store::state::members;
 
 use crate::site::read_failed;
@@ -15,6 +17,8 @@ use crate::trust::sealing::{PUBLIC_KEY_BYTES, SealingKey, seal};
 
 /// Name of the root among authorities.
 const ROOT: &str = "root";
+/// Rows read in one go.
+const ROWS_PER_READ: usize = 1_000;
 /// What a sealed root key is bound to.
 const SEALING_CONTEXT: &[u8] = b"fleet root key";
 
@@ -27,13 +31,19 @@ pub struct TrustKeeper {
 struct Shared {
     node: NodeId,
     sealing_key: SealingKey,
+    validity: ValidityClock,
     authority: Mutex<Option<Arc<Authority>>>,
 }
 
 impl TrustKeeper {
-    /// The keeper of `node`, which opens with `sealing_key`.
-    pub fn new(node: NodeId, sealing_key: SealingKey) -> Self {
-        Self { shared: Arc::new(Shared { node, sealing_key, authority: Mutex::default() }) }
+    /// The keeper of `node`, which opens with `sealing_key` and signs by the time of `validity`.
+    pub fn new(node: NodeId, sealing_key: SealingKey, validity: ValidityClock) -> Self {
+        Self { shared: Arc::new(Shared { node, sealing_key, validity, authority: Mutex::default() }) }
+    }
+
+    /// The time from which what is signed now is counted: that by which certificates are judged.
+    pub fn now(&self) -> Timestamp {
+        self.shared.validity.now()
     }
 
     /// The root, opened from `state` unless it is open already.
@@ -51,11 +61,17 @@ impl TrustKeeper {
         };
         let root = members::trust(state, TrustKind::Authority, ROOT).map_err(read_failed)?.ok_or_else(missing)?;
         let name = sealed_name(self.shared.node);
-        let sealed = members::trust(state, TrustKind::SealedKey, &name).map_err(read_failed)?.ok_or_else(missing)?;
+        let sealed = members::trust(state, TrustKind::SealedKey, &name).map_err(read_failed)?;
+        let sealed = sealed.filter(|row| !row.value.as_slice().is_empty()).ok_or_else(missing)?;
         let key = self.shared.sealing_key.open(sealed.value.as_slice(), SEALING_CONTEXT)?;
         let authority = Arc::new(Authority::from_parts(root.value.as_slice().to_vec().into(), &key)?);
         *opened = Some(Arc::clone(&authority));
         Ok(authority)
+    }
+
+    /// What secrets for this node are sealed to.
+    pub fn public_key(&self) -> [u8; PUBLIC_KEY_BYTES] {
+        self.shared.sealing_key.public_key()
     }
 
     /// The rows that found the fleet's trust: the root, and its key sealed for this node.
@@ -84,6 +100,51 @@ pub fn sealed_row(
 ) -> Result<TrustEntry, Error> {
     let sealed = seal(&authority.key(), recipient, SEALING_CONTEXT)?;
     Ok(TrustEntry { kind: TrustKind::SealedKey, name: sealed_name(node), value: Payload(sealed.into()) })
+}
+
+/// The row that takes the sealed root key from `node`.
+pub fn dropped_row(node: NodeId) -> TrustEntry {
+    TrustEntry { kind: TrustKind::SealedKey, name: sealed_name(node), value: Payload::default() }
+}
+
+/// The row with what secrets for `node` are sealed to.
+pub fn sealing_key_row(node: NodeId, key: &[u8; PUBLIC_KEY_BYTES]) -> TrustEntry {
+    TrustEntry { kind: TrustKind::SealingKey, name: node.to_string(), value: Payload::from(key.to_vec()) }
+}
+
+/// The nodes for which `state` has the root key sealed.
+///
+/// # Errors
+/// If the store failed.
+pub fn sealed_for(state: &StateReader) -> Result<BTreeSet<NodeId>, Error> {
+    let rows = rows_of(state, TrustKind::SealedKey)?.into_iter().filter(|(_, row)| !row.value.as_slice().is_empty());
+    Ok(rows.filter_map(|(name, _)| name.strip_prefix(ROOT)?.strip_prefix('/')?.parse().ok()).collect())
+}
+
+/// What secrets for each node are sealed to, as far as `state` knows.
+///
+/// # Errors
+/// If the store failed.
+pub fn sealing_keys(state: &StateReader) -> Result<BTreeMap<NodeId, [u8; PUBLIC_KEY_BYTES]>, Error> {
+    let rows = rows_of(state, TrustKind::SealingKey)?.into_iter();
+    Ok(rows.filter_map(|(name, row)| Some((name.parse().ok()?, row.value.as_slice().try_into().ok()?))).collect())
+}
+
+/// Every row of `kind`.
+///
+/// # Errors
+/// If the store failed.
+pub fn rows_of(state: &StateReader, kind: TrustKind) -> Result<Vec<(String, TrustRow)>, Error> {
+    let mut all: Vec<(String, TrustRow)> = Vec::new();
+    loop {
+        let after = all.last().map(|(name, _)| name.clone());
+        let page = members::trust_of(state, kind, after.as_deref(), ROWS_PER_READ).map_err(read_failed)?;
+        let is_last = page.len() < ROWS_PER_READ;
+        all.extend(page);
+        if is_last {
+            return Ok(all);
+        }
+    }
 }
 
 fn sealed_name(node: NodeId) -> String {

@@ -14,6 +14,8 @@ pub const RENEWAL_AGE: Duration = Duration::from_secs(10 * 86_400);
 pub const EXPIRED_MAX: Duration = Duration::from_secs(365 * 86_400);
 /// The wait after the first failed renewal; it doubles up to [`RETRY_MAX`].
 pub const RETRY_MIN: Duration = Duration::from_secs(60);
+/// The pause after a renewal, whatever the clock says: by one that is ahead every new certificate is due at once.
+pub const RENEWED_PAUSE: Duration = Duration::from_secs(86_400);
 /// The longest wait between two tries.
 pub const RETRY_MAX: Duration = Duration::from_secs(3_600);
 
@@ -43,6 +45,19 @@ pub fn standing(not_after: Timestamp, now: Timestamp) -> Standing {
 pub fn renewal_in(not_after: Timestamp, now: Timestamp) -> Duration {
     let due = not_after.0.saturating_sub(u64::try_from((NODE_LIFETIME - RENEWAL_AGE).as_millis()).unwrap_or(u64::MAX));
     Timestamp(due).saturating_since(now)
+}
+
+/// How long after `now` the next renewal is tried, `failures` failed ones after the last success, which was `renewed` ago if
+/// it fell into this run of the process. The wall clock decides, within bounds that a wrong one cannot pass.
+pub fn next_try_in(not_after: Timestamp, now: Timestamp, failures: u32, renewed: Option<Duration>) -> Duration {
+    if failures > 0 {
+        return retry_in(failures);
+    }
+    let by_clock = renewal_in(not_after, now);
+    match renewed {
+        Some(ago) => by_clock.min(RENEWAL_AGE.saturating_sub(ago)).max(RENEWED_PAUSE.saturating_sub(ago)),
+        None => by_clock,
+    }
 }
 
 /// The wait after `failures` failed renewals in a row.
@@ -77,6 +92,21 @@ mod tests {
         assert_eq!(renewal_in(end, issued), RENEWAL_AGE);
         assert_eq!(renewal_in(end, Timestamp(issued.0 + 10 * DAY_MS)), Duration::ZERO);
         assert_eq!(renewal_in(end, Timestamp(issued.0 + 90 * DAY_MS)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_wrong_clock_neither_renews_in_a_loop_nor_never() {
+        let issued = Timestamp(500 * DAY_MS);
+        let end = issued.saturating_add(NODE_LIFETIME);
+        let at = |days: u64| Timestamp(days * DAY_MS);
+        let day = Duration::from_secs(86_400);
+        assert_eq!(next_try_in(end, at(500), 0, Some(Duration::ZERO)), RENEWAL_AGE);
+        assert_eq!(next_try_in(end, at(525), 0, Some(Duration::ZERO)), RENEWED_PAUSE, "25 days ahead of the signer");
+        assert_eq!(next_try_in(end, at(525), 0, Some(day * 2)), Duration::ZERO);
+        assert_eq!(next_try_in(end, at(100), 0, Some(day * 4)), day * 6, "a year behind");
+        assert_eq!(next_try_in(end, at(100), 0, Some(day * 11)), Duration::ZERO);
+        assert_eq!(next_try_in(end, at(525), 2, Some(Duration::ZERO)), retry_in(2));
+        assert_eq!(next_try_in(end, at(525), 0, None), Duration::ZERO, "after a start the clock alone is known");
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub const SUBMIT_ASSIGNED_VERSION: u32 = 2;
 
 /// The version of commands that brought [`Action::Forget`].
 pub const FORGET_VERSION: u32 = 3;
+/// The version of commands that brought [`Action::Admit`] and the kinds of trust of the same age.
+pub const ADMIT_VERSION: u32 = 4;
 
 /// What a command asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,12 +144,24 @@ pub enum Action {
         /// The time.
         before: Timestamp,
     },
+    /// Uses a join token as `RedeemToken` does, and keeps the joiner's public sealing key with it: who is admitted can
+    /// always be made a voter later.
+    Admit {
+        /// The token and the joiner.
+        redeeming: Box<Redeeming>,
+        /// What secrets for the joiner are sealed to.
+        sealing_key: Payload,
+    },
 }
 
 impl Action {
     /// The version of commands that knows this kind: it may be proposed once the group's gate has reached it.
-    pub const fn version(&self) -> u32 {
+    pub fn version(&self) -> u32 {
         match self {
+            Self::Admit { .. } => ADMIT_VERSION,
+            Self::PutTrust { rows } if rows.iter().any(|row| row.kind.number() > TrustKind::Revoked.number()) => {
+                ADMIT_VERSION
+            }
             Self::SubmitAssigned { .. } => SUBMIT_ASSIGNED_VERSION,
             Self::Forget { .. } => FORGET_VERSION,
             _ => FIRST_VERSION,

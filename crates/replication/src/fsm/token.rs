@@ -1,13 +1,14 @@
 //! Join tokens: made, used, ended.
 
 use fleet_core::Digest;
-use fleet_store::record::{NodeStanding, Redemption, TokenId, TokenRecord};
+use fleet_store::record::{NodeStanding, Payload, Redemption, TokenId, TokenRecord};
 use fleet_store::state::members;
 use fleet_store::state::tables::{REDEMPTIONS, TOKENS};
 
 use super::node;
 use super::scope::{Halt, Scope};
 use super::site::check_site;
+use super::trust;
 use crate::command::{Outcome, Redeeming, Refusal, TokenGrant};
 
 /// Makes a token.
@@ -72,6 +73,15 @@ pub(super) fn redeem(scope: &mut Scope<'_, '_>, redeeming: &Redeeming) -> Result
     let redemption = Redemption { node: joiner, at: scope.now, answer: answer.clone() };
     scope.transaction.put(&REDEMPTIONS, &redeeming.public_key, &redemption)?;
     Ok(Outcome::Redeemed { node: joiner, answer })
+}
+
+/// Admits a joiner by its token, and keeps what secrets for it are sealed to.
+pub(super) fn admit(scope: &mut Scope<'_, '_>, redeeming: &Redeeming, sealing_key: &Payload) -> Result<Outcome, Halt> {
+    let outcome = redeem(scope, redeeming)?;
+    if let Outcome::Redeemed { node, .. } = &outcome {
+        trust::keep_sealing_key(scope, *node, sealing_key)?;
+    }
+    Ok(outcome)
 }
 
 /// The token, if it may be used with this secret now. The secret is checked first: who does not know it learns nothing.

@@ -58,6 +58,17 @@ pub(super) fn note_issued(scope: &mut Scope<'_, '_>, node: NodeId, serial: &str)
     Ok(())
 }
 
+/// Keeps what secrets for `node` are sealed to.
+pub(super) fn keep_sealing_key(scope: &mut Scope<'_, '_>, node: NodeId, key: &Payload) -> Result<(), Halt> {
+    let name = node.to_string();
+    let known = members::trust(scope.transaction, TrustKind::SealingKey, &name)?;
+    if known.is_none_or(|known| known.value != *key) {
+        write(scope, TrustKind::SealingKey, &name, key)?;
+        scope.emit(Event::TrustChanged);
+    }
+    Ok(())
+}
+
 /// Revokes every certificate that `node` was issued.
 pub(super) fn revoke_issued(scope: &mut Scope<'_, '_>, node: NodeId) -> Result<(), Halt> {
     let owner = name_of(node);

@@ -18,6 +18,7 @@ use crate::test_site::{admission, complete, founding, job_id, node_id, profile, 
 const COMMANDS: &str = include_str!("fixtures/batch-v1.txt");
 const COMMANDS_V2: &str = include_str!("fixtures/batch-v2.txt");
 const COMMANDS_V3: &str = include_str!("fixtures/batch-v3.txt");
+const COMMANDS_V4: &str = include_str!("fixtures/batch-v4.txt");
 const RECORDS: &str = include_str!("fixtures/records-v1.txt");
 
 fn hex(bytes: &[u8]) -> String {
@@ -110,11 +111,25 @@ fn actions_v3() -> Vec<(&'static str, Action)> {
     vec![("forget", Action::Forget { before: Timestamp(1_000) })]
 }
 
+/// The kinds that version 4 of the commands brought.
+fn actions_v4() -> Vec<(&'static str, Action)> {
+    let token = Some((TokenId(9), Digest::of(b"secret")));
+    let (public_key, answer) = (Digest::of(b"key"), Payload::from("chain"));
+    let redeeming = Box::new(Redeeming { token, public_key, admission: admission(2), answer });
+    let row = |kind| TrustEntry { kind, name: node_id(1).to_string(), value: Payload::from("k") };
+    vec![
+        ("admit", Action::Admit { redeeming, sealing_key: Payload::from("0123") }),
+        ("put-trust-sealing-key", Action::PutTrust { rows: vec![row(TrustKind::SealingKey)] }),
+        ("put-trust-excluded", Action::PutTrust { rows: vec![row(TrustKind::Excluded)] }),
+    ]
+}
+
 #[test]
 fn every_command_is_read_as_it_was_meant() {
     check_commands(COMMANDS, actions(), 1);
     check_commands(COMMANDS_V2, actions_v2(), 2);
     check_commands(COMMANDS_V3, actions_v3(), 3);
+    check_commands(COMMANDS_V4, actions_v4(), 4);
 }
 
 fn check_commands(fixture: &str, actions: Vec<(&'static str, Action)>, version: u32) {

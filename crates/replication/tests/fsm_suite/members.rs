@@ -215,6 +215,31 @@ fn only_a_development_fleet_admits_without_a_token() {
 }
 
 #[test]
+fn who_is_admitted_leaves_its_sealing_key_in_the_same_command() {
+    let mut site = TestSite::new();
+    site.must(grant(1));
+    let admit = |key: &'static str| match redeem(4, Some((TOKEN, secret()))) {
+        Action::RedeemToken(redeeming) => Action::Admit { redeeming, sealing_key: Payload::from(key) },
+        other => other,
+    };
+    let kept = |site: &TestSite| {
+        let row = members::trust(&site.reader(), TrustKind::SealingKey, &node_id(4).to_string()).unwrap();
+        row.map(|row| row.value)
+    };
+    let mut wrong = admit("key");
+    if let Action::Admit { redeeming, .. } = &mut wrong {
+        redeeming.token = None;
+    }
+    assert_eq!(site.refused(wrong), Refusal::TokenNeeded);
+    assert_eq!(kept(&site), None, "nothing of a refused one stays");
+    let redeemed = Outcome::Redeemed { node: node_id(4), answer: Payload::from(vec![4]) };
+    assert_eq!(site.must(admit("key")), redeemed);
+    assert_eq!(kept(&site), Some(Payload::from("key")));
+    assert_eq!(site.must(admit("other")), redeemed, "a repeat, by who holds the same key");
+    assert_eq!(kept(&site), Some(Payload::from("other")));
+}
+
+#[test]
 fn a_refused_admission_does_not_use_the_token_up() {
     let mut site = TestSite::new();
     site.must(grant(1));

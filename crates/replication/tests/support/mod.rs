@@ -98,10 +98,10 @@ impl Router {
         self.routes.lock().unwrap().cut.clear();
     }
 
-    /// Hands a message to whoever is attached as `to`, whatever it says inside.
-    pub(crate) async fn deliver(&self, to: NodeId, request: &[u8]) -> Option<Bytes> {
+    /// Hands a message of `from` to whoever is attached as `to`, whatever it says inside.
+    pub(crate) async fn deliver(&self, from: NodeId, to: NodeId, request: &[u8]) -> Option<Bytes> {
         let group = self.routes.lock().unwrap().groups.get(&to).cloned();
-        group?.handle(request).await.ok()
+        group?.handle(from, request).await.ok()
     }
 
     /// Answers for `node` from now on.
@@ -149,7 +149,7 @@ impl GroupNetwork for Port {
                 Route::Nobody => Err(CallError::Unreachable("nobody is there".to_owned())),
                 Route::Cut => silence.await,
                 Route::To(group) => {
-                    let answer = group.handle(&request).await;
+                    let answer = group.handle(self.node, &request).await;
                     // What is cut now does not bring the answer back either.
                     if self.router.is_cut(target, self.node) {
                         return silence.await;

@@ -11,13 +11,18 @@ use super::content::Payload;
 pub enum TrustKind {
     /// A certificate of an authority, under its name (`root`, or a site's). Written once.
     Authority = 0,
-    /// An authority's key sealed for one voter, under `authority/voter`. Replaced when sealed anew.
+    /// An authority's key sealed for one voter, under `authority/voter`. Replaced when sealed anew, and by nothing (an empty
+    /// value) once the node votes no more.
     SealedKey = 1,
     /// A certificate that was issued, under its serial number; the value is the sixteen bytes of the node's id, or empty
     /// for an operator's. Written once.
     Issued = 2,
     /// A serial number that is revoked. Written once; for ever.
     Revoked = 3,
+    /// What secrets for a node are sealed to: its public key, under the node's id. Replaced when the node has another.
+    SealingKey = 4,
+    /// A removed node, under its id, whose gossip keys were replaced since. Written once.
+    Excluded = 5,
 }
 
 impl TrustKind {
@@ -28,7 +33,7 @@ impl TrustKind {
 
     /// Whether a row of this kind may be replaced.
     pub const fn is_replaceable(self) -> bool {
-        matches!(self, Self::SealedKey)
+        matches!(self, Self::SealedKey | Self::SealingKey)
     }
 }
 

@@ -11,7 +11,7 @@ use tonic::Status;
 use crate::listener::Policy;
 use crate::listener::tests::support::{Answer, Fleet, Node, Setup, good, start};
 use crate::trust::authority::SigningRequest;
-use crate::trust::joining::{Entitlement, accept, join};
+use crate::trust::joining::{Entitlement, accept, join, seed_of_other_fleet};
 use crate::trust::node_key::NodeKey;
 use crate::trust::token::JoinToken;
 
@@ -51,6 +51,24 @@ async fn a_joiner_gets_its_certificate() {
     let joined = accept(&answer, key, id, &entitlement).unwrap();
     assert_eq!(joined.root(), Some(fleet.authority.root()));
     assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_seed_of_another_fleet_is_told_from_one_that_cannot_be_reached() {
+    let (fleet, foreign) = (Fleet::found(), Fleet::found());
+    let ours = start(&fleet, Setup::default()).address.to_string();
+    let (here, there) = (start(&fleet, Setup::default()), start(&foreign, Setup::default()));
+    let (ours_too, theirs) = (here.address.to_string(), there.address.to_string());
+    let root = fleet.authority.root();
+    let other = async |seeds: &[&String]| {
+        let seeds: Vec<String> = seeds.iter().map(|seed| (*seed).clone()).collect();
+        seed_of_other_fleet(&seeds, root).await
+    };
+    assert_eq!(other(&[&theirs]).await, Some(theirs.clone()));
+    assert_eq!(other(&[&ours, &theirs]).await, Some(theirs.clone()), "the first is gone");
+    assert_eq!(other(&[&ours_too, &theirs]).await, None, "one of ours is among them");
+    assert_eq!(other(&[&ours]).await, None, "nobody is there to say");
+    assert_eq!(other(&[]).await, None);
 }
 
 #[tokio::test]

@@ -1,0 +1,73 @@
+//! Keeps the root key with the site's voters: on the leader, sealed for who was promoted, taken from who votes no more.
+//! Level-triggered, so a crash anywhere in between is mended by whoever leads next.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fleet_core::{Error, NodeId};
+use fleet_replication::command::{ADMIT_VERSION, Action};
+use fleet_store::StateReader;
+use fleet_store::record::NodeStanding;
+use fleet_store::state::{jobs, members};
+
+use crate::site::{Site, read_failed};
+use crate::trust::custody::{Custody, decide};
+use crate::trust::keeper::{TrustKeeper, dropped_row, sealed_for, sealed_row, sealing_key_row, sealing_keys};
+
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long it waits after a failure.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Looks after the root key for as long as the node runs.
+pub(super) async fn run(site: Site, trust: TrustKeeper) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if site.group().serving_term().is_none() {
+            continue;
+        }
+        if let Err(error) = look(&site, &trust).await {
+            tracing::warn!(error = fleet_core::error::chain(&error), "the root key is not with all voters");
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+}
+
+/// Looks once and does what is missing.
+pub(super) async fn look(site: &Site, trust: &TrustKeeper) -> Result<(), Error> {
+    let state = site.reader()?;
+    if jobs::site(&state).map_err(read_failed)?.gate < ADMIT_VERSION {
+        return Ok(());
+    }
+    let own = site.group().node();
+    let mut custody = read(&state, site.group().status().borrow().voters())?;
+    let own_key = trust.public_key();
+    let mut rows = Vec::new();
+    if custody.keys.get(&own) != Some(&own_key) {
+        // The founder, and who joined before such rows were known.
+        rows.push(sealing_key_row(own, &own_key));
+        custody.keys.insert(own, own_key);
+    }
+    let change = decide(&custody);
+    if !change.seal.is_empty() {
+        let authority = trust.authority(&state)?;
+        for (node, key) in &change.seal {
+            tracing::info!(%node, "the root key is sealed for a voter");
+            rows.push(sealed_row(&authority, *node, key)?);
+        }
+    }
+    for node in change.drop {
+        tracing::info!(%node, "the root key is taken from a node that votes no more");
+        rows.push(dropped_row(node));
+    }
+    if !rows.is_empty() {
+        site.propose(Action::PutTrust { rows }).await?;
+    }
+    Ok(())
+}
+
+fn read(state: &StateReader, voters: BTreeSet<NodeId>) -> Result<Custody, Error> {
+    let nodes = members::nodes(state).map_err(read_failed)?;
+    let removed = nodes.iter().filter(|node| node.standing == NodeStanding::Removed).map(|node| node.id);
+    Ok(Custody { voters, sealed: sealed_for(state)?, keys: sealing_keys(state)?, removed: removed.collect() })
+}

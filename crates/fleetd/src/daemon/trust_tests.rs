@@ -1,0 +1,152 @@
+//! What a node does with the site's trust, on a group of one in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_api::{PeerDialer, Revocations, ValidityClock};
+use fleet_core::timing::Timing;
+use fleet_core::{Clock, Digest, ErrorKind, FleetId, GroupId, NodeId, SiteName, SystemClock, Timestamp};
+use fleet_replication::command::{ADMIT_VERSION, Action, NodeAdmission, TokenGrant};
+use fleet_replication::{Group, GroupConfig};
+use fleet_store::Store;
+use fleet_store::record::{Founding, NodeProfile, TokenId};
+use tokio::runtime::Handle;
+
+use super::custody;
+use super::renewal::sign_own;
+use crate::grpc::live_tokens;
+use crate::ports::{NetworkPort, Peers};
+use crate::site::Site;
+use crate::trust::authority::{Authority, SigningRequest};
+use crate::trust::keeper::{TrustKeeper, dropped_row, sealed_for, sealed_row, sealing_key_row, sealing_keys};
+use crate::trust::node_key::NodeKey;
+use crate::trust::sealing::SealingKey;
+
+/// A founded site with one voter and nobody else.
+pub(super) struct Alone {
+    pub(super) site: Site,
+    pub(super) trust: TrustKeeper,
+    pub(super) authority: Authority,
+    pub(super) key: NodeKey,
+}
+
+impl Alone {
+    pub(super) async fn found() -> Self {
+        let store = Store::in_memory().unwrap();
+        let (node, fleet, group) = (store.node_id(), FleetId::generate(), GroupId::generate());
+        let authority = Authority::found(fleet, SystemClock.now()).unwrap();
+        let key = NodeKey::generate().unwrap();
+        let request = SigningRequest::parse(&key.signing_request().unwrap()).unwrap();
+        let issued = authority.issue_node(&request, node, SystemClock.now()).unwrap();
+        let key = key.with_chain(issued.chain).unwrap();
+        let validity = ValidityClock::system();
+        let dialer =
+            PeerDialer::new(authority.root().clone(), key.cell().unwrap(), Revocations::new(), validity.clone());
+        let peers = Peers::new(dialer, Handle::current());
+        let config = GroupConfig {
+            store: store.clone(),
+            group,
+            epoch: 1,
+            timing: Timing::LAN,
+            clock: Arc::new(SystemClock),
+            network: Arc::new(NetworkPort::new(peers.clone())),
+            apply_commands: fleet_replication::fsm::apply,
+        };
+        let group = Group::open(config).await.unwrap();
+        group.found().await.unwrap();
+        group.status().wait_for(|status| status.serving_term.is_some()).await.unwrap();
+        let site = Site::new(group, store, peers, SiteName::DEFAULT);
+        let founding =
+            Founding { fleet, site: SiteName::default(), group: site.group().id(), founder: node, dev: false };
+        site.propose(Action::Found(founding)).await.unwrap();
+        site.propose(admission(node, "alone")).await.unwrap();
+        Self { site, trust: TrustKeeper::new(node, SealingKey::generate().unwrap(), validity), authority, key }
+    }
+
+    pub(super) fn node(&self) -> NodeId {
+        self.site.group().node()
+    }
+}
+
+/// Admits `node` as `name`.
+pub(super) fn admission(node: NodeId, name: &str) -> Action {
+    let profile = NodeProfile {
+        name: name.to_owned(),
+        site: SiteName::default(),
+        address: format!("{name}:7000"),
+        http_address: format!("{name}:8000"),
+        tags: Vec::new(),
+        slots: 1,
+        capabilities: Vec::new(),
+        version: "0".to_owned(),
+    };
+    Action::PutNode(Box::new(NodeAdmission { node, profile, certificate: None, replaces: None }))
+}
+
+#[tokio::test]
+async fn the_root_key_is_sealed_for_voters_and_taken_from_others() {
+    let alone = Alone::found().await;
+    let (site, own) = (&alone.site, alone.node());
+    site.propose(alone.trust.founding_rows(&alone.authority).unwrap()).await.unwrap();
+    let (learner, removed) = (NodeId::generate(), NodeId::generate());
+    let sealing = SealingKey::generate().unwrap();
+    for (node, name) in [(learner, "learner"), (removed, "removed")] {
+        site.propose(admission(node, name)).await.unwrap();
+        let row = sealed_row(&alone.authority, node, &sealing.public_key()).unwrap();
+        site.propose(Action::PutTrust { rows: vec![row] }).await.unwrap();
+    }
+    site.propose(Action::RemoveNode { node: removed }).await.unwrap();
+
+    custody::look(site, &alone.trust).await.unwrap();
+    assert_eq!(sealed_for(&site.reader().unwrap()).unwrap().len(), 3, "not before all programs know such rows");
+    site.propose(Action::Gate { version: ADMIT_VERSION }).await.unwrap();
+    custody::look(site, &alone.trust).await.unwrap();
+    assert_eq!(sealed_for(&site.reader().unwrap()).unwrap(), [own, learner].into(), "nobody could give it back yet");
+    site.propose(Action::PutTrust { rows: vec![sealing_key_row(learner, &sealing.public_key())] }).await.unwrap();
+    custody::look(site, &alone.trust).await.unwrap();
+    assert_eq!(sealed_for(&site.reader().unwrap()).unwrap(), [own].into());
+    assert_eq!(sealing_keys(&site.reader().unwrap()).unwrap().get(&own), Some(&alone.trust.public_key()));
+
+    // A voter whose row is missing gets it from a leader that can open the key.
+    let authority = alone.trust.authority(&site.reader().unwrap()).unwrap();
+    assert_eq!(authority.root(), alone.authority.root());
+    site.propose(Action::PutTrust { rows: vec![dropped_row(own)] }).await.unwrap();
+    let blind = TrustKeeper::new(own, SealingKey::generate().unwrap(), ValidityClock::system());
+    assert_eq!(blind.authority(&site.reader().unwrap()).unwrap_err().kind, ErrorKind::Unavailable);
+    custody::look(site, &alone.trust).await.unwrap();
+    assert_eq!(sealed_for(&site.reader().unwrap()).unwrap(), [own].into());
+    site.group().shutdown().await;
+}
+
+#[tokio::test]
+async fn a_live_token_is_found_among_any_number_that_are_over() {
+    let alone = Alone::found().await;
+    let now = SystemClock.now();
+    for number in 0..7 {
+        let expires_at = if number == 6 { now.saturating_add(Duration::from_secs(60)) } else { Timestamp(1) };
+        let (token, site) = (TokenId(number), SiteName::default());
+        let grant = TokenGrant { token, secret: Digest::of(b"secret"), site, uses: 1, expires_at };
+        alone.site.propose(Action::CreateToken(grant)).await.unwrap();
+    }
+    let state = alone.site.reader().unwrap();
+    for at_once in [1, 2, 3, 7, 100] {
+        let found: Vec<_> = live_tokens(&state, now, at_once).unwrap().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(found, [TokenId(6)], "{at_once} at a time");
+    }
+    alone.site.group().shutdown().await;
+}
+
+#[tokio::test]
+async fn a_voter_renews_by_itself_and_a_removed_one_does_not() {
+    let alone = Alone::found().await;
+    let csr = alone.key.signing_request().unwrap();
+    let renew = || sign_own(&alone.site, &alone.trust, alone.node(), &csr);
+    assert_eq!(renew().unwrap_err().kind, ErrorKind::Unavailable, "the root key is not sealed for it");
+    alone.site.propose(alone.trust.founding_rows(&alone.authority).unwrap()).await.unwrap();
+    assert_eq!(renew().unwrap().last().map(Vec::as_slice), Some(alone.authority.root().as_ref()));
+    let stranger = sign_own(&alone.site, &alone.trust, NodeId::generate(), &csr);
+    assert_eq!(stranger.unwrap_err().kind, ErrorKind::FailedPrecondition, "it is no voter");
+    alone.site.propose(Action::RemoveNode { node: alone.node() }).await.unwrap();
+    assert_eq!(renew().unwrap_err().kind, ErrorKind::FailedPrecondition, "it was removed");
+    alone.site.group().shutdown().await;
+}
