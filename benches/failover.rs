@@ -175,23 +175,25 @@ async fn measure(options: &Options) {
     let mut cluster = Cluster::start("failover", NODES, SLOTS).await;
     let recorder = Recorder::start().await;
     if options.wants_any(&names(&[LEADER])) {
-        let report = Report::new(options, NODES);
+        let mut report = Report::new(options, NODES);
         let mut times = Vec::new();
         for _ in 0..rounds {
             times.push(leader_round(&mut cluster).await);
         }
+        report.look_at_disk_again();
         print(&report, LEADER, &mut times);
         report.print("leader killed: kills", rounds as f64, "", 1);
     }
     if options.wants_any(&names(&[ROBOT_FIRST, ROBOT_ALL])) {
         until_well(&cluster).await;
-        let report = Report::new(options, NODES);
+        let mut report = Report::new(options, NODES);
         let (mut first, mut all) = (Vec::new(), Vec::new());
         for round in 0..rounds {
             let times = robot_round(&mut cluster, &recorder, round).await;
             first.extend(times.first());
             all.extend(times.last());
         }
+        report.look_at_disk_again();
         print(&report, ROBOT_FIRST, &mut first);
         print(&report, ROBOT_ALL, &mut all);
         report.print("robot killed: kills", rounds as f64, "", 1);

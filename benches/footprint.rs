@@ -156,6 +156,7 @@ async fn compare(report: &mut Report, heap: Heap, with_heap: &Cluster, empty: &C
         full.extend(probe_turn(&loads.0, clients).await);
         none.extend(probe_turn(&loads.1, clients).await);
     }
+    report.look_at_disk_again();
     let name = heap.name();
     for percent in [50, 99] {
         let (full, none) = (percentile(&mut full, percent), percentile(&mut none, percent));

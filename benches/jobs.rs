@@ -90,6 +90,7 @@ impl Bench {
         let jobs = ((expected.jobs_per_second * RUN_SECONDS) as usize).max(JOBS_MIN);
         self.report.look_at_disk();
         let mut run = self.run(&load, &request, Bound::Jobs(jobs), runs).await;
+        self.report.look_at_disk_again();
         let name = shape.name();
         let print = |what: &str, value: f64, unit: &str| {
             self.report.print(&format!("{name} {what}"), value, unit, clients);
@@ -100,6 +101,9 @@ impl Bench {
         if runs {
             print("jobs", run.jobs_per_second, "1/s");
         }
+        if matches!(shape, Shape::Calls(_)) {
+            print("calls seen by the server", run.calls_per_second, "1/s");
+        }
         print("processor of the nodes", run.cores_of_nodes, "cores");
         print("processor of the bench", run.cores_of_bench, "cores");
     }
@@ -108,6 +112,7 @@ impl Bench {
         let nodes: Vec<u32> = self.cluster.nodes.iter().map(|node| node.pid()).collect();
         let before = load.count("completed").await;
         let processor = (processor_time_of(&nodes), processor_time(std::process::id()));
+        let requests = self.server.requests();
         let started = Instant::now();
         let accepted = load.submit(request, bound).await;
         let jobs = accepted.times.len();
@@ -118,6 +123,7 @@ impl Bench {
         Run {
             submits_per_second: accepted.rate(),
             jobs_per_second: jobs as f64 / took,
+            calls_per_second: (self.server.requests() - requests) as f64 / took,
             cores_of_nodes: (processor_time_of(&nodes) - processor.0).as_secs_f64() / took,
             cores_of_bench: (processor_time(std::process::id()) - processor.1).as_secs_f64() / took,
             times: accepted.times,
@@ -131,6 +137,7 @@ impl Bench {
         self.one_by_one(&load, &request, ROUNDS_WARM_UP).await;
         self.report.disk();
         let (mut accepted, mut seen) = self.one_by_one(&load, &request, ROUNDS).await;
+        self.report.look_at_disk_again();
         for (what, times) in [("submit alone", &mut accepted), ("submit to completion", &mut seen)] {
             for percent in [50, 99] {
                 let name = format!("{} {what} p{percent}", shape.name());
@@ -171,6 +178,7 @@ impl Bench {
 struct Run {
     submits_per_second: f64,
     jobs_per_second: f64,
+    calls_per_second: f64,
     cores_of_nodes: f64,
     cores_of_bench: f64,
     times: Vec<Duration>,
@@ -192,8 +200,15 @@ async fn measure(options: &Options, nodes: usize) {
     }
     // The jobs that stay queued come last: those before them run in a fleet without a backlog.
     for shape in [Shape::Sets(1), Shape::Sets(5), Shape::Calls(1), Shape::Calls(5), Shape::Queued] {
-        let figures =
-            ["submits", "submit p50", "submit p99", "jobs", "processor of the nodes", "processor of the bench"];
+        let figures = [
+            "submits",
+            "submit p50",
+            "submit p99",
+            "jobs",
+            "calls seen by the server",
+            "processor of the nodes",
+            "processor of the bench",
+        ];
         for clients in CLIENTS.into_iter().filter(|clients| options.wants_clients(*clients)) {
             if options.wants_any(&names(shape, &figures)) {
                 bench.rates(shape, clients).await;

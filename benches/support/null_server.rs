@@ -16,7 +16,13 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 pub struct NullServer {
     /// Where it listens.
     pub address: SocketAddr,
-    connections: Arc<AtomicUsize>,
+    seen: Arc<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    connections: AtomicUsize,
+    requests: AtomicUsize,
 }
 
 impl NullServer {
@@ -24,25 +30,30 @@ impl NullServer {
     pub async fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
-        let connections = Arc::new(AtomicUsize::new(0));
-        let accepted = Arc::clone(&connections);
+        let seen = Arc::new(Seen::default());
+        let noted = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                accepted.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(serve(stream));
+                noted.connections.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(serve(stream, Arc::clone(&noted)));
             }
         });
-        Self { address, connections }
+        Self { address, seen }
     }
 
     /// How many connections were made to it so far.
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.seen.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many requests it answered so far.
+    pub fn requests(&self) -> usize {
+        self.seen.requests.load(Ordering::Relaxed)
     }
 }
 
 /// Answers requests until the other side ends, or sends what this does not read: a body without its length.
-async fn serve(mut stream: TcpStream) {
+async fn serve(mut stream: TcpStream, seen: Arc<Seen>) {
     stream.set_nodelay(true).expect("a socket can be told not to wait");
     let mut buffer = Vec::with_capacity(4096);
     loop {
@@ -61,6 +72,7 @@ async fn serve(mut stream: TcpStream) {
             }
         }
         buffer.drain(..end + length);
+        seen.requests.fetch_add(1, Ordering::Relaxed);
         if stream.write_all(ANSWER).await.is_err() {
             return;
         }

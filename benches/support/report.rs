@@ -52,6 +52,12 @@ impl Report {
         median
     }
 
+    /// Measures the disk once more after the work, and takes the mean with the look before it.
+    pub fn look_at_disk_again(&mut self) {
+        let (rate, _) = fdatasync_loop(DISK_WINDOW);
+        self.fdatasync_per_second = f64::midpoint(self.fdatasync_per_second, rate);
+    }
+
     /// Prints the median of one fdatasync, in milliseconds.
     pub fn disk(&mut self) {
         let median = self.look_at_disk();
