@@ -140,7 +140,8 @@ async fn a_frozen_node_lets_go_and_starts_nothing_when_it_wakes() {
     cluster.nodes[frozen].thaw();
     let survivors: Vec<usize> = (0..3).filter(|index| *index != frozen).collect();
     let living = cluster.client_of(&survivors);
-    let cancel = v1::ControlJobRequest { job: id.clone(), action: v1::JobAction::Cancel.into() };
+    let cancel =
+        v1::ControlJobRequest { job: id.clone(), action: v1::JobAction::Cancel.into(), request_id: Vec::new() };
     living.control_job(cancel).await.expect("a running job can be cancelled");
     wait::until("the job to be cancelled", JOB_BOUND, || {
         let (living, id) = (living.clone(), id.clone());
