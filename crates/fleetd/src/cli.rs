@@ -109,6 +109,26 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// Words of `text` that look like a variable of ours.
+    fn variables(text: &str) -> Vec<&str> {
+        let words = text.split(|c: char| !c.is_ascii_uppercase() && c != '_');
+        words.filter(|word| word.starts_with("FLEET_") && word.len() > "FLEET_".len()).collect()
+    }
+
+    #[test]
+    fn what_is_delivered_names_only_variables_that_start_reads() {
+        let cli = Cli::command();
+        let start = cli.find_subcommand("start").expect("it is a verb");
+        let mut read: Vec<_> = start.get_arguments().filter_map(|flag| flag.get_env()?.to_str()).collect();
+        // `fleet.token-file` serves `start`, too.
+        read.push("FLEET_TOKEN_FILE");
+        for text in [include_str!("../../../deploy/fleetd.service"), include_str!("../../../config/fleetd.yaml")] {
+            for variable in variables(text) {
+                assert!(read.contains(&variable), "nobody reads {variable}");
+            }
+        }
+    }
+
     #[test]
     fn a_token_does_not_show() {
         let cli = Cli::try_parse_from(["fleetd", "join", "--seed", "a:7000", "--token", "fleet1.secret"]).unwrap();

@@ -11,6 +11,7 @@ use crate::cli::RunFlags;
 use crate::commands::validate;
 use crate::error::{Failure, internal};
 use crate::input::{read_input, read_workflow};
+use crate::progress;
 use crate::render::{self, Format};
 use crate::runner::{Ended, Runner};
 
@@ -29,7 +30,10 @@ pub(crate) async fn run(flags: RunFlags, format: Format) -> Result<(), Failure> 
     let options = Options { allowed_hosts, environment: environment(), ..Options::default() };
     let effects =
         Effects::new(options).map_err(|error| Error::new(error.kind(), error.to_string()).with_source(error))?;
-    match Runner::new(machine, effects, job_id, NODE_NAME, flags.verbose).run().await? {
+    let run = Runner::new(machine, effects, job_id, NODE_NAME, flags.verbose).run();
+    // Whoever sees the tasks sees that it goes on.
+    let ended = if flags.verbose { run.await } else { progress::during(&format!("running {}", flags.file), run).await };
+    match ended? {
         Ended::Completed(output) => Ok(render::output(format, &output)?),
         Ended::Failed(error) => Err(failed(&error).into()),
         Ended::Interrupted => Err(Error::new(ErrorKind::FailedPrecondition, "the run was interrupted").into()),
