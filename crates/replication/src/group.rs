@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::autopilot::Change;
+use crate::blob_keeper::BlobKeeper;
 use crate::blobs;
 use crate::command::{Command, Outcome};
 use crate::consensus::{CodecError, Raft, VoterId};
@@ -144,12 +145,14 @@ impl Group {
             status: status.clone(),
             site: site_receiver,
         };
+        let blob_keeper = BlobKeeper { member: Arc::clone(&member), store: store.clone(), status: status.clone() };
         let tasks = vec![
             tokio::spawn(leadership.run()),
             tokio::spawn(elections.run()),
             tokio::spawn(proposer.run()),
             tokio::spawn(confirmations.run()),
             tokio::spawn(upkeep.run()),
+            tokio::spawn(blob_keeper.run()),
         ];
         let server = Server::new(Arc::clone(&member), raft.clone(), store.clone(), status.clone());
         let tasks = Mutex::new(tasks);
@@ -253,8 +256,7 @@ impl Group {
 
     /// Stores `content` on a majority's disks, so that an entry may name it.
     pub async fn put_blob(&self, content: Bytes) -> Result<Digest, Error> {
-        let status = self.inner.status.borrow().clone();
-        blobs::put(&self.inner.member, &self.inner.store, &status, content).await
+        blobs::put(&self.inner.member, &self.inner.store, &self.inner.status, content).await
     }
 
     /// The content named `digest`, from here or from another member; `None` if every member says it has none.

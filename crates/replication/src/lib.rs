@@ -4,6 +4,7 @@
 //! irreversible happens without a committed entry. Absent on purpose: gossip itself, gRPC, placement, robots.
 
 pub mod autopilot;
+mod blob_keeper;
 mod blobs;
 pub mod command;
 mod consensus;
@@ -17,6 +18,7 @@ mod leadership;
 mod log_storage;
 mod member;
 mod network;
+mod promotion;
 mod proposer;
 mod read_index;
 mod recover;

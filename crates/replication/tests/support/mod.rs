@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleet_core::timing::Timing;
-use fleet_core::{GroupId, NodeId, SystemClock, Timestamp};
+use fleet_core::{Digest, GroupId, JobId, NodeId, SystemClock, Timestamp};
 use fleet_replication::command::{Action, Command, Outcome};
 use fleet_replication::fsm::{Applied, EntryPosition};
 use fleet_replication::{CallError, CallFuture, Error, Group, GroupConfig, GroupNetwork, SiteNode, SiteView, Status};
-use fleet_store::record::CommandId;
+use fleet_store::record::{BlobUse, CommandId, Content};
+use fleet_store::state::tables::BLOB_USES;
 use fleet_store::{MemoryDisk, Record, StateRead, StateTable, StateTransaction, Store};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -36,16 +37,20 @@ impl Record for Seen {
 
 const ORDER: StateTable<u64, Seen> = StateTable::new(240, "order");
 
-/// Writes down every command but the leaders' own in the order in which they are applied.
+/// Writes down every command but the group's own in the order in which they are applied.
 pub(crate) fn remember(
     state: &mut StateTransaction<'_>,
     _entry: EntryPosition,
     commands: &[Command],
 ) -> Result<Vec<Applied>, fleet_store::Error> {
     let next = state.last(&ORDER, &())?.map_or(0, |(place, _)| place + 1);
-    let remembered = commands.iter().filter(|command| !matches!(command.action, Action::Lead { .. }));
+    let is_own = |command: &&Command| matches!(command.action, Action::Lead { .. } | Action::Gate { .. });
+    let remembered = commands.iter().filter(|command| !is_own(command));
     for (place, command) in (next..).zip(remembered) {
         state.put(&ORDER, &place, &Seen(command.id.0))?;
+        if let Action::Deliver { event: Content::Blob { digest, .. }, .. } = &command.action {
+            state.put(&BLOB_USES, digest, &BlobUse { rows: 1 })?;
+        }
     }
     Ok(commands.iter().map(|_| Applied { outcome: Outcome::Done, events: Vec::new() }).collect())
 }
@@ -59,6 +64,12 @@ pub(crate) fn applied_commands(store: &Store) -> Vec<u128> {
 /// A command that only its id tells from others.
 pub(crate) fn command(id: u128) -> Command {
     Command { id: CommandId(id), at: Timestamp(0), action: Action::EndHold }
+}
+
+/// A command that names the blob `digest`.
+pub(crate) fn naming(id: u128, digest: Digest) -> Command {
+    let event = Content::Blob { digest, length: 1 };
+    Command { action: Action::Deliver { job: JobId::generate(), event }, ..command(id) }
 }
 
 #[derive(Default)]
@@ -288,12 +299,17 @@ impl Site {
 
     /// Proposes a command on whoever leads, again and again until its outcome is known.
     pub(crate) async fn write(&self, id: u128) {
+        self.write_command(command(id)).await;
+    }
+
+    /// The same with `command`.
+    pub(crate) async fn write_command(&self, command: Command) {
         let started = Instant::now();
         loop {
             let place = self.leader().await;
-            match self.nodes[place].group.propose(command(id), Duration::from_secs(2)).await {
+            match self.nodes[place].group.propose(command.clone(), Duration::from_secs(2)).await {
                 Ok(_) => return,
-                Err(error) => assert!(started.elapsed() < PATIENCE, "command {id} is not accepted: {error}"),
+                Err(error) => assert!(started.elapsed() < PATIENCE, "{:?} is not accepted: {error}", command.id),
             }
         }
     }
