@@ -1,21 +1,23 @@
 //! The group as the rest of the node sees it: propose, read, confirm, watch, change members.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, Clock, Digest, GroupId, NodeId};
+use fleet_store::state::jobs;
 use fleet_store::{LogFact, StateReader, Store};
 use openraft::{Config, SnapshotPolicy};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::autopilot::Change;
+use crate::autopilot::{self, Change};
 use crate::blob_keeper::BlobKeeper;
 use crate::blobs;
-use crate::command::{Command, Outcome};
+use crate::command::{Command, FIRST_VERSION, Outcome};
 use crate::consensus::{CodecError, Raft, VoterId};
 use crate::election::Elections;
 use crate::error::Error;
@@ -71,6 +73,8 @@ struct Inner {
     site: watch::Sender<Option<SiteView>>,
     proposals: mpsc::Sender<Proposal>,
     questions: mpsc::Sender<Question>,
+    /// The gate of versions as last read; it is never lowered.
+    gate: AtomicU32,
     watchers: broadcast::Sender<Arc<AppliedEntry>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -91,10 +95,23 @@ fn raft_config(config: &GroupConfig) -> Result<Arc<Config>, Error> {
     config.validate().map(Arc::new).map_err(|error| Error::consensus("open the group", &error))
 }
 
+/// Whether a leader's death leaves every robot its lease (promise 8), however many voters there are.
+fn check_timing(timing: &Timing) -> Result<(), Error> {
+    let work = Timing::BLINK_WORK;
+    for voters in [3, autopilot::VOTERS_MAX] {
+        if !timing.keeps_control_blink_promise(voters, work) {
+            let (blink, lease) = (timing.leader_blink_max(voters, work), timing.robot_lease_at_robot());
+            return Err(Error::Timing { voters, work, blink, lease });
+        }
+    }
+    Ok(())
+}
+
 impl Group {
     /// Opens the group on this node: it resumes what its store has, or waits to be made a member.
     pub async fn open(config: GroupConfig) -> Result<Self, Error> {
         let operation = "open the group";
+        check_timing(&config.timing)?;
         let settings = raft_config(&config)?;
         let GroupConfig { store, group, epoch, timing, clock, network, apply_commands } = config;
         let epoch = match stored_epoch(&store, group)? {
@@ -156,7 +173,8 @@ impl Group {
         ];
         let server = Server::new(Arc::clone(&member), raft.clone(), store.clone(), status.clone());
         let tasks = Mutex::new(tasks);
-        let inner = Inner { member, raft, store, server, status, site, proposals, questions, watchers, tasks };
+        let gate = AtomicU32::new(FIRST_VERSION);
+        let inner = Inner { member, raft, store, server, status, site, proposals, questions, gate, watchers, tasks };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -183,6 +201,7 @@ impl Group {
         if self.serving_term().is_none() {
             return Err(Error::NotLeader { operation, leader: self.inner.status.borrow().leader });
         }
+        self.check_gate(command.action.version())?;
         let bytes = proposer::measure(&command)?;
         let (reply, answer) = oneshot::channel();
         let proposal = Proposal { command, bytes, reply };
@@ -194,6 +213,17 @@ impl Group {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(Error::OutcomeUnknown),
         }
+    }
+
+    /// Refuses a command that some member may not understand. A leader that serves has applied every raise of the gate.
+    fn check_gate(&self, version: u32) -> Result<(), Error> {
+        let known = self.inner.gate.load(Ordering::Relaxed);
+        if version <= known {
+            return Ok(());
+        }
+        let gate = jobs::site(&self.reader()?).map_err(Error::store("read the gate of versions"))?.gate;
+        self.inner.gate.fetch_max(gate, Ordering::Relaxed);
+        if version <= gate { Ok(()) } else { Err(Error::Gate { version, gate: gate.max(known) }) }
     }
 
     /// Confirms that this node led, with its state current, at a moment after this call. One round of the consensus

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleet_core::timing::Timing;
-use fleet_core::{Digest, GroupId, JobId, NodeId, SystemClock, Timestamp};
-use fleet_replication::command::{Action, Command, Outcome};
+use fleet_core::{Digest, GroupId, JobId, NodeId, SessionId, SiteName, SystemClock, Timestamp};
+use fleet_replication::command::{Action, Command, Outcome, Submission};
 use fleet_replication::fsm::{Applied, EntryPosition};
 use fleet_replication::{CallError, CallFuture, Error, Group, GroupConfig, GroupNetwork, SiteNode, SiteView, Status};
-use fleet_store::record::{BlobUse, CommandId, Content};
+use fleet_store::record::{BlobUse, CommandId, Content, JobSpec, WorkflowName};
 use fleet_store::state::tables::BLOB_USES;
 use fleet_store::{MemoryDisk, Record, StateRead, StateTable, StateTransaction, Store};
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,25 @@ pub(crate) fn applied_commands(store: &Store) -> Vec<u128> {
 /// A command that only its id tells from others.
 pub(crate) fn command(id: u128) -> Command {
     Command { id: CommandId(id), at: Timestamp(0), action: Action::EndHold }
+}
+
+/// A command that the first programs did not know.
+pub(crate) fn command_of_version_2(id: u128) -> Command {
+    let spec = JobSpec {
+        workflow: WorkflowName { namespace: "n".to_owned(), name: "w".to_owned(), version: "1.0.0".to_owned() },
+        definition: Digest::of(b"{}"),
+        interpreter: 1,
+        site: SiteName::default(),
+        tags: Vec::new(),
+        capabilities: Vec::new(),
+        lost_max: 5,
+        finish_within_ms: None,
+        retry_of: None,
+    };
+    let submission =
+        Submission { job: JobId::generate(), spec, priority: 10, input: Content::inline("{}"), definition: None };
+    let session = SessionId { node: NodeId::generate(), boot: 1, number: 1 };
+    Command { action: Action::SubmitAssigned { submission: Box::new(submission), session }, ..command(id) }
 }
 
 /// A command that names the blob `digest`.
@@ -219,20 +238,30 @@ impl Site {
         site
     }
 
-    /// Starts a node on `disk`.
-    pub(crate) async fn boot(&self, disk: MemoryDisk, epoch: u64) -> Node {
-        let store = disk.open().unwrap();
-        let id = store.node_id();
+    /// What opening a group with `timing` alone comes to.
+    pub(crate) async fn open_with(timing: Timing) -> Result<Group, Error> {
+        let site = Self { router: Router::default(), timing, nodes: Vec::new() };
+        site.open(&MemoryDisk::new().open().unwrap(), 1).await
+    }
+
+    async fn open(&self, store: &Store, epoch: u64) -> Result<Group, Error> {
         let config = GroupConfig {
             store: store.clone(),
             group: GROUP,
             epoch,
             timing: self.timing,
             clock: Arc::new(SystemClock),
-            network: self.router.port(id),
+            network: self.router.port(store.node_id()),
             apply_commands: remember,
         };
-        let group = Group::open(config).await.unwrap();
+        Group::open(config).await
+    }
+
+    /// Starts a node on `disk`.
+    pub(crate) async fn boot(&self, disk: MemoryDisk, epoch: u64) -> Node {
+        let store = disk.open().unwrap();
+        let id = store.node_id();
+        let group = self.open(&store, epoch).await.unwrap();
         self.router.attach(id, group.clone());
         Node { id, disk, store, group }
     }
