@@ -1,66 +1,21 @@
-//! What the benches share: the same-minute fdatasync loop, percentiles, the line a figure is printed as, and an HTTP
-//! server that answers at once.
+//! What the benches share: options, the line a figure is printed as, the same-minute fdatasync loop, clients, an HTTP
+//! server that answers at once, and what the system says about a process.
 
 #![allow(unreachable_pub, dead_code, reason = "each bench that includes this uses its own part of it")]
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+pub(crate) mod disk;
+pub(crate) mod load;
+pub(crate) mod null_server;
+pub(crate) mod options;
+pub(crate) mod process;
+pub(crate) mod ready;
+pub(crate) mod report;
 
-use axum::Router;
-use axum::routing::post;
-use serde::Serialize;
-use tokio::net::TcpListener;
+use std::time::Duration;
 
-/// One figure, as `--json` prints it.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Figure {
-    /// What was measured.
-    pub name: String,
-    /// How much.
-    pub value: f64,
-    /// Of what.
-    pub unit: &'static str,
-    /// Clients at once.
-    pub clients: usize,
-    /// Nodes of the fleet.
-    pub nodes: usize,
-    /// What the disk gave in the same minute.
-    pub fdatasync_per_second: f64,
-}
-
-impl Figure {
-    /// Prints the figure: one JSON line with `--json`, else a line for people.
-    pub fn print(&self) {
-        if std::env::args().any(|argument| argument == "--json") {
-            println!("{}", serde_json::to_string(self).expect("a figure is plain data"));
-        } else {
-            println!(
-                "{:44} {:>12.2} {:10} clients {:>3}  nodes {}  fdatasync/s {:.0}",
-                self.name, self.value, self.unit, self.clients, self.nodes, self.fdatasync_per_second
-            );
-        }
-    }
-}
-
-/// Appends 4 KiB and calls fdatasync, for `bound`; the rate, and the median of one call.
-pub fn fdatasync_loop(bound: Duration) -> (f64, Duration) {
-    let path = std::env::temp_dir().join(format!("fleet-bench-{}", uuid::Uuid::now_v7().simple()));
-    let mut file = OpenOptions::new().create_new(true).append(true).open(&path).expect("the disk is writable");
-    let block = [0x5a_u8; 4096];
-    let started = Instant::now();
-    let mut calls = Vec::new();
-    while started.elapsed() < bound {
-        let call = Instant::now();
-        file.write_all(&block).expect("the disk has room");
-        file.sync_data().expect("the disk syncs");
-        calls.push(call.elapsed());
-    }
-    let rate = calls.len() as f64 / started.elapsed().as_secs_f64();
-    std::fs::remove_file(path).expect("the file is ours");
-    (rate, percentile(&mut calls, 50))
+/// The runtime of a bench: one thread, so that the client takes no more of the cores than it must.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
 /// The `percent`th percentile; zero of nothing.
@@ -69,11 +24,12 @@ pub fn percentile(samples: &mut [Duration], percent: usize) -> Duration {
     samples.get((samples.len().saturating_sub(1)) * percent / 100).copied().unwrap_or_default()
 }
 
-/// An HTTP server on loopback that answers `{}` at once.
-pub async fn null_server() -> SocketAddr {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback has a free port");
-    let address = listener.local_addr().expect("a bound listener has an address");
-    let routes = Router::new().route("/", post(async || axum::Json(serde_json::json!({}))));
-    tokio::spawn(async move { axum::serve(listener, routes).await });
-    address
+/// Milliseconds, with their fraction.
+pub fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
+
+/// Bytes as MB of a million.
+pub fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
 }

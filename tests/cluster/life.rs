@@ -5,31 +5,12 @@ use std::time::Duration;
 use fleet_api::pb::v1;
 
 use crate::harness::cluster::Cluster;
-use crate::harness::history::{History, Told, judge, read_jobs};
+use crate::harness::history::{History, Told};
+use crate::harness::judge::finish_and_judge;
 use crate::harness::recorder::Recorder;
 use crate::harness::{wait, workflows};
 
 const JOB_BOUND: Duration = Duration::from_secs(30);
-
-/// Waits until every job of `history` that exists has ended, then judges.
-pub(crate) async fn finish_and_judge(cluster: &Cluster, history: &History, recorder: &Recorder, bound: Duration) {
-    let client = cluster.client();
-    let jobs = wait::until("every job to end", bound, || {
-        let client = client.clone();
-        async move {
-            let jobs = read_jobs(&client, history).await;
-            let open: Vec<String> = jobs
-                .iter()
-                .filter(|(_, job)| job.ended_ms == 0)
-                .map(|(id, job)| format!("{id} {} on `{}` ({})", job.state, job.node, job.reason))
-                .collect();
-            if open.is_empty() { Ok(jobs) } else { Err(open.join(", ")) }
-        }
-    })
-    .await;
-    let violations = judge(history, &jobs, &recorder.requests());
-    assert!(violations.is_empty(), "broken promises: {violations:#?}");
-}
 
 pub(crate) fn steps(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|step| format!("{prefix}{step}")).collect()
@@ -123,7 +104,7 @@ async fn a_job_that_waits_holds_no_slot_and_wakes_on_time() {
     wait::until("the job to park", JOB_BOUND, || {
         let client = client.clone();
         async move {
-            let request = v1::GetJobRequest { job: job.to_string(), brief: true };
+            let request = v1::GetJobRequest { job: job.to_string(), brief: true, ..v1::GetJobRequest::default() };
             let state = client.get_job(request).await.map_err(|error| error.to_string())?.state;
             if state == "waiting" { Ok(()) } else { Err(state) }
         }
@@ -172,7 +153,10 @@ async fn a_site_that_lost_its_majority_is_recovered_and_held_until_released() {
 
     let workflow = workflows::calls(&recorder.url(), "after", 1, 0);
     let (job, _) = history.submit(&last, workflow, steps("after", 1)).await;
-    let view = last.get_job(v1::GetJobRequest { job: job.to_string(), brief: true }).await.expect("it exists");
+    let view = last
+        .get_job(v1::GetJobRequest { job: job.to_string(), brief: true, ..v1::GetJobRequest::default() })
+        .await
+        .expect("it exists");
     assert_eq!(view.state, "queued", "nothing is dispatched while the site is held");
     let release = v1::RecoverSiteRequest { site: "default".to_owned(), accept_loss: false, release_hold: true };
     last.recover_site(release).await.expect("the hold can be ended");

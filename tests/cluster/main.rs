@@ -4,6 +4,10 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod frozen;
+mod joining;
 mod kills;
 mod life;
 mod links;
+mod rolling;
+mod wiping;

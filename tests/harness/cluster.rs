@@ -3,102 +3,16 @@
 
 use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use fleet_api::pb::v1;
-use fleet_api::{ClientOptions, FleetClient};
-use rustix::process::{Pid, Signal, kill_process};
+use fleet_api::{ClientOptions, Credential, FleetClient};
 
+use super::node::TestNode;
 use super::wait::until;
 
 /// How long a node may take until it answers, and a group until it has its voters, on a busy machine.
 pub const START_BOUND: Duration = Duration::from_secs(40);
-
-/// The binary `name` that the same build made, beside this test's own executable.
-pub fn binary(name: &str) -> PathBuf {
-    if let Some(path) = std::env::var_os(format!("FLEET_TEST_{}", name.to_uppercase())) {
-        return PathBuf::from(path);
-    }
-    let own = std::env::current_exe().expect("a test has an executable");
-    let path = own.ancestors().nth(2).expect("it lies in target/PROFILE/deps").join(name);
-    assert!(path.exists(), "{} is missing: run `cargo build -p {name}` first", path.display());
-    path
-}
-
-/// One node: where it lives, and its process while it runs.
-pub struct TestNode {
-    /// Its name.
-    pub name: String,
-    /// Its data directory.
-    pub data_dir: PathBuf,
-    /// Port of gRPC and gossip.
-    pub port: u16,
-    /// Port of HTTP.
-    pub http_port: u16,
-    extra_arguments: Vec<String>,
-    child: Option<Child>,
-    starts: u32,
-}
-
-impl TestNode {
-    /// `127.0.0.1:port`.
-    pub fn endpoint(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    /// Whether the process runs.
-    pub fn is_running(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_none()))
-    }
-
-    /// The process's id.
-    pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("the node runs").id()
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a pid fits")).expect("a pid is not zero");
-        kill_process(pid, signal).expect("the process is ours");
-    }
-
-    /// SIGKILL, and waits until the process is gone.
-    pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().expect("the process is ours");
-            child.wait().expect("a killed process ends");
-        }
-    }
-
-    /// SIGSTOP.
-    pub fn freeze(&self) {
-        self.signal(Signal::STOP);
-    }
-
-    /// SIGCONT.
-    pub fn thaw(&self) {
-        self.signal(Signal::CONT);
-    }
-
-    /// SIGTERM, and waits for the exit code.
-    pub async fn terminate(&mut self, bound: Duration) -> Option<i32> {
-        self.signal(Signal::TERM);
-        let mut child = self.child.take().expect("the node runs");
-        until("the node to stop", bound, || {
-            let status = child.try_wait().expect("the process is ours");
-            async move { status.map(|status| status.code()).ok_or_else(|| "still running".to_owned()) }
-        })
-        .await
-    }
-
-    /// The last lines of the log of its newest start.
-    pub fn log_tail(&self) -> String {
-        let file = self.data_dir.with_extension(format!("{}.log", self.starts));
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
-    }
-}
 
 /// The fleet.
 pub struct Cluster {
@@ -107,75 +21,92 @@ pub struct Cluster {
     pub nodes: Vec<TestNode>,
     /// Slots of each robot.
     pub slots: u32,
+    /// Whether it is a development fleet: no tokens, no credentials.
+    dev: bool,
+    /// The operator's credential, once the founder wrote it.
+    credential: Option<Credential>,
 }
 
 impl Cluster {
-    /// An empty fleet for the test `name`.
+    /// An empty development fleet for the test `name`.
     pub fn new(name: &str, slots: u32) -> Self {
         let root = std::env::temp_dir().join(format!("fleet-test-{name}-{}", uuid::Uuid::now_v7().simple()));
         std::fs::create_dir_all(&root).expect("the temporary directory is writable");
-        Self { root, nodes: Vec::new(), slots }
+        Self { root, nodes: Vec::new(), slots, dev: true, credential: None }
     }
 
     /// A development fleet of `count` nodes, each of which has joined, with as many voters as that number gives.
     pub async fn start(name: &str, count: usize, slots: u32) -> Self {
-        let mut cluster = Self::new(name, slots);
-        for _ in 0..count {
-            cluster.add_node(&[]).await;
-        }
-        cluster.wait_for_voters(voters_of(count)).await;
-        cluster
+        Self::new(name, slots).grown(count).await
     }
 
-    /// Starts one more node of a development fleet and waits until it answers.
+    /// The same, but a fleet that asks for tokens and credentials.
+    pub async fn start_secured(name: &str, count: usize, slots: u32) -> Self {
+        let mut cluster = Self::new(name, slots);
+        cluster.dev = false;
+        cluster.grown(count).await
+    }
+
+    async fn grown(mut self, count: usize) -> Self {
+        for _ in 0..count {
+            self.add_node(&[]).await;
+        }
+        self.wait_for_voters(voters_of(count)).await;
+        self
+    }
+
+    /// Starts one more node and waits until it answers.
     pub async fn add_node(&mut self, extra_arguments: &[&str]) -> usize {
-        let (port, http_port) = (free_port(), free_port());
-        let name = format!("node-{}", self.nodes.len() + 1);
-        self.nodes.push(TestNode {
-            data_dir: self.root.join(&name),
-            name,
-            port,
-            http_port,
-            extra_arguments: extra_arguments.iter().map(|argument| (*argument).to_owned()).collect(),
-            child: None,
-            starts: 0,
-        });
-        let index = self.nodes.len() - 1;
+        let token = if self.dev || self.nodes.is_empty() { None } else { Some(self.token(1).await) };
+        let index = self.prepare_node(token);
+        self.nodes[index].extra_arguments = extra_arguments.iter().map(|argument| (*argument).to_owned()).collect();
         self.start_node(index);
         self.wait_until_answers(index).await;
         index
     }
 
-    /// Starts the process of a node: the founder founds or resumes, the others join or resume.
+    /// A node with ports and a directory, not started.
+    pub fn prepare_node(&mut self, token: Option<String>) -> usize {
+        let name = format!("node-{}", self.nodes.len() + 1);
+        let mut node = TestNode::new(name.clone(), self.root.join(name), free_port(), free_port());
+        node.token = token;
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    /// A join token for `uses` nodes.
+    pub async fn token(&self, uses: u32) -> String {
+        let request = v1::CreateTokenRequest { uses, ..v1::CreateTokenRequest::default() };
+        self.client_of(&[0]).create_token(request).await.expect("an operator may make tokens").token
+    }
+
+    /// Starts the process of a node: the first founds or resumes, the others join or resume by any of the others.
     pub fn start_node(&mut self, index: usize) {
-        let seed = (index > 0).then(|| self.nodes[0].endpoint());
-        let slots = self.slots.to_string();
-        let node = &mut self.nodes[index];
-        assert!(node.child.is_none(), "{} runs already", node.name);
-        node.starts += 1;
-        let log = std::fs::File::create(node.data_dir.with_extension(format!("{}.log", node.starts)))
-            .expect("the log can be written");
-        let mut command = Command::new(binary("fleetd"));
-        command.arg(if seed.is_some() { "join" } else { "start" });
-        if let Some(seed) = seed {
-            command.args(["--seed", &seed]);
+        let founds = index == 0 && (self.nodes.len() == 1 || self.nodes[0].data_dir.exists());
+        let mut arguments = vec!["--slots".to_owned(), self.slots.to_string()];
+        if self.dev {
+            arguments.push("--dev".to_owned());
         }
-        command
-            .args(["--dev", "--name", &node.name, "--listen", &node.endpoint(), "--slots", &slots])
-            .args(["--http", &format!("127.0.0.1:{}", node.http_port), "--data-dir"])
-            .arg(&node.data_dir)
-            .args(&node.extra_arguments)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("FLEET_LOG_LEVEL", std::env::var("FLEET_LOG_LEVEL").unwrap_or_else(|_| "info".to_owned()))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        node.child = Some(command.spawn().expect("fleetd can be started"));
+        for other in (0..self.nodes.len()).filter(|other| !founds && *other != index) {
+            arguments.extend(["--seed".to_owned(), self.nodes[other].endpoint()]);
+        }
+        self.nodes[index].start(if founds { "start" } else { "join" }, &arguments);
+    }
+
+    /// Takes the data directory of a dead node away and returns where it is now: its machine is new.
+    pub fn wipe(&mut self, index: usize) -> PathBuf {
+        let node = &self.nodes[index];
+        assert!(!node.is_up(), "{} still runs", node.name);
+        let kept = self.root.join(format!("{}-before-{}", node.name, uuid::Uuid::now_v7().simple()));
+        std::fs::rename(&node.data_dir, &kept).expect("a directory can be moved");
+        kept
     }
 
     /// Waits until the node at `index` answers over gRPC.
     pub async fn wait_until_answers(&mut self, index: usize) {
+        if !self.dev && self.credential.is_none() {
+            self.credential = Some(self.read_credential().await);
+        }
         let client = self.client_of(&[index]);
         let node = &mut self.nodes[index];
         let bound = START_BOUND;
@@ -188,6 +119,20 @@ impl Cluster {
             assert!(!late, "waited {bound:?} for {}; last: {error}\n{}", node.name, node.log_tail());
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
+    }
+
+    /// The first credential, which the founder writes once it serves.
+    async fn read_credential(&self) -> Credential {
+        let founder = &self.nodes[0];
+        until("the first credential", START_BOUND, || async {
+            Credential::read(&self.credential_file()).map_err(|error| format!("{error}\n{}", founder.log_tail()))
+        })
+        .await
+    }
+
+    /// Where the founder keeps the first credential.
+    pub fn credential_file(&self) -> PathBuf {
+        self.nodes[0].data_dir.join("admin.json")
     }
 
     /// Waits until the group has `count` voters, as some node that runs says.
@@ -207,6 +152,11 @@ impl Cluster {
     /// Index of the node called `name`.
     pub fn index_of(&self, name: &str) -> usize {
         self.nodes.iter().position(|node| node.name == name).unwrap_or_else(|| panic!("there is no node `{name}`"))
+    }
+
+    /// Indices of the nodes that were started and not ended.
+    pub fn up(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|index| self.nodes[*index].is_up()).collect()
     }
 
     /// Index of the leader, once one is known to all of `asked`.
@@ -237,23 +187,17 @@ impl Cluster {
     pub fn client_of(&self, indices: &[usize]) -> FleetClient {
         FleetClient::new(ClientOptions {
             endpoints: indices.iter().map(|index| self.nodes[*index].endpoint()).collect(),
+            credential: self.credential.clone(),
             deadline: Duration::from_secs(20),
             try_timeout: Duration::from_secs(3),
-            ..ClientOptions::default()
         })
-        .expect("loopback needs no credential")
+        .expect("the credential is sound, and loopback needs none")
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for node in &mut self.nodes {
-            if let Some(mut child) = node.child.take() {
-                // A frozen process cannot be waited for unless it is killed; killing one that has ended is no error.
-                let _ = child.kill();
-                let _ = child.wait();
-            }
-        }
+        self.nodes.iter_mut().for_each(TestNode::end);
         if std::thread::panicking() {
             eprintln!("data and logs are kept in {}", self.root.display());
         } else {

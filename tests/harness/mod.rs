@@ -6,6 +6,11 @@
 
 pub(crate) mod cluster;
 pub(crate) mod history;
+pub(crate) mod judge;
+pub(crate) mod node;
+pub(crate) mod processes;
+pub(crate) mod raw;
 pub(crate) mod recorder;
+pub(crate) mod seed;
 pub(crate) mod wait;
 pub(crate) mod workflows;

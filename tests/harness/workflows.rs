@@ -29,12 +29,17 @@ pub fn wait_then_call(recorder: &str, step: &str, wait_ms: u64) -> Vec<u8> {
     document("wait-then-call", &tasks)
 }
 
+/// A command that posts once to the recorder, under the effect's key and with the node's name.
+fn post(recorder: &str, step: &str) -> String {
+    format!(
+        "python3 -c 'import os,urllib.request as u; u.urlopen(u.Request(\"{recorder}/{step}?node=\" + os.environ[\"FLEET_NODE\"], data=b\"\", \
+         headers={{\"Idempotency-Key\": os.environ[\"FLEET_EFFECT_KEY\"]}}, method=\"POST\"), timeout=2)'"
+    )
+}
+
 /// A shell loop that posts to the recorder every 100 ms, under the effect's key, until it is ended.
 pub fn shell_loop(recorder: &str, step: &str) -> Vec<u8> {
-    let script = format!(
-        "while true; do python3 -c 'import os,urllib.request as u; u.urlopen(u.Request(\"{recorder}/{step}?node=\" + os.environ[\"FLEET_NODE\"], data=b\"\", \
-         headers={{\"Idempotency-Key\": os.environ[\"FLEET_EFFECT_KEY\"]}}, method=\"POST\"), timeout=2)'; sleep 0.1; done"
-    );
+    let script = format!("while true; do {}; sleep 0.1; done", post(recorder, step));
     document("shell-loop", &json!([{ "post": { "run": { "shell": { "command": script } } } }]))
 }
 

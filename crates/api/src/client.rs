@@ -125,7 +125,7 @@ impl FleetClient {
         self.call(Repeat::Safe, request, |mut stub, request| async move { stub.get_logs(request).await }).await
     }
 
-    /// Cancels, pauses or resumes a job.
+    /// Cancels, pauses or resumes a job. Safe to repeat: the request carries its own id.
     pub async fn control_job(&self, request: v1::ControlJobRequest) -> Result<v1::Job, Error> {
         self.call(Repeat::Safe, request, |mut stub, request| async move { stub.control_job(request).await }).await
     }

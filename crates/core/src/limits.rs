@@ -9,6 +9,12 @@ const MIB: usize = 1024 * KIB;
 
 /// Largest workflow file accepted, bytes.
 pub const WORKFLOW_FILE_BYTES_MAX: usize = MIB;
+/// Largest definition as it is kept and run, bytes of JSON: a file's aliases expanded.
+pub const DEFINITION_BYTES_MAX: usize = 2 * MIB;
+/// Most definitions that one of a node's caches of them keeps.
+pub const DEFINITIONS_KEPT_MAX: usize = 256;
+/// Most bytes of JSON that the definitions in one of a node's caches have together.
+pub const DEFINITIONS_KEPT_BYTES_MAX: usize = 16 * MIB;
 /// Largest job input, bytes of JSON.
 pub const INPUT_BYTES_MAX: usize = MIB;
 /// Largest job output, bytes of JSON.
@@ -37,6 +43,17 @@ pub const HANDSHAKES_PENDING_MAX: usize = 256;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most due timers that fire in one log entry.
 pub const TIMERS_PER_ENTRY_MAX: usize = 1_000;
+/// How long an ended job is kept at least, with its result and its idempotency key.
+pub const ENDED_JOBS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Most jobs that are forgotten in one log entry.
+pub const FORGOTTEN_JOBS_PER_ENTRY_MAX: usize = 100;
+/// Most rows of a kind that are forgotten in one log entry.
+pub const FORGOTTEN_ROWS_PER_ENTRY_MAX: usize = 2_000;
+/// How long the interpreter may take for one event of a journal, by the wall clock, before the job fails. Its own budget of
+/// steps, which is the same everywhere, ends far sooner on any machine that is not stuck.
+pub const INTERPRETER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most threads of a node that are stuck in an interpreter and had another put in their place.
+pub const INTERPRETER_THREADS_STUCK_MAX: usize = 8;
 /// How often a robot may be lost under one job before it is dead-lettered.
 pub const LOST_MAX_DEFAULT: u32 = 5;
 /// Captured stdout or stderr of one process, bytes.

@@ -5,6 +5,7 @@ mod doctor;
 mod follow;
 pub(crate) mod job;
 pub(crate) mod node;
+mod paging;
 mod run;
 pub(crate) mod site;
 mod status;

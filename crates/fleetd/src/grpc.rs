@@ -4,6 +4,7 @@
 
 mod admission;
 mod caller;
+mod contents;
 mod convert;
 mod doctor;
 mod fleet;
@@ -11,7 +12,9 @@ mod forward;
 mod intake;
 mod jobs;
 mod live;
+mod page;
 mod peer;
+mod tasks;
 mod tokens;
 mod watch;
 

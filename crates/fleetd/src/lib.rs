@@ -10,6 +10,7 @@ pub mod demo;
 pub mod grpc;
 pub mod http;
 pub mod identity;
+mod kept;
 pub mod listener;
 mod platform;
 pub mod ports;

@@ -58,7 +58,13 @@ impl Site {
     pub async fn propose(&self, action: Action) -> Result<Outcome, Error> {
         let command = Command { id: CommandId(Uuid::new_v4().as_u128()), at: SystemClock.now(), action };
         let outcome = self.group.propose(command, PROPOSAL_DEADLINE).await.map_err(|error| self.explain(error))?;
-        outcome.accepted().map_err(|refusal| Error::new(refusal.kind(), refusal.to_string()))
+        outcome.accepted().map_err(|refusal| {
+            let error = Error::new(refusal.kind(), refusal.to_string());
+            match refusal.next_step() {
+                Some(next_step) => error.with_next_step(next_step),
+                None => error,
+            }
+        })
     }
 
     /// The state as applied here, current if this node leads and `confirm_leadership` was asked.

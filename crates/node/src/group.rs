@@ -13,7 +13,6 @@ use fleet_replication::command::{Action, Command, Outcome};
 use fleet_replication::{AppliedEntry, Group, Status};
 use fleet_store::StateReader;
 use fleet_store::record::{CommandId, Content, Payload};
-use uuid::Uuid;
 
 use crate::ports;
 use crate::ports::GroupStanding;
@@ -65,8 +64,8 @@ impl ports::Group for SiteGroup {
         self.standing.clone()
     }
 
-    fn propose(&self, action: Action) -> BoxFuture<'static, Result<Outcome, Error>> {
-        let command = Command { id: CommandId(Uuid::now_v7().as_u128()), at: self.clock.now(), action };
+    fn propose_as(&self, id: CommandId, action: Action) -> BoxFuture<'static, Result<Outcome, Error>> {
+        let command = Command { id, at: self.clock.now(), action };
         let group = self.group.clone();
         async move { group.propose(command, PROPOSAL_DEADLINE).await.map_err(crossing("propose a command")) }.boxed()
     }

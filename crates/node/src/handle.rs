@@ -11,12 +11,14 @@ use ractor::{Actor, ActorRef, RpcReplyPort};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use fleet_core::limits::INTERPRETER_TIMEOUT;
 use fleet_core::timing::Timing;
 use fleet_core::{Clock, JobId, NodeId, Timestamp};
 use fleet_replication::command::{Action, Outcome, Submission};
-use fleet_store::record::{JobSpec, JobState, Payload, StopCause};
+use fleet_store::record::{CommandId, JobSpec, JobState, Payload, StopCause};
 use fleet_store::state::jobs;
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::Error;
 use crate::execution::task::Surroundings;
@@ -46,6 +48,8 @@ pub struct NodeConfig {
     pub robot: RobotReport,
     /// Whether no guard of the node's last boot can be alive. If not, its robot waits for a lease.
     pub guards_gone: bool,
+    /// How long ended jobs are kept at least; the leader forgets them some time after.
+    pub ended_jobs_kept: Duration,
     /// Threads with a large stack for interpreters; 0 runs them on their callers' stacks.
     pub interpreter_threads: usize,
 }
@@ -128,7 +132,7 @@ impl Drop for Shared {
 impl Node {
     /// Starts the actors of a node.
     pub async fn start(config: NodeConfig, ports: NodePorts) -> Result<Self, Error> {
-        let thinker = Thinker::start(config.interpreter_threads)
+        let thinker = Thinker::start(config.interpreter_threads, INTERPRETER_TIMEOUT)
             .map_err(|error| Error::Actor(format!("start the interpreter's threads: {error}")))?;
         let scheduler = Slot::default();
         let robot = Slot::default();
@@ -144,6 +148,7 @@ impl Node {
                 timing: config.timing,
                 clock: Arc::clone(&ports.clock),
                 group: Arc::clone(&ports.group),
+                ended_jobs_kept: config.ended_jobs_kept,
                 slot: scheduler.clone(),
                 has_started: AtomicBool::new(false),
             }),
@@ -226,12 +231,19 @@ impl Node {
 
     /// Cancels, pauses or resumes a job. Returns its state right after.
     pub async fn control(&self, job: JobId, action: JobAction) -> Result<JobState, Error> {
+        self.control_as(CommandId(Uuid::now_v7().as_u128()), job, action).await
+    }
+
+    /// As [`Self::control`], under the sender's own id: a repeat of it does nothing more and gives the state again.
+    pub async fn control_as(&self, id: CommandId, job: JobId, action: JobAction) -> Result<JobState, Error> {
         let (operation, action) = match action {
             JobAction::Cancel => ("cancel a job", Action::Stop { job, cause: StopCause::Cancel }),
             JobAction::Pause => ("pause a job", Action::Stop { job, cause: StopCause::Pause }),
             JobAction::Resume => ("resume a job", Action::Resume { job }),
         };
-        match self.propose(operation, action).await? {
+        self.check_leading(operation)?;
+        let outcome = self.group().propose_as(id, action).await?;
+        match outcome.accepted().map_err(|refusal| Error::Refused { operation, refusal })? {
             Outcome::Changed { state } => Ok(state),
             Outcome::Done | Outcome::Unchanged => {
                 let reader = self.group().reader()?;

@@ -6,6 +6,7 @@
 
 pub(crate) mod actor;
 mod assignment;
+mod forgetting;
 mod leading;
 mod seats;
 mod server;

@@ -9,6 +9,7 @@
 mod assign;
 mod control;
 mod event;
+mod forget;
 mod holder;
 mod node;
 mod release;
@@ -103,6 +104,7 @@ fn apply_one(scope: &mut Scope<'_, '_>, action: &Action) -> Result<Outcome, Halt
         Action::Reconciled { node } => Ok(site::reconciled(scope, *node)),
         Action::EndHold => Ok(site::end_hold(scope)),
         Action::NoteAbsence { job, fence, absence } => holder::note_absence(scope, *job, *fence, *absence),
+        Action::Forget { before } => forget::forget(scope, *before),
         Action::SubmitAssigned { submission, session } => submit::submit_assigned(scope, submission, *session),
     }
 }

@@ -40,6 +40,8 @@ const CAUGHT_UP_ENTRIES_MAX: u64 = 64;
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a learner may take to say which blobs it has.
 const HELD_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often unused blobs are swept out; far longer than any proposal takes.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// How long taking a snapshot may take: it only reads one row.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -58,6 +60,7 @@ impl Upkeep {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut promotion = None;
+        let mut swept_at = self.member.clock.boot_now();
         loop {
             tick.tick().await;
             if self.status.borrow().is_stopped() {
@@ -66,6 +69,11 @@ impl Upkeep {
             if let Err(error) = self.keep_log_short().await {
                 // A stalled disk, say. If it is the group's end, its status will tell.
                 tracing::warn!(%error, "the log could not be shortened; trying again");
+            }
+            let now = self.member.clock.boot_now();
+            if now.saturating_since(swept_at) >= SWEEP_EVERY {
+                swept_at = now;
+                self.sweep_blobs().await;
             }
             if self.member.serving_term(&self.status).is_some() {
                 self.lead(&mut promotion).await;
@@ -173,6 +181,14 @@ impl Upkeep {
         let members = status.voters().union(&status.learners).copied().collect();
         let gate = jobs::site(&self.store.reader(self.member.group)?)?.gate;
         Ok(gate::decide(gate, &members, &known))
+    }
+
+    async fn sweep_blobs(&self) {
+        match self.store.sweep_blobs(self.member.group).await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "removed blobs that nothing names any more"),
+            Err(error) => tracing::warn!(%error, "unused blobs could not be removed"),
+        }
     }
 
     async fn keep_log_short(&self) -> Result<(), Error> {

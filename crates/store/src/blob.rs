@@ -14,7 +14,7 @@ use crate::{Error, Store};
 /// Version of the parts' shape: this byte, then content.
 const PART_VERSION: u8 = 1;
 
-fn part_key(digest: Digest, part: u32) -> [u8; 36] {
+pub(crate) fn part_key(digest: Digest, part: u32) -> [u8; 36] {
     let mut key = [0; 36];
     key[..32].copy_from_slice(&digest.0);
     key[32..].copy_from_slice(&part.to_be_bytes());
@@ -24,8 +24,10 @@ fn part_key(digest: Digest, part: u32) -> [u8; 36] {
 impl Store {
     /// Stores `content`; its name comes when it is on the disk.
     pub fn put_blob(&self, content: bytes::Bytes) -> Pending<Digest> {
-        let digest = Digest::of(&content);
+        let (digest, unused) = (Digest::of(&content), self.unused_blobs().clone());
         self.submit("store a blob", Urgency::Synced, content.len(), move |tables| {
+            // Whoever stores it is about to name it.
+            unused.lock().remove(&digest);
             let mut rows = tables.other(BLOBS)?;
             let fail = |error| Error::database("store a blob", error);
             if rows.get(part_key(digest, 0).as_slice()).map_err(fail)?.is_some() {
@@ -81,19 +83,6 @@ impl Store {
         }
         Ok(missing)
     }
-
-    /// Removes the blobs named `digests`, if they are here.
-    pub fn remove_blobs(&self, digests: Vec<Digest>) -> Pending<()> {
-        self.submit("remove blobs", Urgency::Whenever, 0, move |tables| {
-            let mut rows = tables.other(BLOBS)?;
-            for digest in &digests {
-                let (start, end) = (part_key(*digest, 0), part_key(*digest, u32::MAX));
-                rows.retain_in::<&[u8], _>(start.as_slice()..=end.as_slice(), |_, _| false)
-                    .map_err(|error| Error::database("remove a blob", error))?;
-            }
-            Ok(())
-        })
-    }
 }
 
 #[cfg(test)]
@@ -111,8 +100,7 @@ mod tests {
             assert_eq!(store.blob(digest).unwrap(), Some(content.to_vec()));
             let absent = Digest::of(b"never stored");
             assert_eq!(store.missing_blobs(vec![digest, absent]).unwrap(), [absent]);
-            store.remove_blobs(vec![digest]).wait().unwrap();
-            assert!(!store.has_blob(digest).unwrap());
+            assert!(store.has_blob(digest).unwrap());
         }
         assert_eq!(store.blob(Digest::of(b"never stored")).unwrap(), None);
     }

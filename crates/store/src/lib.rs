@@ -18,6 +18,7 @@ pub mod record;
 mod snapshot;
 pub mod state;
 mod store;
+mod sweep;
 mod transaction;
 mod writer;
 

@@ -14,6 +14,7 @@ use crate::Error;
 use crate::database::{self, STATE, Tables};
 use crate::log::LogCache;
 use crate::pending::{self, Pending};
+use crate::sweep::UnusedBlobs;
 use crate::transaction::{StateReader, StateTransaction};
 use crate::writer::{self, Operation, Queued, Urgency};
 
@@ -32,6 +33,7 @@ struct Shared {
     node: NodeId,
     path: Option<PathBuf>,
     log_cache: LogCache,
+    unused_blobs: UnusedBlobs,
     /// Emptied on failure, so that the file can be opened again.
     database: RwLock<Option<Arc<Database>>>,
     queue: Mutex<Option<SyncSender<Queued>>>,
@@ -77,6 +79,7 @@ impl Store {
             node,
             path,
             log_cache: LogCache::default(),
+            unused_blobs: UnusedBlobs::default(),
             database: RwLock::new(Some(Arc::clone(&database))),
             queue: Mutex::new(Some(sender)),
             poisoned: Arc::clone(&poisoned),
@@ -181,6 +184,11 @@ impl Store {
     /// The recent log entries.
     pub(crate) fn log_cache(&self) -> &LogCache {
         &self.shared.log_cache
+    }
+
+    /// The blobs that nothing named at the last sweep.
+    pub(crate) fn unused_blobs(&self) -> &UnusedBlobs {
+        &self.shared.unused_blobs
     }
 
     /// Where the file lies; `None` in memory.

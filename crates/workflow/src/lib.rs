@@ -12,4 +12,4 @@ pub mod validate;
 
 pub use dsl::Workflow;
 pub use problem::{Problem, Severity};
-pub use validate::{Parsed, needs, parse, unsupported};
+pub use validate::{Parsed, needs, parse, parse_definition, unsupported};

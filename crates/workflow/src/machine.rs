@@ -40,6 +40,9 @@ pub use self::stack::on_big_stack;
 /// Version of the interpreter. A job keeps the one it was started with: another may give other commands.
 pub const INTERPRETER_VERSION: u32 = 1;
 
+/// Most bytes of a workflow's output, as JSON.
+pub const OUTPUT_BYTES_MAX: usize = 1 << 20;
+
 /// What the machine knows of its job beside the definition and the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobContext {
@@ -149,6 +152,12 @@ impl Machine {
     /// Whether the journal says that the outstanding effect at this path began.
     pub fn is_started(&self, path: &EffectPath) -> bool {
         self.state.waiting.get(path).is_some_and(|waiting| waiting.started)
+    }
+
+    /// The workflow's namespace, name and version, as `namespace/name:version`.
+    pub fn workflow_name(&self) -> String {
+        let document = &self.workflow.workflow.document;
+        format!("{}/{}:{}", document.namespace, document.name, document.version)
     }
 
     /// Events applied.

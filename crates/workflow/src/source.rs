@@ -12,6 +12,8 @@ use serde_json::{Map, Number, Value};
 
 /// Largest file, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
+/// Largest definition of a job, in bytes of JSON. Aliases of a file are expanded in it, so it may be larger than the file.
+pub const MAX_DEFINITION_BYTES: usize = 2 * MAX_BYTES;
 /// Deepest nesting of objects and arrays.
 pub const MAX_DEPTH: usize = 100;
 /// Most nodes, aliases expanded.
@@ -122,13 +124,20 @@ pub struct Tree {
     pub errors: Vec<SyntaxError>,
 }
 
-/// Reads a text. It is JSON if it begins with `{` and then `"` or `}`, or with `[`; else it is YAML.
+/// Reads a file. It is JSON if it begins with `{` and then `"` or `}`, or with `[`; else it is YAML.
 pub fn parse(bytes: &[u8]) -> Result<Tree, SyntaxError> {
-    if bytes.len() > MAX_BYTES {
-        return Err(SyntaxError::at_start(format!(
-            "the file has {} bytes, more than the limit of {MAX_BYTES}",
-            bytes.len()
-        )));
+    parse_text(bytes, "the file", MAX_BYTES)
+}
+
+/// Reads the definition of a job: a file that was accepted, as JSON.
+pub fn parse_definition(json: &[u8]) -> Result<Tree, SyntaxError> {
+    parse_text(json, "the definition", MAX_DEFINITION_BYTES)
+}
+
+fn parse_text(bytes: &[u8], what: &str, bytes_max: usize) -> Result<Tree, SyntaxError> {
+    if bytes.len() > bytes_max {
+        let message = format!("{what} has {} bytes, more than the limit of {bytes_max}", bytes.len());
+        return Err(SyntaxError::at_start(message));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();

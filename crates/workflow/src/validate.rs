@@ -11,7 +11,7 @@ use crate::dsl::run::RunTarget;
 use crate::dsl::task::TaskKind;
 use crate::dsl::{Workflow, read_workflow};
 use crate::problem::{Problem, Severity};
-use crate::source::{self, SyntaxError};
+use crate::source::{self, SyntaxError, Tree};
 
 /// A valid file.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +24,16 @@ pub struct Parsed {
 
 /// Reads and checks a file. `Err` holds every problem of it, in the order of the file, at least one.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, Vec<Problem>> {
-    let tree = source::parse(bytes).map_err(|error| vec![problem(error)])?;
+    read(source::parse(bytes))
+}
+
+/// Reads and checks the definition of a job: the JSON that an accepted file came to.
+pub fn parse_definition(json: &[u8]) -> Result<Parsed, Vec<Problem>> {
+    read(source::parse_definition(json))
+}
+
+fn read(tree: Result<Tree, SyntaxError>) -> Result<Parsed, Vec<Problem>> {
+    let tree = tree.map_err(|error| vec![problem(error)])?;
     if let Some(problem) = foreign::recognise(&tree.root) {
         return Err(vec![problem]);
     }

@@ -22,7 +22,8 @@ pub struct JobWatch {
     client: FleetClient,
     request: v1::WatchJobRequest,
     stream: Option<Streaming<v1::JobChange>>,
-    last: Option<v1::JobChange>,
+    /// The job as last told.
+    last: Option<v1::Job>,
     breaks: u32,
 }
 
@@ -31,7 +32,7 @@ impl JobWatch {
         Self { client, request, stream: Some(stream), last: None, breaks: 0 }
     }
 
-    /// The next change; `None` after the job has ended.
+    /// The next change; `None` after the job has ended. Tasks may be told again after a link broke.
     pub async fn next(&mut self) -> Result<Option<v1::JobChange>, Error> {
         loop {
             if self.last.as_ref().is_some_and(has_ended) {
@@ -45,10 +46,12 @@ impl JobWatch {
                 }
             };
             match stream.message().await {
-                Ok(Some(change)) if self.last.as_ref() == Some(&change) => {}
+                Ok(Some(change)) if change.tasks.is_empty() && self.last == change.job => {}
                 Ok(Some(change)) => {
                     self.breaks = 0;
-                    self.last = Some(change.clone());
+                    if change.job.is_some() {
+                        self.last.clone_from(&change.job);
+                    }
                     return Ok(Some(change));
                 }
                 Ok(None) => {
@@ -79,6 +82,6 @@ impl std::fmt::Debug for JobWatch {
     }
 }
 
-fn has_ended(change: &v1::JobChange) -> bool {
-    change.job.as_ref().is_some_and(|job| ENDED.contains(&job.state.as_str()))
+fn has_ended(job: &v1::Job) -> bool {
+    ENDED.contains(&job.state.as_str())
 }

@@ -37,7 +37,7 @@ pub(crate) async fn follow(
 }
 
 async fn follow_to_end(session: &Session, job: &str, shown: Shown) -> Result<v1::Job, Failure> {
-    let request = v1::WatchJobRequest { job: job.to_owned() };
+    let request = v1::WatchJobRequest { job: job.to_owned(), tasks: shown.tasks };
     let mut watch = session.ask(session.client().watch_job(request)).await?;
     let mut tasks = TaskChanges::default();
     let mut last = None;
@@ -47,14 +47,15 @@ async fn follow_to_end(session: &Session, job: &str, shown: Shown) -> Result<v1:
         } else {
             progress::during(&format!("waiting for job {job}"), watch.next()).await?
         };
-        let Some(change) = change.map(|change| change.job.unwrap_or_default()) else { break };
-        if shown.changes {
-            render::item(session.format, &view::job(&change), || line(&change))?;
-        }
+        let Some(change) = change else { break };
         if shown.tasks {
             tasks.lines(&change.tasks).iter().for_each(|line| render::say(line));
         }
-        last = Some(change);
+        let Some(job) = change.job else { continue };
+        if shown.changes {
+            render::item(session.format, &view::job(&job), || line(&job))?;
+        }
+        last = Some(job);
     }
     last.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no job `{job}`")).into())
 }
@@ -101,7 +102,7 @@ fn line(job: &v1::Job) -> String {
 /// Which tasks changed since the last look.
 #[derive(Debug, Default)]
 struct TaskChanges {
-    seen: BTreeMap<String, (String, u32, u32)>,
+    seen: BTreeMap<String, (String, String, u32, u32)>,
 }
 
 impl TaskChanges {
@@ -109,12 +110,13 @@ impl TaskChanges {
     fn lines(&mut self, tasks: &[v1::Task]) -> Vec<String> {
         let mut lines = Vec::new();
         for task in tasks {
-            let now = (task.state.clone(), task.runs, task.attempt);
+            let now = (task.state.clone(), task.node.clone(), task.runs, task.attempt);
             if self.seen.get(&task.task) == Some(&now) || task.state == "pending" {
                 continue;
             }
             let round = if task.attempt > 1 { format!(" (round {})", task.attempt) } else { String::new() };
-            lines.push(render::plain(&format!("  {:<10} {}{round}", task.state, task.task)));
+            let place = if task.node.is_empty() { String::new() } else { format!(" on {}", task.node) };
+            lines.push(render::plain(&format!("  {:<10} {}{round}{place}", task.state, task.task)));
             self.seen.insert(task.task.clone(), now);
         }
         lines

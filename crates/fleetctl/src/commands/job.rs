@@ -2,10 +2,11 @@
 
 use clap::Subcommand;
 use fleet_api::pb::v1;
-use fleet_core::{Error, JobId};
+use fleet_core::JobId;
 use serde_json::{Value, json};
 
 use crate::commands::follow::{Shown, completed, follow, why};
+use crate::commands::paging;
 use crate::error::Failure;
 use crate::session::Session;
 use crate::{render, view};
@@ -97,7 +98,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
             list(session, v1::ListJobsRequest { states, workflow, limit, page }).await
         }
         Command::Get { job } => {
-            let job = session.ask(client.get_job(v1::GetJobRequest { job, brief: false })).await?;
+            let job = session.ask(paging::whole_job(client, job)).await?;
             Ok(render::data(session.format, &view::job(&job), || details(&job))?)
         }
         Command::Watch { job, verbose } => {
@@ -119,7 +120,9 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
 }
 
 async fn control(session: &Session, job: String, action: v1::JobAction) -> Result<(), Failure> {
-    let request = v1::ControlJobRequest { job, action: action.into() };
+    // One id for all tries of this call: the job obeys it once.
+    let request_id = JobId::generate().as_bytes().to_vec();
+    let request = v1::ControlJobRequest { job, action: action.into(), request_id };
     let job = session.ask(session.client().control_job(request)).await?;
     let text = || format!("{} {}", view::job_id(&job.job_id).unwrap_or_default(), job.state);
     Ok(render::data(session.format, &view::job(&job), text)?)
@@ -194,10 +197,10 @@ fn compact(bytes: &[u8]) -> Option<String> {
 }
 
 async fn logs(session: &Session, job: String) -> Result<(), Failure> {
-    let response = session.ask(session.client().get_logs(v1::GetLogsRequest { job })).await?;
-    let value = json!({"chunks": response.chunks.iter().map(view::log).collect::<Vec<_>>()});
+    let chunks = session.ask(paging::all_chunks(session.client(), job)).await?;
+    let value = json!({"chunks": chunks.iter().map(view::log).collect::<Vec<_>>()});
     render::data(session.format, &value, || {
-        let chunks = response.chunks.iter().map(|chunk| {
+        let chunks = chunks.iter().map(|chunk| {
             let at = view::time(chunk.at_ms).unwrap_or_default();
             let end = if chunk.text.ends_with('\n') { "" } else { "\n" };
             format!("==> {} {} {} {at}\n{}{end}", chunk.task, chunk.stream, chunk.node, render::plain(&chunk.text))
@@ -208,7 +211,7 @@ async fn logs(session: &Session, job: String) -> Result<(), Failure> {
 }
 
 async fn journal(session: &Session, job: String) -> Result<(), Failure> {
-    let records = session.ask(all_records(session, job)).await?;
+    let records = session.ask(paging::all_records(session.client(), job)).await?;
     let value = json!({"records": records.iter().map(view::record).collect::<Vec<_>>(), "total": records.len()});
     render::data(session.format, &value, || {
         let rows = records.iter().map(|record| {
@@ -217,19 +220,4 @@ async fn journal(session: &Session, job: String) -> Result<(), Failure> {
         render::table(&["#", "NODE", "EVENT"], rows)
     })?;
     Ok(())
-}
-
-/// The whole journal, which may take several answers.
-async fn all_records(session: &Session, job: String) -> Result<Vec<v1::JournalRecord>, Error> {
-    let mut records: Vec<v1::JournalRecord> = Vec::new();
-    loop {
-        let from = records.last().map_or(0, |last| last.position + 1);
-        let answer = session.client().get_journal(v1::GetJournalRequest { job: job.clone(), from }).await?;
-        let is_last =
-            answer.records.is_empty() || answer.records.last().is_some_and(|last| last.position + 1 >= answer.total);
-        records.extend(answer.records);
-        if is_last {
-            return Ok(records);
-        }
-    }
 }

@@ -57,10 +57,12 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
             Ok(render::data(session.format, &view::node(&found), || details(&found))?)
         }
         Command::Drain { node, deadline } => {
-            let deadline_ms = deadline.map_or(0, |deadline| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
+            let deadline_ms = deadline.map(|deadline| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
             drain(session, v1::DrainNodeRequest { node, drain: true, deadline_ms }).await
         }
-        Command::Resume { node } => drain(session, v1::DrainNodeRequest { node, drain: false, deadline_ms: 0 }).await,
+        Command::Resume { node } => {
+            drain(session, v1::DrainNodeRequest { node, drain: false, deadline_ms: None }).await
+        }
         Command::Remove { node, yes } => {
             super::confirm(yes, &format!("Remove node {node} for good and revoke its certificate?"))?;
             session.ask(session.client().remove_node(v1::RemoveNodeRequest { node: node.clone() })).await?;

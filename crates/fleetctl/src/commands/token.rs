@@ -40,7 +40,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
     match command {
         Command::Create { ttl, uses, site } => {
             let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-            let request = v1::CreateTokenRequest { ttl_ms, uses, site: site.unwrap_or_default() };
+            let request = v1::CreateTokenRequest { ttl_ms: Some(ttl_ms), uses, site: site.unwrap_or_default() };
             let created = session.ask(client.create_token(request)).await?;
             let expires = view::time(created.expires_ms);
             let value = json!({"token": created.token, "expiresAt": expires});

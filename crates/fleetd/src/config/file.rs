@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 
 use super::settings::{LogFormat, RobotAllow};
 
+/// Fewest days that ended jobs are kept: idempotency keys are promised for as long.
+const KEEP_DAYS_MIN: u64 = 30;
+
 /// The keys of a configuration file; absent keys are `None` or empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FileConfig {
@@ -37,6 +40,8 @@ pub struct FileConfig {
     pub reserve_bytes: Option<u64>,
     /// `store.cache-bytes`
     pub cache_bytes: Option<u64>,
+    /// `jobs.keep-days`
+    pub keep_days: Option<u64>,
     /// `log.level`
     pub log_level: Option<String>,
     /// `log.format`
@@ -96,6 +101,9 @@ fn read_document(value: Value, problems: &mut Vec<String>) -> FileConfig {
     config.reserve_bytes = store.number("reserve-bytes", 0, u64::MAX);
     config.cache_bytes = store.number("cache-bytes", 1 << 20, 1 << 40);
     store.finish();
+    let mut jobs = top.section("jobs");
+    config.keep_days = jobs.number("keep-days", KEEP_DAYS_MIN, 36_500);
+    jobs.finish();
     let mut log = top.section("log");
     config.log_level = log.string("level");
     config.log_format = log.strings_of_one("format", &["text", "json"]).map(|format| LogFormat::from_word(&format));
@@ -256,6 +264,7 @@ mod tests {
         assert_eq!(config.reserve_bytes, Some(fleet_core::limits::STORE_RESERVE_BYTES));
         assert_eq!(config.allow, Some(RobotAllow::default()));
         assert_eq!(config.grace, Some(Duration::from_secs(10)));
+        assert_eq!(config.keep_days, Some(KEEP_DAYS_MIN));
     }
 
     #[test]

@@ -149,6 +149,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// How long running jobs may take when told to stop.
     pub grace: Duration,
+    /// How long ended jobs are kept.
+    pub ended_jobs_kept: Duration,
     /// Nodes to join by; empty means found a fleet.
     pub seeds: Vec<String>,
     /// File with a join token.
@@ -187,6 +189,9 @@ impl Settings {
             cache_bytes: file.cache_bytes.unwrap_or(64 << 20),
             log_level: flags.log_level.clone().or(file.log_level).unwrap_or_else(|| "info".to_owned()),
             log_format: flags.log_format.as_deref().map(LogFormat::from_word).or(file.log_format).unwrap_or_default(),
+            ended_jobs_kept: file
+                .keep_days
+                .map_or(limits::ENDED_JOBS_KEPT, |days| Duration::from_secs(days * 24 * 60 * 60)),
             grace: file.grace.unwrap_or(Duration::from_secs(10)),
             seeds: file.seeds,
             token_file: file.token_file,
@@ -202,8 +207,9 @@ impl Settings {
     }
 
     fn check(&self, problems: &mut Vec<String>) {
-        if self.name.is_empty() || self.name.len() > limits::TAG_BYTES_MAX {
-            problems.push(format!("name: `{}` must have 1 to {} bytes", self.name, limits::TAG_BYTES_MAX));
+        if self.name.is_empty() || self.name.len() > limits::TAG_BYTES_MAX || self.name.contains(char::is_control) {
+            let bound = limits::TAG_BYTES_MAX;
+            problems.push(format!("name: `{}` must have 1 to {bound} bytes and no control characters", self.name));
         }
         if self.tags.len() > limits::TAGS_MAX {
             problems.push(format!("tags: {} are too many, at most {}", self.tags.len(), limits::TAGS_MAX));

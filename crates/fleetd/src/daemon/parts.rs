@@ -22,6 +22,7 @@ use fleet_node::links::Links;
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
+use fleet_workflow::machine::INTERPRETER_VERSION;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
@@ -274,10 +275,11 @@ pub(super) async fn start_node(
             node_name: identity.name.clone(),
             slots: settings.slots,
             tags: sorted(&settings.tags),
-            capabilities: settings.allow.capabilities(),
+            capabilities: robot_capabilities(settings),
             is_draining: false,
         },
         guards_gone: effects.guards_gone,
+        ended_jobs_kept: settings.ended_jobs_kept,
         interpreter_threads: interpreter_threads(),
     };
     let group = {
@@ -296,6 +298,13 @@ pub(super) async fn start_node(
     started
         .map_err(|source| failed().with_source(source))?
         .map_err(|source| Error::new(source.kind(), "start the node's actors").with_source(source))
+}
+
+/// What placement may count on: what the configuration allows, and the interpreter this software has.
+fn robot_capabilities(settings: &Settings) -> Vec<String> {
+    let mut words = settings.allow.capabilities();
+    words.push(format!("{}{INTERPRETER_VERSION}", fleet_node::placement::INTERPRETER_WORD));
+    sorted(&words)
 }
 
 /// Threads with a large stack for interpreters: one a core, at most four.

@@ -176,7 +176,7 @@ async fn follow(
     let deadline = Instant::now() + JOB_BOUND;
     let mut told: Option<(String, String, usize)> = None;
     loop {
-        let job = client.get_job(v1::GetJobRequest { job: job_id.to_string(), brief: false }).await?;
+        let job = client.get_job(v1::GetJobRequest { job: job_id.to_string(), ..v1::GetJobRequest::default() }).await?;
         let finished = finished_tasks(&job);
         let now = (job.state.clone(), job.node.clone(), finished.len());
         if told.as_ref() != Some(&now) {

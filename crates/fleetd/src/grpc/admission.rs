@@ -23,6 +23,11 @@ use crate::trust::authority::{Authority, Issued, SigningRequest};
 use crate::trust::keeper::{TrustKeeper, sealed_row};
 use crate::trust::token::JoinToken;
 
+/// Longest `host:port` of a joiner, bytes: the longest name that DNS knows, and a port.
+const ADDRESS_BYTES_MAX: usize = 253 + 6;
+/// How much of an address that is refused is shown, characters.
+const ADDRESS_SHOWN_MAX: usize = 80;
+
 /// The service.
 #[derive(Clone)]
 pub struct AdmissionService {
@@ -83,10 +88,12 @@ impl AdmissionService {
         }
         let token: JoinToken = text.parse()?;
         if token.root != fleet_core::Digest::of(authority.root()) {
-            return Err(Error::new(ErrorKind::PermissionDenied, "join with a token of another fleet"));
+            return Err(Error::new(ErrorKind::PermissionDenied, "join with a token of another fleet")
+                .with_next_step("Make one here with `fleetctl token create`, and pass it with --token."));
         }
         if token.group != self.identity.group_id {
-            return Err(Error::new(ErrorKind::PermissionDenied, "join with a token of another site"));
+            return Err(Error::new(ErrorKind::PermissionDenied, "join with a token of another site")
+                .with_next_step("Make one here with `fleetctl token create`, and pass it with --token."));
         }
         Ok(Some((token.id, token.secret_digest())))
     }
@@ -163,17 +170,32 @@ impl Joiner {
         let refused = |message: String| Error::new(ErrorKind::InvalidInput, format!("join: {message}"));
         let node =
             NodeId::from_slice(&request.node_id).ok_or_else(|| refused("the node id is not 16 bytes".to_owned()))?;
-        if request.name.is_empty() || request.name.len() > limits::TAG_BYTES_MAX {
-            return Err(refused(format!("the name must have 1 to {} bytes", limits::TAG_BYTES_MAX)));
+        if !is_plain(&request.name, limits::TAG_BYTES_MAX) {
+            return Err(refused(format!(
+                "the name must have 1 to {} bytes and no control characters",
+                limits::TAG_BYTES_MAX
+            )));
         }
         if !request.site.is_empty() && request.site != identity.site.as_str() {
             return Err(refused(format!("site `{}` is not here; this version has one site", request.site)));
         }
-        if !is_host_port(&request.address) {
-            return Err(refused(format!("`{}` is not host:port", request.address)));
+        if !is_host_port(&request.address) || !is_plain(&request.address, ADDRESS_BYTES_MAX) {
+            return Err(refused(format!("the address `{}` is not host:port", shown(&request.address))));
         }
-        if request.tags.len() > limits::TAGS_MAX || request.tags.iter().any(|tag| tag.len() > limits::TAG_BYTES_MAX) {
-            return Err(refused("too many or too long tags".to_owned()));
+        if !is_plain(&request.http_address, ADDRESS_BYTES_MAX) {
+            return Err(refused(format!("the HTTP address `{}` is not host:port", shown(&request.http_address))));
+        }
+        for (what, words) in [("tags", &request.tags), ("capabilities", &request.capabilities)] {
+            if words.len() > limits::TAGS_MAX || !words.iter().all(|word| is_plain(word, limits::TAG_BYTES_MAX)) {
+                return Err(refused(format!(
+                    "the {what} must be at most {}, each of 1 to {} bytes without control characters",
+                    limits::TAGS_MAX,
+                    limits::TAG_BYTES_MAX
+                )));
+            }
+        }
+        if request.version.len() > limits::TAG_BYTES_MAX {
+            return Err(refused(format!("the version must have at most {} bytes", limits::TAG_BYTES_MAX)));
         }
         if request.slots == 0 || request.slots > limits::SLOTS_MAX {
             return Err(refused(format!("slots must be 1 to {}", limits::SLOTS_MAX)));
@@ -194,6 +216,16 @@ impl Joiner {
         };
         Ok(Self { node, profile, signing_request: SigningRequest::parse(&request.csr)?, sealing_key })
     }
+}
+
+/// Whether `text` has 1 to `bytes_max` bytes that can stand in one line of a table or a log.
+fn is_plain(text: &str, bytes_max: usize) -> bool {
+    !text.is_empty() && text.len() <= bytes_max && !text.contains(char::is_control)
+}
+
+/// As much of `text` as a message shows.
+fn shown(text: &str) -> String {
+    text.chars().take(ADDRESS_SHOWN_MAX).collect()
 }
 
 fn sorted(words: &[String]) -> Vec<String> {

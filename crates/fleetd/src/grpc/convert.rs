@@ -36,7 +36,10 @@ pub(super) fn node(record: &NodeRecord, view: &View, status: &Status) -> v1::Nod
         tags: record.profile.tags.clone(),
         slots: record.profile.slots,
         slots_busy: metadata.map_or(0, |metadata| metadata.slots_busy),
-        version: metadata.map_or_else(|| record.profile.version.clone(), |metadata| metadata.software_version.clone()),
+        version: metadata
+            .map(|metadata| metadata.software_version.clone())
+            .filter(|version| !version.is_empty())
+            .unwrap_or_else(|| record.profile.version.clone()),
         address: metadata
             .map(|metadata| metadata.grpc_address.clone())
             .filter(|address| !address.is_empty())

@@ -11,12 +11,13 @@ use fleet_membership::Membership;
 use fleet_node::links::Links;
 use fleet_node::{JobAction, Node};
 use fleet_replication::command::Action;
-use fleet_store::record::{JobState, NodeRecord};
+use fleet_store::record::{CommandId, JobState, NodeRecord};
 use fleet_store::state::jobs as state;
 use fleet_store::state::listing::{Filter, list};
 use tokio::sync::watch as tokio_watch;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use super::forward::{Place, answer, fleet_client, passed_on, place};
 use super::intake::Intake;
@@ -111,7 +112,7 @@ impl FleetService {
     async fn get_here(self, request: v1::GetJobRequest) -> Result<v1::Job, Error> {
         let reader = self.site.current_reader().await?;
         let id = self.jobs.id(&reader, &request.job)?;
-        self.explained(self.jobs.view(&reader, id, request.brief).await?, id).await
+        self.explained(self.jobs.view(&reader, id, &request).await?, id).await
     }
 
     /// The job with why it is still queued, where the scheduler knows better than the row.
@@ -135,8 +136,9 @@ impl FleetService {
         };
         let reader = self.site.current_reader().await?;
         let id = self.jobs.id(&reader, &request.job)?;
-        self.node.control(id, action).await.map_err(node_failed)?;
-        self.jobs.view(&self.site.reader()?, id, true).await
+        self.node.control_as(command_id(&request.request_id)?, id, action).await.map_err(node_failed)?;
+        let reader = self.site.reader()?;
+        self.jobs.brief(&reader, &self.jobs.rows(&reader, id)?).await
     }
 
     async fn retry_here(self, request: v1::RetryJobRequest) -> Result<v1::SubmitResponse, Error> {
@@ -197,8 +199,8 @@ impl FleetService {
     async fn drain_here(self, request: v1::DrainNodeRequest) -> Result<v1::Node, Error> {
         let record = self.record(&request.node)?;
         if request.drain {
-            let after = std::time::Duration::from_millis(request.deadline_ms);
-            let deadline = (request.deadline_ms > 0).then(|| SystemClock.now().saturating_add(after));
+            let at = |ms| SystemClock.now().saturating_add(std::time::Duration::from_millis(ms));
+            let deadline = request.deadline_ms.map(at);
             self.node.drain(record.id, deadline).await.map_err(node_failed)?;
         } else {
             self.node.undrain(record.id).await.map_err(node_failed)?;
@@ -294,6 +296,16 @@ fn node_failed(error: fleet_node::Error) -> Error {
     Error::new(error.kind(), fleet_core::error::chain(&error)).with_source(error)
 }
 
+/// The id under which a job obeys the request: the client's, the same at each of its tries, or a new one.
+fn command_id(request_id: &[u8]) -> Result<CommandId, Error> {
+    if request_id.is_empty() {
+        return Ok(CommandId(Uuid::now_v7().as_u128()));
+    }
+    Uuid::from_slice(request_id)
+        .map(|id| CommandId(id.as_u128()))
+        .map_err(|_| Error::new(ErrorKind::InvalidInput, "control a job: the request id is not 16 bytes"))
+}
+
 fn done<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {
     result.map(Response::new).map_err(|error| status_of(&error))
 }
@@ -324,7 +336,7 @@ impl Fleet for FleetService {
         match place(&self.site, &request).map_err(|error| status_of(&error))? {
             Place::Here => {
                 let changes =
-                    watch::follow(self.site.clone(), &self.node, self.jobs.clone(), &request.into_inner().job).await;
+                    watch::follow(self.site.clone(), &self.node, self.jobs.clone(), request.into_inner()).await;
                 let changes = changes.map_err(|error| status_of(&error))?;
                 Ok(Response::new(Box::pin(changes)))
             }
@@ -355,7 +367,7 @@ impl Fleet for FleetService {
         let local = |request: v1::GetLogsRequest| async move {
             let reader = here.site.current_reader().await?;
             let id = here.jobs.id(&reader, &request.job)?;
-            here.jobs.logs(&reader, id).await
+            here.jobs.logs(&reader, id, request.from).await
         };
         answer(&self.site, request, local, |c, r| async move { fleet_client(c).get_logs(r).await }).await
     }

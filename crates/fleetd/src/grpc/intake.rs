@@ -1,8 +1,7 @@
 //! From a submit request to a job that can be accepted: everything that can be checked without the state is checked here,
 //! and a file is refused whole, with every problem at its place.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use fleet_api::pb::v1;
 use fleet_core::{Digest, Error, ErrorKind, JobId, SiteName, limits};
@@ -12,13 +11,14 @@ use fleet_workflow::dsl::document::{FleetSettings, OnDisconnect};
 use fleet_workflow::machine::INTERPRETER_VERSION;
 use fleet_workflow::{Problem, Workflow};
 
+use crate::kept::Kept;
 use crate::ports::InterpreterPort;
+
+// The language depends on no crate of ours, so it has this bound of its own.
+const _: () = assert!(fleet_workflow::source::MAX_DEFINITION_BYTES == limits::DEFINITION_BYTES_MAX);
 
 /// Problems named in one message; the rest is counted.
 const PROBLEMS_SHOWN_MAX: usize = 20;
-
-/// Definitions kept at most; the one taken in longest ago makes room.
-const KEPT_MAX: usize = 256;
 
 /// What a workflow file comes to, once it was read and checked whole.
 #[derive(Debug)]
@@ -31,20 +31,18 @@ struct Definition {
     digest: Digest,
 }
 
-/// Files taken in lately, by the digest of their text: a file that comes a thousand times is checked once.
-type Kept = VecDeque<(Digest, Arc<Definition>)>;
-
 /// Takes in submit requests for one site. A cheap handle.
 #[derive(Clone)]
 pub(super) struct Intake {
     site: SiteName,
     interpreter: InterpreterPort,
-    kept: Arc<Mutex<Kept>>,
+    /// Files taken in lately, by the digest of their text: a file that comes a thousand times is checked once.
+    kept: Kept<Definition>,
 }
 
 impl Intake {
     pub(super) fn new(site: SiteName, interpreter: InterpreterPort) -> Self {
-        Self { site, interpreter, kept: Arc::default() }
+        Self { site, interpreter, kept: Kept::default() }
     }
 
     /// The job that `request` asks for.
@@ -84,27 +82,24 @@ impl Intake {
 
     fn definition(&self, file: &[u8]) -> Result<Arc<Definition>, Error> {
         let digest = Digest::of(file);
-        let known = self.kept().iter().find(|(known, _)| *known == digest).map(|(_, known)| Arc::clone(known));
-        if let Some(known) = known {
+        if let Some(known) = self.kept.get(digest) {
             return Ok(known);
         }
         let definition = Arc::new(self.read(file)?);
-        let mut kept = self.kept();
-        if kept.len() >= KEPT_MAX {
-            kept.pop_front();
-        }
-        kept.push_back((digest, Arc::clone(&definition)));
+        self.kept.keep(digest, definition.json.as_slice().len(), Arc::clone(&definition));
         Ok(definition)
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self, file: &[u8]) -> Result<Definition, Error> {
         let workflow = parse(file)?;
         let json = serde_json::to_vec(&workflow.source)
             .map_err(|source| Error::new(ErrorKind::Internal, "write the definition as JSON").with_source(source))?;
+        if json.len() > limits::DEFINITION_BYTES_MAX {
+            let (length, bound) = (json.len(), limits::DEFINITION_BYTES_MAX);
+            let message =
+                format!("the workflow has {length} bytes as JSON with its aliases expanded, at most {bound} are taken");
+            return Err(refused(message));
+        }
         self.interpreter.compile(&json).map_err(|error| refused(error.detail.unwrap_or_default()))?;
         let document = &workflow.document;
         Ok(Definition {
@@ -225,6 +220,24 @@ mod tests {
         assert_eq!(job.spec.workflow.to_string(), "a/b:1.0.0");
         assert_eq!(job.spec.tags, ["arm", "gpu"]);
         assert_eq!((job.priority, job.input.as_slice()), (15, b"{}".as_slice()));
+    }
+
+    /// A file whose aliases make `count` copies of 100,000 bytes.
+    fn expanding(count: usize) -> String {
+        let head = "document: {dsl: '1.0.3', namespace: a, name: b, version: '1.0.0'}\ndo:\n- s:\n    set:\n";
+        let copies: String = (1..count).map(|number| format!("      c{number}: *text\n")).collect();
+        format!("{head}      c0: &text {}\n{copies}", "x".repeat(100_000))
+    }
+
+    #[test]
+    fn a_definition_may_be_larger_than_its_file_but_not_without_bound() {
+        let job = take(request(&expanding(20))).expect("two megabytes are taken, from a file of a tenth of one");
+        assert!(job.definition.as_slice().len() > limits::WORKFLOW_FILE_BYTES_MAX);
+        let interpreter = InterpreterPort::default();
+        interpreter.compile(job.definition.as_slice()).expect("the robot can run what was accepted");
+        let error = take(request(&expanding(22))).expect_err("it is too large");
+        assert_eq!(error.kind, ErrorKind::InvalidInput);
+        assert!(error.message.contains("as JSON with its aliases expanded, at most 2097152"), "{error}");
     }
 
     #[test]

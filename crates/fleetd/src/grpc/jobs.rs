@@ -1,16 +1,18 @@
-//! Jobs as people see them, read from the state: the row, what was asked for, and the tasks by replaying the journal.
-
-use std::collections::BTreeMap;
+//! Jobs as people see them, read from the state: the row, what was asked for and what came of it, the journal, the logs.
+//! Every answer stops at the bound of a page and says where the next one begins.
 
 use fleet_api::pb::v1;
-use fleet_core::{Error, ErrorKind, JobId, NodeId, Timestamp};
-use fleet_store::record::{Content, Ending, Job, JobSpec, JobState, JournalRecord};
+use fleet_core::{Error, ErrorKind, JobId, Timestamp};
+use fleet_store::StateReader;
+use fleet_store::record::{Content, Ending, Job, JobSpec, JobState};
 use fleet_store::state::jobs as state;
 use fleet_store::state::listing::{Filter, Found, find, list};
-use fleet_store::{StateRead, StateReader};
-use fleet_workflow::machine::event::Event;
-use fleet_workflow::machine::{Machine, TaskReport, TaskState, on_big_stack};
+use fleet_workflow::machine::event::{ErrorObject, Event};
+use prost::Message;
 
+use super::contents::{Contents, Names, Records};
+use super::page::Room;
+use super::tasks::Replay;
 use crate::ports::InterpreterPort;
 use crate::site::{Site, not_found, read_failed};
 
@@ -18,19 +20,28 @@ use crate::site::{Site, not_found, read_failed};
 const PAGE_DEFAULT: u32 = 50;
 /// Most jobs of one page.
 const PAGE_MAX: u32 = 1_000;
-/// Journal records read at a time.
-const RECORDS_PER_READ: usize = 256;
+/// Bytes of a journal looked through for one page of logs, so that a journal without any is not read in one go.
+const LOGS_READ_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Characters of an error that serve as a job's reason; the whole is in `error`.
+const REASON_CHARACTERS_MAX: usize = 500;
 
 /// Reads jobs of one site.
 #[derive(Clone)]
 pub(super) struct Jobs {
-    site: Site,
+    contents: Contents,
     interpreter: InterpreterPort,
+}
+
+/// A job's row and what was asked for, as of one reader.
+pub(super) struct Rows {
+    pub(super) id: JobId,
+    pub(super) job: Job,
+    pub(super) spec: JobSpec,
 }
 
 impl Jobs {
     pub(super) fn new(site: Site, interpreter: InterpreterPort) -> Self {
-        Self { site, interpreter }
+        Self { contents: Contents::new(site), interpreter }
     }
 
     /// The id that `text` names: a whole id or a unique prefix.
@@ -45,26 +56,81 @@ impl Jobs {
         }
     }
 
-    /// The job, without input, output and tasks if `brief`.
-    pub(super) async fn view(&self, reader: &StateReader, id: JobId, brief: bool) -> Result<v1::Job, Error> {
-        let job = state::job(reader, id).map_err(read_failed)?.ok_or_else(|| not_found("job", &id.to_string()))?;
-        let spec = state::spec(reader, id).map_err(read_failed)?.ok_or_else(|| not_found("job", &id.to_string()))?;
-        let names = self.names()?;
-        let mut view = row(id, &job, &spec, &names);
-        if let Some(Ending::Error(error)) = state::ending(reader, id).map_err(read_failed)? {
-            view.error = self.read(error).await?;
+    pub(super) fn rows(&self, reader: &StateReader, id: JobId) -> Result<Rows, Error> {
+        let unknown = || not_found("job", &id.to_string());
+        let job = state::job(reader, id).map_err(read_failed)?.ok_or_else(unknown)?;
+        let spec = state::spec(reader, id).map_err(read_failed)?.ok_or_else(unknown)?;
+        Ok(Rows { id, job, spec })
+    }
+
+    /// The job without input, output and tasks.
+    pub(super) async fn brief(&self, reader: &StateReader, rows: &Rows) -> Result<v1::Job, Error> {
+        let mut view = row(rows.id, &rows.job, &rows.spec, &self.contents.names()?);
+        if let Some(Ending::Error(error)) = state::ending(reader, rows.id).map_err(read_failed)? {
+            view.error = self.contents.read(error).await?;
+            explain(&mut view);
         }
-        if brief {
-            return Ok(view);
-        }
-        if let Some(Ending::Output(output)) = state::ending(reader, id).map_err(read_failed)? {
-            view.output = self.read(output).await?;
-        }
-        if let Some(input) = state::input(reader, id).map_err(read_failed)? {
-            view.input = self.read(input).await?;
-        }
-        view.tasks = self.tasks(reader, id, &spec, &view.input, &names).await?;
         Ok(view)
+    }
+
+    /// The job with its output, if it has one, and without input and tasks.
+    pub(super) async fn result(&self, reader: &StateReader, rows: &Rows) -> Result<v1::Job, Error> {
+        let mut view = self.brief(reader, rows).await?;
+        if let Some(Ending::Output(output)) = state::ending(reader, rows.id).map_err(read_failed)? {
+            view.output = self.contents.read(output).await?;
+        }
+        Ok(view)
+    }
+
+    /// The job as `request` asks for it: brief, whole with its first tasks, or with a later page of them.
+    pub(super) async fn view(
+        &self,
+        reader: &StateReader,
+        id: JobId,
+        request: &v1::GetJobRequest,
+    ) -> Result<v1::Job, Error> {
+        let rows = self.rows(reader, id)?;
+        if request.brief {
+            return self.brief(reader, &rows).await;
+        }
+        let mut view = if request.tasks_from.is_some() {
+            self.brief(reader, &rows).await?
+        } else {
+            let mut view = self.result(reader, &rows).await?;
+            if let Some(input) = state::input(reader, id).map_err(read_failed)? {
+                view.input = self.contents.read(input).await?;
+            }
+            view
+        };
+        let mut tasks =
+            self.replay(reader, &rows).await?.tasks(&self.contents, reader, &rows.job, &self.names()?).await?;
+        let from = request.tasks_from.unwrap_or(0);
+        let skipped = tasks.len().min(usize::try_from(from).unwrap_or(usize::MAX));
+        // A later page always has a task, or its reader would ask for it for ever.
+        let mut room = Room::beside(if request.tasks_from.is_some() { 0 } else { view.encoded_len() });
+        let taken = tasks.iter().skip(skipped).take_while(|task| room.takes(task.encoded_len())).count();
+        view.tasks_next = (skipped + taken < tasks.len()).then(|| position(skipped + taken));
+        view.tasks = tasks.drain(skipped..skipped + taken).collect();
+        Ok(view)
+    }
+
+    /// The interpreter of a job before its first record.
+    pub(super) async fn replay(&self, reader: &StateReader, rows: &Rows) -> Result<Replay, Error> {
+        Replay::begin(&self.contents, &self.interpreter, reader, rows.id, &rows.spec).await
+    }
+
+    /// The tasks of a job by its `replay`, which is brought up to date.
+    pub(super) async fn tasks(
+        &self,
+        reader: &StateReader,
+        rows: &Rows,
+        replay: &mut Replay,
+    ) -> Result<Vec<v1::Task>, Error> {
+        replay.tasks(&self.contents, reader, &rows.job, &self.names()?).await
+    }
+
+    fn names(&self) -> Result<Names, Error> {
+        self.contents.names()
     }
 
     /// A page of jobs, newest first.
@@ -91,10 +157,20 @@ impl Jobs {
         let filter = Filter { states, workflow };
         let page = list(reader, &filter, below, limit as usize).map_err(read_failed)?;
         let names = self.names()?;
-        Ok(v1::ListJobsResponse {
-            jobs: page.jobs.iter().map(|(id, job, spec)| row(*id, job, spec, &names)).collect(),
-            next: page.next.map(|next| next.to_string()).unwrap_or_default(),
-        })
+        let mut jobs = Vec::with_capacity(page.jobs.len());
+        for (id, job, spec) in &page.jobs {
+            let mut view = row(*id, job, spec, &names);
+            // A list must not wait for blobs of other nodes: an error as large as that is left to `job get`.
+            if let (None, Some(Ending::Error(Content::Inline(error)))) =
+                (&job.reason, state::ending(reader, *id).map_err(read_failed)?)
+            {
+                view.error = error.as_slice().to_vec();
+                explain(&mut view);
+                view.error.clear();
+            }
+            jobs.push(view);
+        }
+        Ok(v1::ListJobsResponse { jobs, next: page.next.map(|next| next.to_string()).unwrap_or_default() })
     }
 
     /// The records of a journal from position `from`.
@@ -106,116 +182,75 @@ impl Jobs {
     ) -> Result<v1::GetJournalResponse, Error> {
         let job = state::job(reader, id).map_err(read_failed)?.ok_or_else(|| not_found("job", &id.to_string()))?;
         let names = self.names()?;
-        let mut records = Vec::new();
-        for (position, record) in (from..).zip(self.records(reader, id, from)?) {
-            records.push(v1::JournalRecord {
-                position,
-                node: record.node.map(|node| name(&names, node)).unwrap_or_default(),
-                event: self.read(record.event).await?,
-            });
-        }
-        Ok(v1::GetJournalResponse { records, total: job.journal_length })
-    }
-
-    /// What the processes of a job printed, from its journal.
-    pub(super) async fn logs(&self, reader: &StateReader, id: JobId) -> Result<v1::GetLogsResponse, Error> {
-        let names = self.names()?;
-        let mut chunks = Vec::new();
-        for record in self.records(reader, id, 0)? {
-            let node = record.node.map(|node| name(&names, node)).unwrap_or_default();
-            let Event::EffectEnded { path, at_ms, stdout_tail, stderr_tail, .. } = self.event(record).await? else {
-                continue;
-            };
-            for (stream, text) in [("stdout", stdout_tail), ("stderr", stderr_tail)] {
-                if !text.is_empty() {
-                    let (task, stream, node) = (path.0.clone(), stream.to_owned(), node.clone());
-                    chunks.push(v1::LogChunk { task, stream, text, at_ms, node });
-                }
-            }
-        }
-        Ok(v1::GetLogsResponse { chunks })
-    }
-
-    fn records(&self, reader: &StateReader, id: JobId, from: u32) -> Result<Vec<JournalRecord>, Error> {
-        let mut records = Vec::new();
+        let (mut records, mut room) = (Vec::new(), Room::beside(0));
+        let mut journal = Records::from(reader, id, from);
         loop {
-            let next = from.saturating_add(u32::try_from(records.len()).unwrap_or(u32::MAX));
-            let more = state::journal(reader, id, next, RECORDS_PER_READ).map_err(read_failed)?;
-            let is_last = more.len() < RECORDS_PER_READ;
-            records.extend(more);
-            if is_last {
-                return Ok(records);
+            let more = journal.more()?;
+            if more.is_empty() {
+                return Ok(v1::GetJournalResponse { records, total: job.journal_length });
+            }
+            for (position, record) in more {
+                let node = names.of_some(record.node);
+                let record = v1::JournalRecord { position, node, event: self.contents.read(record.event).await? };
+                if !room.takes(record.encoded_len()) {
+                    return Ok(v1::GetJournalResponse { records, total: job.journal_length });
+                }
+                records.push(record);
             }
         }
     }
 
-    async fn event(&self, record: JournalRecord) -> Result<Event, Error> {
-        serde_json::from_slice(&self.read(record.event).await?)
-            .map_err(|source| Error::new(ErrorKind::Internal, "read a record of a journal").with_source(source))
-    }
-
-    /// What the tasks came to, by replaying the journal; which node ran one is in the record that moved it last.
-    async fn tasks(
-        &self,
-        reader: &StateReader,
-        id: JobId,
-        spec: &JobSpec,
-        input: &[u8],
-        names: &BTreeMap<NodeId, String>,
-    ) -> Result<Vec<v1::Task>, Error> {
-        let definition = state::definition(reader, spec.definition).map_err(read_failed)?;
-        let Some(definition) = definition else { return Ok(Vec::new()) };
-        let definition = self.read(definition).await?;
-        let (mut nodes, mut events) = (Vec::new(), Vec::new());
-        for record in self.records(reader, id, 0)? {
-            nodes.push(record.node);
-            events.push(self.event(record).await?);
-        }
-        let (interpreter, input) = (self.interpreter.clone(), input.to_vec());
-        let replay = move || {
-            on_big_stack(|| interpreter.machine(id, &definition, &input).map(|machine| reports(machine, &events)))
-        };
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
-            Error::new(ErrorKind::Internal, format!("replay job {id}")).with_source(source)
-        };
-        let replayed = tokio::task::spawn_blocking(replay).await.map_err(|source| failed(source.into()))?;
-        let Ok(reports) = replayed.map_err(|source| failed(source.into()))? else { return Ok(Vec::new()) };
-        Ok(reports.into_iter().map(|report| task(report, &nodes, names)).collect())
-    }
-
-    async fn read(&self, content: Content) -> Result<Vec<u8>, Error> {
-        match content {
-            Content::Inline(payload) => Ok(payload.as_slice().to_vec()),
-            Content::Blob { digest, .. } => {
-                let blob = self.site.group().blob(digest).await.map_err(|error| self.site.explain(error))?;
-                let missing = || Error::new(ErrorKind::Unavailable, format!("read blob {digest}: nobody has it now"));
-                Ok(blob.ok_or_else(missing)?.to_vec())
+    /// What the processes of a job printed, from position `from` of its journal.
+    pub(super) async fn logs(&self, reader: &StateReader, id: JobId, from: u32) -> Result<v1::GetLogsResponse, Error> {
+        let names = self.names()?;
+        let (mut chunks, mut room, mut read_bytes) = (Vec::new(), Room::beside(0), 0);
+        let mut journal = Records::from(reader, id, from);
+        loop {
+            let more = journal.more()?;
+            if more.is_empty() {
+                return Ok(v1::GetLogsResponse { chunks, next: None });
+            }
+            for (position, record) in more {
+                if read_bytes > LOGS_READ_BYTES_MAX {
+                    return Ok(v1::GetLogsResponse { chunks, next: Some(position) });
+                }
+                read_bytes += record.event.length();
+                let node = names.of_some(record.node);
+                let mut printed = printed(self.contents.event(record).await?, &node);
+                if !room.takes(printed.iter().map(Message::encoded_len).sum()) {
+                    return Ok(v1::GetLogsResponse { chunks, next: Some(position) });
+                }
+                chunks.append(&mut printed);
             }
         }
     }
-
-    fn names(&self) -> Result<BTreeMap<NodeId, String>, Error> {
-        let nodes = fleet_store::state::members::nodes(&self.site.reader()?).map_err(read_failed)?;
-        Ok(nodes.into_iter().map(|node| (node.id, node.profile.name)).collect())
-    }
 }
 
-fn reports(mut machine: Machine, events: &[Event]) -> Vec<TaskReport> {
-    for event in events {
-        machine.apply(event);
-    }
-    machine.tasks().into_iter().filter(|report| report.started_ms.is_some()).collect()
+/// What the effect printed that `event` tells the end of.
+fn printed(event: Event, node: &str) -> Vec<v1::LogChunk> {
+    let Event::EffectEnded { path, at_ms, stdout_tail, stderr_tail, .. } = event else { return Vec::new() };
+    [("stdout", stdout_tail), ("stderr", stderr_tail)]
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(stream, text)| v1::LogChunk {
+            task: path.0.clone(),
+            stream: stream.to_owned(),
+            text,
+            at_ms,
+            node: node.to_owned(),
+        })
+        .collect()
 }
 
-fn name(names: &BTreeMap<NodeId, String>, node: NodeId) -> String {
-    names.get(&node).cloned().unwrap_or_else(|| node.to_string())
+fn position(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 fn millis(at: Option<Timestamp>) -> u64 {
     at.map_or(0, |at| at.0)
 }
 
-fn row(id: JobId, job: &Job, spec: &JobSpec, names: &BTreeMap<NodeId, String>) -> v1::Job {
+fn row(id: JobId, job: &Job, spec: &JobSpec, names: &Names) -> v1::Job {
     v1::Job {
         job_id: id.as_bytes().to_vec(),
         retry_of: spec.retry_of.map(|job| job.as_bytes().to_vec()).unwrap_or_default(),
@@ -223,7 +258,7 @@ fn row(id: JobId, job: &Job, spec: &JobSpec, names: &BTreeMap<NodeId, String>) -
         site: spec.site.to_string(),
         state: job.state.as_str().to_owned(),
         reason: job.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
-        node: job.node.map(|node| name(names, node)).unwrap_or_default(),
+        node: names.of_some(job.node),
         attempt: job.attempt,
         created_ms: job.created_at.0,
         started_ms: millis(job.started_at),
@@ -233,39 +268,34 @@ fn row(id: JobId, job: &Job, spec: &JobSpec, names: &BTreeMap<NodeId, String>) -
     }
 }
 
-fn task(report: TaskReport, nodes: &[Option<NodeId>], names: &BTreeMap<NodeId, String>) -> v1::Task {
-    let json = |value: Option<serde_json::Value>| value.map(|value| value.to_string().into_bytes()).unwrap_or_default();
-    let event = report.last_event.and_then(|event| usize::try_from(event).ok());
-    let node = event.and_then(|event| nodes.get(event).copied().flatten());
-    v1::Task {
-        task: report.pointer,
-        name: report.name,
-        state: task_state(report.state).to_owned(),
-        runs: u32::try_from(report.runs).unwrap_or(u32::MAX),
-        attempt: report.attempt,
-        node: node.map(|node| name(names, node)).unwrap_or_default(),
-        started_ms: report.started_ms.unwrap_or(0),
-        ended_ms: report.ended_ms.unwrap_or(0),
-        input: json(report.input),
-        output: json(report.output),
-        error: report.error.and_then(|error| serde_json::to_vec(&error).ok()).unwrap_or_default(),
+/// Gives a job that failed its error's title and detail as the reason, where its row has none.
+fn explain(view: &mut v1::Job) {
+    if !view.reason.is_empty() {
+        return;
     }
+    let Ok(error) = serde_json::from_slice::<ErrorObject>(&view.error) else { return };
+    let words: Vec<String> =
+        [error.title, error.detail].into_iter().flatten().filter(|word| !word.is_empty()).collect();
+    let words = if words.is_empty() { error.type_uri } else { words.join(": ") };
+    view.reason = words.chars().take(REASON_CHARACTERS_MAX).collect();
 }
 
-/// The language's word for a task's phase.
-fn task_state(state: TaskState) -> &'static str {
-    match state {
-        TaskState::Pending => "pending",
-        TaskState::Running => "running",
-        TaskState::Waiting => "waiting",
-        TaskState::Suspended => "suspended",
-        TaskState::Completed => "completed",
-        TaskState::Faulted => "faulted",
-        TaskState::Cancelled => "cancelled",
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Whether `reader` sees a job that has ended.
-pub(super) fn has_ended(reader: &impl StateRead, id: JobId) -> Result<bool, Error> {
-    Ok(state::job(reader, id).map_err(read_failed)?.is_none_or(|job| job.state.is_ended()))
+    #[test]
+    fn a_failed_job_has_its_errors_title_and_detail_as_reason_unless_its_row_has_one() {
+        let error = br#"{"type":"t","status":500,"title":"boom","detail":"it broke"}"#.to_vec();
+        let mut view = v1::Job { error: error.clone(), ..v1::Job::default() };
+        explain(&mut view);
+        assert_eq!(view.reason, "boom: it broke");
+        let mut view = v1::Job { error, reason: "its time was over".to_owned(), ..v1::Job::default() };
+        explain(&mut view);
+        assert_eq!(view.reason, "its time was over");
+        let long = format!(r#"{{"type":"t","status":500,"title":"{}"}}"#, "é".repeat(2 * REASON_CHARACTERS_MAX));
+        let mut view = v1::Job { error: long.into_bytes(), ..v1::Job::default() };
+        explain(&mut view);
+        assert_eq!(view.reason.chars().count(), REASON_CHARACTERS_MAX);
+    }
 }

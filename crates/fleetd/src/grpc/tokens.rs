@@ -35,10 +35,7 @@ pub(crate) async fn create(
     if !request.site.is_empty() && request.site != site.name() {
         return Err(refused(format!("site `{}` is not here; this version has one site", request.site)));
     }
-    let lifetime = if request.ttl_ms == 0 { LIFETIME_DEFAULT } else { Duration::from_millis(request.ttl_ms) };
-    if lifetime > LIFETIME_MAX {
-        return Err(refused(format!("a token lives at most {} days", LIFETIME_MAX.as_secs() / 86_400)));
-    }
+    let lifetime = lifetime(request.ttl_ms).map_err(refused)?;
     let uses = request.uses.max(1);
     if uses > USES_MAX {
         return Err(refused(format!("a token admits at most {USES_MAX} nodes")));
@@ -53,6 +50,15 @@ pub(crate) async fn create(
         expires_ms: expires_at.0,
         token_id: token.id.to_string(),
     })
+}
+
+/// How long a token lives that was asked for with `ttl_ms`.
+fn lifetime(ttl_ms: Option<u64>) -> Result<Duration, String> {
+    match ttl_ms.map_or(LIFETIME_DEFAULT, Duration::from_millis) {
+        Duration::ZERO => Err("nobody could use a token that lives 0 s".to_owned()),
+        long if long > LIFETIME_MAX => Err(format!("a token lives at most {} days", LIFETIME_MAX.as_secs() / 86_400)),
+        lifetime => Ok(lifetime),
+    }
 }
 
 /// The tokens that can still be used.
@@ -88,4 +94,17 @@ pub(crate) async fn revoke(site: &Site, id: &str) -> Result<v1::RevokeTokenRespo
     let token: TokenId = id.parse().map_err(|_| not_found("token", id))?;
     site.propose(Action::RevokeToken { token }).await?;
     Ok(v1::RevokeTokenResponse {})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_lives_as_long_as_was_asked_for_and_no_time_is_refused() {
+        assert_eq!(lifetime(None), Ok(LIFETIME_DEFAULT));
+        assert_eq!(lifetime(Some(1_500)), Ok(Duration::from_millis(1_500)));
+        assert!(lifetime(Some(0)).is_err(), "0 must not become the default");
+        assert!(lifetime(Some(31 * 86_400_000)).is_err());
+    }
 }

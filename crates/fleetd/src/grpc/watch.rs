@@ -1,21 +1,29 @@
-//! Following a job: its state now, then each change as it is applied, until it has ended.
+//! Following a job: how it is now, then each change as it is applied, until it has ended.
+//!
+//! A follower is woken, not told: it reads the state and compares, so several changes may be told as one. A job that was
+//! moved meanwhile shows by its node and its attempt.
 
 use fleet_api::pb::v1;
 use fleet_api::status::status_of;
-use fleet_core::{Error, ErrorKind, JobId};
+use fleet_core::{Error, ErrorKind, JobId, NodeId};
 use fleet_node::Node;
+use fleet_store::StateReader;
+use fleet_store::record::{Job, JobState, Reason};
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::jobs::{Jobs, has_ended};
+use super::jobs::{Jobs, Rows};
+use super::page::Room;
+use super::tasks::Replay;
 use crate::site::Site;
 
 /// Changes that wait for a slow client; past that it is waited for, and what it missed is read from the state.
 const CHANGES_WAITING_MAX: usize = 16;
 
-/// Follows the job that `name` names.
+/// Follows the job that `request` names.
 ///
 /// # Errors
 /// `NotFound` if there is none.
@@ -23,32 +31,29 @@ pub(super) async fn follow(
     site: Site,
     node: &Node,
     jobs: Jobs,
-    name: &str,
+    request: v1::WatchJobRequest,
 ) -> Result<impl Stream<Item = Result<v1::JobChange, Status>> + Send + use<>, Error> {
-    let id = jobs.id(&site.current_reader().await?, name)?;
+    let id = jobs.id(&site.current_reader().await?, &request.job)?;
     // Watched before the first read, so that no change falls between them.
     let mut changes = node.watch(id);
     let (sender, receiver) = mpsc::channel(CHANGES_WAITING_MAX);
+    let mut follower =
+        Follower { site, jobs, id, sender, told: None, tasks: request.tasks.then(TaskFollower::default) };
     // Owned by its stream: it ends when the job or its reader does.
     tokio::spawn(async move {
-        let mut told = String::new();
         loop {
-            match tell(&site, &jobs, id, &mut told, &sender).await {
+            match follower.tell().await {
                 Ok(true) => {}
                 Ok(false) => return,
-                Err(error) => {
-                    // A reader that is gone misses nothing.
-                    let _gone = sender.send(Err(status_of(&error))).await;
-                    return;
-                }
+                Err(error) => return follower.give_up(&error).await,
             }
             tokio::select! {
                 more = changes.changed() => if !more { return },
-                () = deposed(&site) => {
-                    let _gone = sender.send(Err(status_of(&no_longer_leading(&site)))).await;
-                    return;
+                () = deposed(&follower.site) => {
+                    let error = no_longer_leading(&follower.site);
+                    return follower.give_up(&error).await;
                 }
-                () = sender.closed() => return,
+                () = follower.sender.closed() => return,
             }
         }
     });
@@ -67,22 +72,176 @@ fn no_longer_leading(site: &Site) -> Error {
     Error::new(ErrorKind::Unavailable, format!("watch a job: this node leads site {} no more", site.name()))
 }
 
-/// Sends the job as it is now, unless its state is the one told last; whether there is more to come.
-async fn tell(
-    site: &Site,
-    jobs: &Jobs,
+/// One watch.
+struct Follower {
+    site: Site,
+    jobs: Jobs,
     id: JobId,
-    told: &mut String,
-    sender: &mpsc::Sender<Result<v1::JobChange, Status>>,
-) -> Result<bool, Error> {
-    let reader = site.reader()?;
-    let ended = has_ended(&reader, id)?;
-    let mut job = jobs.view(&reader, id, !ended).await?;
-    if job.state == *told {
-        return Ok(!ended);
+    sender: mpsc::Sender<Result<v1::JobChange, Status>>,
+    /// What of the job's row was last told.
+    told: Option<JobLook>,
+    /// Its tasks, if they were asked for.
+    tasks: Option<TaskFollower>,
+}
+
+/// The tasks of a job as they were last told.
+#[derive(Default)]
+struct TaskFollower {
+    replay: Option<Replay>,
+    /// By position in the workflow.
+    told: Vec<TaskLook>,
+}
+
+/// What of a job's row shows that it changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct JobLook {
+    state: JobState,
+    node: Option<NodeId>,
+    attempt: u32,
+    reason: Option<Reason>,
+}
+
+/// What of a task shows that it changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct TaskLook {
+    state: String,
+    runs: u32,
+    attempt: u32,
+    node: String,
+    started_ms: u64,
+}
+
+impl Follower {
+    /// Tells what changed; whether there is more to come.
+    async fn tell(&mut self) -> Result<bool, Error> {
+        let reader = self.site.reader()?;
+        let rows = self.jobs.rows(&reader, self.id)?;
+        let has_ended = rows.job.state.is_ended();
+        let changed = self.changed_tasks(&reader, &rows).await?;
+        let look = job_look(&rows.job);
+        if !has_ended && self.told.as_ref() != Some(&look) {
+            self.told = Some(look);
+            let job = self.jobs.brief(&reader, &rows).await?;
+            if !self.send(v1::JobChange { job: Some(job), tasks: Vec::new() }).await {
+                return Ok(false);
+            }
+        }
+        for tasks in pages(changed) {
+            if !self.send(v1::JobChange { job: None, tasks }).await {
+                return Ok(false);
+            }
+        }
+        if has_ended {
+            // Last of all, because nothing is read after it.
+            let job = self.jobs.result(&reader, &rows).await?;
+            self.send(v1::JobChange { job: Some(job), tasks: Vec::new() }).await;
+        }
+        Ok(!has_ended)
     }
-    told.clone_from(&job.state);
-    job.input.clear();
-    let sent = sender.send(Ok(v1::JobChange { job: Some(job) })).await;
-    Ok(sent.is_ok() && !ended)
+
+    async fn changed_tasks(&mut self, reader: &StateReader, rows: &Rows) -> Result<Vec<v1::Task>, Error> {
+        let Some(follower) = &mut self.tasks else { return Ok(Vec::new()) };
+        let replay = match &mut follower.replay {
+            Some(replay) => replay,
+            None => follower.replay.insert(self.jobs.replay(reader, rows).await?),
+        };
+        let tasks = self.jobs.tasks(reader, rows, replay).await?;
+        Ok(follower.news(tasks))
+    }
+
+    /// Whether anybody still listens.
+    async fn send(&self, change: v1::JobChange) -> bool {
+        self.sender.send(Ok(change)).await.is_ok()
+    }
+
+    async fn give_up(&self, error: &Error) {
+        // A reader that is gone misses nothing.
+        let _gone = self.sender.send(Err(status_of(error))).await;
+    }
+}
+
+impl TaskFollower {
+    /// Those of `tasks` that are not as they were told. A task that is not reached yet is no news.
+    fn news(&mut self, tasks: Vec<v1::Task>) -> Vec<v1::Task> {
+        let looks: Vec<TaskLook> = tasks.iter().map(look).collect();
+        let is_news = |(position, look): (usize, &TaskLook)| match self.told.get(position) {
+            Some(told) => told != look,
+            None => look.state != "pending",
+        };
+        let news: Vec<bool> = looks.iter().enumerate().map(is_news).collect();
+        self.told = looks;
+        tasks.into_iter().zip(news).filter_map(|(task, is_news)| is_news.then_some(task)).collect()
+    }
+}
+
+fn job_look(job: &Job) -> JobLook {
+    JobLook { state: job.state, node: job.node, attempt: job.attempt, reason: job.reason.clone() }
+}
+
+fn look(task: &v1::Task) -> TaskLook {
+    TaskLook {
+        state: task.state.clone(),
+        runs: task.runs,
+        attempt: task.attempt,
+        node: task.node.clone(),
+        started_ms: task.started_ms,
+    }
+}
+
+/// `tasks` in as many pieces as fit into a message each.
+fn pages(tasks: Vec<v1::Task>) -> Vec<Vec<v1::Task>> {
+    let (mut pages, mut room) = (Vec::<Vec<v1::Task>>::new(), Room::beside(0));
+    for task in tasks {
+        let bytes = task.encoded_len();
+        match pages.last_mut().filter(|_| room.takes(bytes)) {
+            Some(page) => page.push(task),
+            None => {
+                room = Room::beside(bytes);
+                pages.push(vec![task]);
+            }
+        }
+    }
+    pages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tasks::tests::queued_job;
+    use super::*;
+
+    fn task(state: &str, node: &str, input_bytes: usize) -> v1::Task {
+        let (state, node) = (state.to_owned(), node.to_owned());
+        v1::Task { state, node, input: vec![b'1'; input_bytes], ..v1::Task::default() }
+    }
+
+    #[test]
+    fn each_change_of_a_task_is_news_once() {
+        let mut follower = TaskFollower::default();
+        assert!(follower.news(vec![task("pending", "", 0), task("pending", "", 0)]).is_empty());
+        assert_eq!(follower.news(vec![task("running", "a", 0), task("pending", "", 0)]), [task("running", "a", 0)]);
+        assert!(follower.news(vec![task("running", "a", 0), task("pending", "", 0)]).is_empty());
+        let moved = follower.news(vec![task("running", "b", 0), task("pending", "", 0)]);
+        assert_eq!(moved, [task("running", "b", 0)], "a move to another node is told");
+        let both = follower.news(vec![task("completed", "b", 0), task("running", "b", 0)]);
+        assert_eq!(both.len(), 2);
+    }
+
+    #[test]
+    fn a_job_that_was_moved_between_two_looks_is_told() {
+        let node = Some(NodeId::from_bytes([1; 16]));
+        let mut job = Job { state: JobState::Running, node, attempt: 1, ..queued_job() };
+        let before = job_look(&job);
+        job.journal_length += 1;
+        assert_eq!(before, job_look(&job), "a record alone is no news of the job");
+        job.attempt = 2;
+        assert_ne!(before, job_look(&job), "running on the same node again is news");
+    }
+
+    #[test]
+    fn tasks_of_any_size_fit_into_messages() {
+        let tasks = vec![task("completed", "a", 900 * 1024); 5];
+        let pages = pages(tasks.clone());
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(pages.concat(), tasks);
+    }
 }

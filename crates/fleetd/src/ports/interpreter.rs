@@ -1,7 +1,6 @@
 //! The interpreter as the executions' port: definitions are compiled once and shared, machines come from them.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use fleet_core::{Digest, JobId};
 use fleet_node::ports::{Interpreter, JobMachine};
@@ -9,16 +8,12 @@ use fleet_workflow::machine::command::Command;
 use fleet_workflow::machine::event::{ErrorObject, Event};
 use fleet_workflow::machine::{CompiledWorkflow, INTERPRETER_VERSION, JobContext, Machine};
 
-/// Compiled definitions kept at most; the one used longest ago makes room.
-const COMPILED_MAX: usize = 256;
-
-/// Compiled definitions, the one used longest ago first.
-type Compiled = VecDeque<(Digest, Arc<CompiledWorkflow>)>;
+use crate::kept::Kept;
 
 /// Compiles definitions and begins machines. A cheap handle.
 #[derive(Clone, Default)]
 pub struct InterpreterPort {
-    compiled: Arc<Mutex<Compiled>>,
+    compiled: Kept<CompiledWorkflow>,
 }
 
 impl InterpreterPort {
@@ -28,36 +23,19 @@ impl InterpreterPort {
     /// A `configuration` error if this version cannot read it: an older or newer one accepted it.
     pub fn compile(&self, definition: &[u8]) -> Result<Arc<CompiledWorkflow>, ErrorObject> {
         let digest = Digest::of(definition);
-        if let Some(known) = self.known(digest) {
+        if let Some(known) = self.compiled.get(digest) {
             return Ok(known);
         }
         let unreadable = |problem: String| {
             ErrorObject::standard("configuration", 400, "definition not understood by this version", problem)
         };
-        let parsed = fleet_workflow::parse(definition)
+        let parsed = fleet_workflow::parse_definition(definition)
             .map_err(|problems| unreadable(problems.first().map(ToString::to_string).unwrap_or_default()))?;
         let compiled = CompiledWorkflow::compile(Arc::new(parsed.workflow))
             .map_err(|problems| unreadable(problems.first().map(ToString::to_string).unwrap_or_default()))?;
         let compiled = Arc::new(compiled);
-        self.keep(digest, Arc::clone(&compiled));
+        self.compiled.keep(digest, definition.len(), Arc::clone(&compiled));
         Ok(compiled)
-    }
-
-    fn known(&self, digest: Digest) -> Option<Arc<CompiledWorkflow>> {
-        let mut kept = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        let position = kept.iter().rposition(|(known, _)| *known == digest)?;
-        let entry = kept.remove(position)?;
-        let compiled = Arc::clone(&entry.1);
-        kept.push_back(entry);
-        Some(compiled)
-    }
-
-    fn keep(&self, digest: Digest, compiled: Arc<CompiledWorkflow>) {
-        let mut kept = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= COMPILED_MAX {
-            kept.pop_front();
-        }
-        kept.push_back((digest, compiled));
     }
 
     /// A machine of `job` at its beginning.
@@ -89,5 +67,9 @@ impl JobMachine for RunningMachine {
 
     fn is_timed_out(&self) -> bool {
         self.0.is_timed_out()
+    }
+
+    fn workflow(&self) -> String {
+        self.0.workflow_name()
     }
 }

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use fleet_core::limits::{ENTRY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, INLINE_BYTES_MAX};
+use fleet_core::limits::{ENTRY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, INLINE_BYTES_MAX, OUTPUT_BYTES_MAX};
 use fleet_core::{Fence, JobId, NodeId, Timestamp};
 use fleet_replication::command::{Next, Records};
-use fleet_store::record::{Content, JournalRecord, Payload, StopCause};
+use fleet_store::record::{Content, JournalMark, JournalRecord, Payload, StopCause};
 use fleet_workflow::machine::command::{Command, EffectPath, OnLost};
 use fleet_workflow::machine::effect::Effect;
 use fleet_workflow::machine::event::{ErrorObject, Event};
 
+use super::mind::Heard;
 use crate::Error;
 
 /// A wait shorter than this keeps its slot; parking costs three commits.
@@ -26,6 +27,9 @@ const PARK_MIN: Duration = Duration::from_millis(500);
 const BATCH_INLINE_BYTES_MAX: u64 = ENTRY_BYTES_MAX as u64 / 2;
 /// Most bytes of one batch's records on the wire: half a message.
 const BATCH_WIRE_BYTES_MAX: u64 = GRPC_MESSAGE_BYTES_MAX as u64 / 2;
+// The interpreter depends on no crate of ours, so it has this bound of its own.
+const _: () = assert!(fleet_workflow::machine::OUTPUT_BYTES_MAX == OUTPUT_BYTES_MAX);
+
 /// What a record takes in an entry once its content is a blob.
 const BLOB_NAME_BYTES: u64 = 128;
 
@@ -34,6 +38,8 @@ const BLOB_NAME_BYTES: u64 = 128;
 pub(crate) struct Start {
     /// Where it stands.
     pub(crate) path: EffectPath,
+    /// JSON pointer of its task.
+    pub(crate) task: String,
     /// What to run.
     pub(crate) effect: Effect,
     /// Wall time by which it must have ended.
@@ -92,6 +98,8 @@ pub(crate) struct Course {
     is_timed_out: bool,
     stop: Option<StopCause>,
     has_left: bool,
+    /// Whether the group is still to be told that the job runs here.
+    is_unannounced: bool,
 }
 
 impl Course {
@@ -115,12 +123,19 @@ impl Course {
             is_timed_out: false,
             stop: None,
             has_left: false,
+            is_unannounced: false,
         }
     }
 
     /// Whether nothing was ever journaled: the job begins here.
     pub(crate) fn is_new(&self) -> bool {
         self.written == 0
+    }
+
+    /// The job goes on here after others had it: the group is told so at once, by a batch without records if there are
+    /// none, because a holder's first word is what makes a job `running`.
+    pub(crate) fn announce(&mut self) {
+        self.is_unannounced = true;
     }
 
     /// An event of the journal is replayed. What the machine asked before it is settled by it.
@@ -136,16 +151,40 @@ impl Course {
         }
     }
 
-    /// An event happened here: it is written to the journal. The machine hears it next.
-    pub(crate) fn happened(&mut self, event: &Event) -> Result<(), Error> {
-        let record = self.record(event)?;
+    /// An event happened here: its record goes to the journal. What the machine asks after it comes next.
+    fn write(&mut self, event: &Event, record: JournalRecord) {
         self.unsent.push(record);
         self.written += 1;
         if !matches!(event, Event::Started { .. }) {
             self.gate = self.written;
         }
         self.replayed(event);
+    }
+
+    /// The machine has heard an event that happened here.
+    pub(crate) fn heard(&mut self, heard: Heard) -> Result<(), Error> {
+        let Heard { event, record, commands, is_timed_out } = heard;
+        self.write(&event, record);
+        self.asked(commands)?;
+        self.is_timed_out = is_timed_out;
         Ok(())
+    }
+
+    /// The interpreter took too long. The job fails by a record that says so. What it was thinking about is not written:
+    /// whoever replays the journal is not to get stuck in the same place.
+    pub(crate) fn overran(&mut self, now: Timestamp) -> Result<(), Error> {
+        self.waiting.clear();
+        self.wanted.clear();
+        self.timers.clear();
+        let event = Event::Overrun { at_ms: now.0 };
+        let record = self.record(&event)?;
+        self.write(&event, record);
+        self.fail(&ErrorObject::overrun())
+    }
+
+    /// Records committed, as far as this robot knows.
+    pub(crate) fn committed_len(&self) -> u32 {
+        self.committed
     }
 
     /// After the replay: effects that were begun and must not begin again, because nobody knows what came of them.
@@ -164,8 +203,8 @@ impl Course {
             match command {
                 // It is asked for again when the journal is replayed.
                 Command::Start { .. } if self.stop.is_some() => {}
-                Command::Start { path, effect, on_lost, deadline_ms, .. } => {
-                    let start = Start { path: path.clone(), effect, deadline: deadline_ms.map(Timestamp) };
+                Command::Start { path, task, effect, on_lost, deadline_ms } => {
+                    let start = Start { path: path.clone(), task, effect, deadline: deadline_ms.map(Timestamp) };
                     self.wanted.insert(path);
                     let needs_record = on_lost == OnLost::Fail;
                     self.waiting.push_back(Waiting { start, after: self.gate, needs_record });
@@ -255,7 +294,8 @@ impl Course {
             let records = std::mem::replace(&mut self.unsent, rest);
             // The end goes with the last records only.
             let next = if self.unsent.is_empty() { self.way_on(now) } else { Next::Continue };
-            if next != Next::Continue || !records.is_empty() {
+            if next != Next::Continue || !records.is_empty() || self.is_unannounced {
+                self.is_unannounced = false;
                 self.has_left = next != Next::Continue;
                 let from = self.committed;
                 let left = u32::try_from(self.unsent.len()).unwrap_or(u32::MAX);
@@ -320,8 +360,13 @@ fn batch_length(records: &[JournalRecord]) -> usize {
     let (mut inline_bytes, mut wire_bytes) = (0_u64, 0_u64);
     let fits = |record: &&JournalRecord| {
         let length = record.event.length();
-        wire_bytes += length;
-        inline_bytes += if length > INLINE_BYTES_MAX as u64 { BLOB_NAME_BYTES } else { length };
+        // The path of an effect that is deep inside is long, and stands beside the event.
+        let beside = match &record.mark {
+            JournalMark::Plain => 0,
+            JournalMark::EffectStarted(path) | JournalMark::EffectEnded(path) => path.len() as u64,
+        };
+        wire_bytes += length + beside;
+        inline_bytes += beside + if length > INLINE_BYTES_MAX as u64 { BLOB_NAME_BYTES } else { length };
         inline_bytes <= BATCH_INLINE_BYTES_MAX && wire_bytes <= BATCH_WIRE_BYTES_MAX
     };
     records.iter().take_while(fits).count().max(1).min(records.len())

@@ -41,6 +41,14 @@ fn ended(text: &str) -> Event {
     }
 }
 
+impl Course {
+    fn happened(&mut self, event: &Event) -> Result<(), Error> {
+        let record = self.record(event)?;
+        self.write(event, record);
+        Ok(())
+    }
+}
+
 /// Paths of the effects that `acts` start, and the batch they send.
 fn split(acts: Vec<Act>) -> (Vec<String>, Option<Records>) {
     let (mut starts, mut sent) = (Vec::new(), None);
@@ -120,6 +128,25 @@ fn results_that_do_not_fit_into_one_entry_go_in_several_batches_and_the_end_goes
 }
 
 #[test]
+fn long_paths_count_for_what_a_batch_holds() {
+    let mut course = course(1);
+    let names = ["a", "b", "c", "d", "e", "f"].map(|name| name.repeat(24 * 1024));
+    course.asked(names.iter().map(|name| start(name, OnLost::Retry)).collect()).unwrap();
+    split(course.next(NOW).unwrap());
+    for name in &names {
+        course.happened(&ended(name)).unwrap();
+    }
+    let mut sent = 0;
+    while let Some(batch) = split(course.next(NOW).unwrap()).1.filter(|batch| !batch.records.is_empty()) {
+        let bytes = postcard::to_allocvec(&batch).unwrap().len();
+        assert!(bytes <= fleet_core::limits::ENTRY_BYTES_MAX / 2 + 1024, "{bytes} bytes in one batch");
+        sent += batch.records.len();
+        course.committed(1 + u32::try_from(sent).unwrap());
+    }
+    assert_eq!(sent, names.len());
+}
+
+#[test]
 fn an_effect_that_must_not_run_twice_has_its_start_committed_first() {
     let mut first = course(1);
     first.asked(vec![start("a", OnLost::Fail)]).unwrap();
@@ -141,6 +168,18 @@ fn replayed_results_leave_only_what_is_outstanding() {
     course.asked(vec![start("a", OnLost::Retry), start("b", OnLost::Retry)]).unwrap();
     course.replayed(&ended("a"));
     assert_eq!(split(course.next(NOW).unwrap()).0, ["b"]);
+}
+
+#[test]
+fn a_job_that_goes_on_here_says_so_once_and_its_effect_waits_for_nothing() {
+    let mut course = course(2);
+    course.asked(vec![start("a", OnLost::Retry)]).unwrap();
+    course.announce();
+    let (starts, sent) = split(course.next(NOW).unwrap());
+    let sent = sent.unwrap();
+    assert_eq!((starts, sent.from, sent.records.len(), sent.next), (vec!["a".to_owned()], 2, 0, Next::Continue));
+    course.committed(2);
+    assert_eq!(split(course.next(NOW).unwrap()).1, None);
 }
 
 #[test]

@@ -9,7 +9,8 @@ use fleet_core::{BootInstant, Error, NodeId};
 use fleet_replication::AppliedEntry;
 use fleet_replication::command::{Action, Outcome};
 use fleet_store::StateReader;
-use fleet_store::record::{Content, Payload};
+use fleet_store::record::{CommandId, Content, Payload};
+use uuid::Uuid;
 
 use crate::session::LeaderTerm;
 
@@ -18,7 +19,11 @@ pub trait Group: Send + Sync + 'static {
     /// Who leads, and whether it is this node. Changes are seen at once.
     fn standing(&self) -> watch::Receiver<GroupStanding>;
     /// Has `action` committed and applied by this node's leadership.
-    fn propose(&self, action: Action) -> BoxFuture<'static, Result<Outcome, Error>>;
+    fn propose(&self, action: Action) -> BoxFuture<'static, Result<Outcome, Error>> {
+        self.propose_as(CommandId(Uuid::now_v7().as_u128()), action)
+    }
+    /// The same under an id that its sender chose: where a job obeyed this id already, it does nothing more.
+    fn propose_as(&self, id: CommandId, action: Action) -> BoxFuture<'static, Result<Outcome, Error>>;
     /// Has a quorum confirm this node's leadership, beginning now.
     fn confirm_leadership(&self) -> BoxFuture<'static, Result<(), Error>>;
     /// The latest time an earlier leader can have renewed anything, as a majority of voters reports it after this node's

@@ -51,6 +51,7 @@ pub(crate) enum SchedulerMessage {
     Confirmed { term: LeaderTerm, round: u64, is_confirmed: bool },
     Assigned { term: LeaderTerm, proposed: Vec<(Assigned, bool)> },
     Fired { more: bool },
+    ForgetMore,
     Submit { submission: Box<Submission>, reply: oneshot::Sender<Result<Outcome, fleet_core::Error>> },
     Explain(JobId, RpcReplyPort<Option<String>>),
     Observe(RpcReplyPort<SchedulerObservation>),
@@ -75,15 +76,17 @@ pub(crate) struct SchedulerArguments {
     pub(crate) timing: Timing,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) group: Arc<dyn Group>,
+    /// How long ended jobs are kept.
+    pub(crate) ended_jobs_kept: Duration,
     pub(crate) slot: Slot<SchedulerMessage>,
     /// Whether the actor ran before in this process.
     pub(crate) has_started: AtomicBool,
 }
 
 pub(crate) struct SchedulerState {
-    arguments: Arc<SchedulerArguments>,
+    pub(super) arguments: Arc<SchedulerArguments>,
     seats: Seats,
-    leading: Option<Leading>,
+    pub(super) leading: Option<Leading>,
     /// When an earlier life of this actor may have renewed a lease last; `None` in the first.
     may_have_renewed_until: Option<BootInstant>,
     tasks: Vec<JoinHandle<()>>,
@@ -231,6 +234,7 @@ impl SchedulerState {
             SchedulerMessage::Tick => {
                 let commands = leading.sessions.tick(now);
                 self.tick(myself)?;
+                self.forget_old(myself, now)?;
                 commands
             }
             SchedulerMessage::Load | SchedulerMessage::Applied { .. } | SchedulerMessage::Missed => {
@@ -253,6 +257,10 @@ impl SchedulerState {
                 if more {
                     self.fire_timers(myself)?;
                 }
+                Vec::new()
+            }
+            SchedulerMessage::ForgetMore => {
+                leading.forgets_from = now;
                 Vec::new()
             }
             message => self.hear_robot(message, now),
@@ -462,7 +470,7 @@ impl SchedulerState {
         if leading.is_held {
             return Ok(Some("dispatch is held until the site has reconciled".to_owned()));
         }
-        Ok(Some(unplaced(&needs_of(&spec), &leading.robots(&self.seats)).to_string()))
+        Ok(Some(unplaced(&needs_of(spec), &leading.robots(&self.seats)).to_string()))
     }
 
     fn observe(&self) -> SchedulerObservation {
@@ -476,7 +484,7 @@ impl SchedulerState {
     }
 }
 
-fn cast(scheduler: &ActorRef<SchedulerMessage>, message: SchedulerMessage) {
+pub(super) fn cast(scheduler: &ActorRef<SchedulerMessage>, message: SchedulerMessage) {
     if scheduler.cast(message).is_err() {
         tracing::debug!("the scheduler is gone");
     }

@@ -12,7 +12,8 @@ use crate::link::{Assignment, WorkDown};
 use crate::ports::Group;
 use crate::session::{LeaderTerm, Pair};
 
-/// Bytes of journal in one message.
+/// Bytes of journal in one message. Also what an assignment may have with its journal in it: a larger one is sent without,
+/// because definition and input may fill most of a message.
 const JOURNAL_MESSAGE_BYTES: usize = 1024 * 1024;
 /// Records read from the store at a time.
 const RECORDS_PER_READ: usize = 256;
@@ -51,7 +52,7 @@ impl Loader {
             false => None,
         };
         let input = jobs::input(&reader, pair.job).map_err(failed)?.ok_or_else(|| missing(pair.job))?;
-        let mut journal = read_journal(&reader, pair.job, job.journal_length)?;
+        let journal = read_journal(&reader, pair.job, job.journal_length)?;
         drop(reader);
         let definition_text = match definition_text {
             Some(content) => Some(self.bytes(content).await?),
@@ -62,7 +63,9 @@ impl Loader {
         }
         self.sent.insert(digest);
         let input = self.bytes(input).await?;
-        let rest = self.split_off_rest(&mut journal).await?;
+        let text_bytes = definition_text.as_ref().map_or(0, |text| text.as_slice().len());
+        let taken = text_bytes + input.as_slice().len();
+        let pieces = pieces(self.journal_bytes(journal).await?, JOURNAL_MESSAGE_BYTES.saturating_sub(taken));
         let assignment = Assignment {
             term,
             session,
@@ -71,11 +74,11 @@ impl Loader {
             definition_text,
             input,
             interpreter: spec.interpreter,
-            journal: rest.first,
+            journal: pieces.first,
             journal_len: job.journal_length,
         };
         let mut messages = vec![WorkDown::Assign(Box::new(assignment))];
-        messages.extend(rest.more.into_iter().map(|(first, records)| WorkDown::Journal {
+        messages.extend(pieces.more.into_iter().map(|(first, records)| WorkDown::Journal {
             session,
             pair,
             first,
@@ -84,23 +87,12 @@ impl Loader {
         Ok(messages)
     }
 
-    /// The journal's bytes in pieces that fit a message.
-    async fn split_off_rest(&self, journal: &mut Vec<Content>) -> Result<Pieces, Error> {
-        let mut pieces = Pieces { first: Vec::new(), more: Vec::new() };
-        let (mut piece, mut bytes, mut position) = (Vec::new(), 0, 0_u32);
-        let mut first_of_piece = 0;
-        for content in journal.drain(..) {
-            let payload = self.bytes(content).await?;
-            if bytes > 0 && bytes + payload.as_slice().len() > JOURNAL_MESSAGE_BYTES {
-                pieces.push(first_of_piece, std::mem::take(&mut piece));
-                (bytes, first_of_piece) = (0, position);
-            }
-            bytes += payload.as_slice().len();
-            piece.push(payload);
-            position += 1;
+    async fn journal_bytes(&self, journal: Vec<Content>) -> Result<Vec<Payload>, Error> {
+        let mut records = Vec::with_capacity(journal.len());
+        for content in journal {
+            records.push(self.bytes(content).await?);
         }
-        pieces.push(first_of_piece, piece);
-        Ok(pieces)
+        Ok(records)
     }
 
     async fn bytes(&self, content: Content) -> Result<Payload, Error> {
@@ -112,19 +104,33 @@ impl Loader {
 }
 
 /// A journal in pieces.
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Pieces {
+    /// What goes with the assignment.
     first: Vec<Payload>,
+    /// What follows it, each piece with the position of its first record.
     more: Vec<(u32, Vec<Payload>)>,
 }
 
-impl Pieces {
-    fn push(&mut self, position: u32, records: Vec<Payload>) {
-        if position == 0 {
-            self.first = records;
-        } else {
-            self.more.push((position, records));
+/// The records of a journal in pieces that each fit a message; the first has at most `room` bytes.
+fn pieces(records: Vec<Payload>, room: usize) -> Pieces {
+    let mut pieces = Pieces::default();
+    let (mut bytes, mut position) = (0, 0_u32);
+    for record in records {
+        let length = record.as_slice().len();
+        let is_with_assignment = pieces.more.is_empty() && bytes + length <= room;
+        match pieces.more.last_mut() {
+            _ if is_with_assignment => pieces.first.push(record),
+            Some((_, piece)) if bytes + length <= JOURNAL_MESSAGE_BYTES => piece.push(record),
+            _ => {
+                bytes = 0;
+                pieces.more.push((position, vec![record]));
+            }
         }
+        bytes += length;
+        position += 1;
     }
+    pieces
 }
 
 fn read_journal(reader: &StateReader, job: JobId, length: u32) -> Result<Vec<Content>, Error> {
@@ -146,4 +152,42 @@ fn failed(error: fleet_store::Error) -> Error {
 
 fn missing(job: JobId) -> Error {
     Error::new(ErrorKind::Internal, format!("read job {job}: a part of it is missing"))
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::limits::{DEFINITION_BYTES_MAX, EFFECT_RESULT_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, INPUT_BYTES_MAX};
+
+    use super::*;
+
+    fn records(lengths: &[usize]) -> Vec<Payload> {
+        lengths.iter().map(|length| Payload::from(vec![b'x'; *length])).collect()
+    }
+
+    #[test]
+    fn every_record_is_in_one_piece_in_order_and_no_piece_is_too_large() {
+        let kib = 1024;
+        for (lengths, room, first, more) in [
+            (vec![], 0, 0, vec![]),
+            (vec![10, 10], 20, 2, vec![]),
+            (vec![10, 10, 10], 20, 2, vec![(2, 1)]),
+            (vec![10, 10], 0, 0, vec![(0, 2)]),
+            (vec![600 * kib, 600 * kib, 10], JOURNAL_MESSAGE_BYTES, 1, vec![(1, 2)]),
+            (vec![10, 1200 * kib, 10, 10], JOURNAL_MESSAGE_BYTES, 1, vec![(1, 1), (2, 2)]),
+        ] {
+            let pieces = pieces(records(&lengths), room);
+            let counts: Vec<(u32, usize)> = pieces.more.iter().map(|(from, piece)| (*from, piece.len())).collect();
+            assert_eq!((pieces.first.len(), counts), (first, more), "{lengths:?} into {room}");
+        }
+    }
+
+    #[test]
+    fn the_largest_assignment_fits_a_message() {
+        let (definition, input) = (DEFINITION_BYTES_MAX, INPUT_BYTES_MAX);
+        let room = JOURNAL_MESSAGE_BYTES.saturating_sub(definition + input);
+        let pieces = pieces(records(&[EFFECT_RESULT_BYTES_MAX; 4]), room);
+        let assignment: usize = pieces.first.iter().map(|record| record.as_slice().len()).sum();
+        assert!(definition + input + assignment + 64 * 1024 <= GRPC_MESSAGE_BYTES_MAX);
+        assert_eq!(pieces.more.len(), 4);
+    }
 }

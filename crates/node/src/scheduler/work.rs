@@ -2,6 +2,9 @@
 //!
 //! Records are proposed as they come, many at a time; what came of them is answered in the order in which it is known. A
 //! proposal whose outcome is not known ends the stream: the robot sends on the next one what is not acknowledged.
+//!
+//! Invariant: no job holds up the others of its robot. What cannot be committed or loaded, however often it is tried,
+//! fails the job it belongs to under the same fence, and the stream goes on.
 
 use std::sync::Arc;
 
@@ -10,9 +13,10 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
 
 use fleet_core::limits::INLINE_BYTES_MAX;
-use fleet_core::{Error, NodeId, SessionId};
+use fleet_core::{Error, ErrorKind, NodeId, SessionId};
 use fleet_replication::command::{Action, Next, Outcome, Records, Refusal};
-use fleet_store::record::Content;
+use fleet_store::record::{Content, Payload};
+use fleet_workflow::machine::event::ErrorObject;
 
 use super::actor::SchedulerMessage;
 use super::assignment::Loader;
@@ -25,6 +29,9 @@ use crate::tasks::Slot;
 /// Most proposals of one robot under way; its records wait in the stream meanwhile.
 const PROPOSALS_MAX: usize = 4_096;
 
+/// What is to be said of something proposed; `None` if there is nothing to say.
+type Proposed = BoxFuture<'static, Result<Option<WorkDown>, Error>>;
+
 /// Serves a work stream until it ends.
 pub(super) async fn serve(
     node: NodeId,
@@ -35,7 +42,7 @@ pub(super) async fn serve(
 ) {
     let Duplex { sender, mut receiver } = streams;
     let mut loader = Loader::new(Arc::clone(group));
-    let mut proposals: FuturesUnordered<BoxFuture<'static, Result<WorkDown, Error>>> = FuturesUnordered::new();
+    let mut proposals: FuturesUnordered<Proposed> = FuturesUnordered::new();
     loop {
         let messages = tokio::select! {
             order = orders.recv() => match order {
@@ -46,7 +53,10 @@ pub(super) async fn serve(
                 Some(WorkOrder::Assign { term, session, pair, with_text }) => {
                     match loader.load(term, session, pair, with_text).await {
                         Ok(messages) => messages,
-                        Err(error) => return warn(node, "load an assignment", &error),
+                        Err(error) => {
+                            proposals.push(Box::pin(not_loaded(Arc::clone(group), session, pair, error)));
+                            continue;
+                        }
                     }
                 }
             },
@@ -61,8 +71,11 @@ pub(super) async fn serve(
                 continue;
             },
             Some(proposed) = proposals.next(), if !proposals.is_empty() => match proposed {
-                Ok(message) => vec![message],
-                Err(error) => return warn(node, "commit records", &error),
+                Ok(message) => Vec::from_iter(message),
+                Err(error) => {
+                    let error = fleet_core::error::chain(&error);
+                    return tracing::warn!(%node, error, "commit records: the work stream ends");
+                }
             },
         };
         for message in messages {
@@ -71,10 +84,6 @@ pub(super) async fn serve(
             }
         }
     }
-}
-
-fn warn(node: NodeId, operation: &'static str, error: &Error) {
-    tracing::warn!(%node, error = %fleet_core::error::chain(error), "{operation}: the work stream ends");
 }
 
 fn session_of(message: &WorkUp) -> SessionId {
@@ -99,19 +108,82 @@ fn pass_on(scheduler: &Slot<SchedulerMessage>, message: WorkUp) -> Option<(Sessi
 }
 
 /// Has records committed and says what came of them.
-async fn propose(group: Arc<dyn Group>, session: SessionId, mut records: Box<Records>) -> Result<WorkDown, Error> {
+async fn propose(
+    group: Arc<dyn Group>,
+    session: SessionId,
+    mut records: Box<Records>,
+) -> Result<Option<WorkDown>, Error> {
     let pair = Pair { job: records.job, fence: records.fence };
-    let leaves = records.next != Next::Continue;
-    outsource(&group, &mut records).await?;
-    match group.propose(Action::Record(records)).await? {
-        Outcome::Recorded { length, state } => {
-            Ok(WorkDown::Ack { session, pair, journal_len: length, is_over: leaves || state.is_ended() })
-        }
-        Outcome::Refused(Refusal::JournalGap { .. }) => {
-            Err(Error::new(fleet_core::ErrorKind::FailedPrecondition, "commit records: earlier ones are missing"))
-        }
-        _ => Ok(WorkDown::Refused { session, pair }),
+    let (from, leaves) = (records.from, records.next != Next::Continue);
+    let proposed = match outsource(&group, &mut records).await {
+        Ok(()) => group.propose(Action::Record(records)).await,
+        Err(error) => Err(error),
+    };
+    match proposed {
+        Ok(outcome) => Ok(Some(answer(session, pair, leaves, outcome))),
+        Err(error) if is_permanent(&error) => fail(&group, session, pair, from, &error).await.map(Some),
+        Err(error) => Err(error),
     }
+}
+
+/// What the robot is told of its records.
+fn answer(session: SessionId, pair: Pair, leaves: bool, outcome: Outcome) -> WorkDown {
+    match outcome {
+        Outcome::Recorded { length, state } => {
+            WorkDown::Ack { session, pair, journal_len: length, is_over: leaves || state.is_ended() }
+        }
+        outcome => {
+            // With a gap before its records the robot's journal is not the group's: it gives the job up, and whoever gets
+            // it next is sent the journal as it is.
+            if let Outcome::Refused(refusal @ Refusal::JournalGap { .. }) = outcome {
+                tracing::warn!(node = %session.node, %refusal, "a robot's records do not follow those committed");
+            }
+            WorkDown::Refused { session, pair }
+        }
+    }
+}
+
+/// An assignment could not be loaded. The scheduler orders it again, unless that can never help.
+async fn not_loaded(
+    group: Arc<dyn Group>,
+    session: SessionId,
+    pair: Pair,
+    error: Error,
+) -> Result<Option<WorkDown>, Error> {
+    let said = match is_permanent(&error) {
+        true => fail(&group, session, pair, 0, &error).await.map(Some),
+        false => Err(error),
+    };
+    Ok(said.unwrap_or_else(|error| {
+        let error = fleet_core::error::chain(&error);
+        tracing::warn!(job = %pair.job, node = %session.node, error, "load an assignment: it is tried again");
+        None
+    }))
+}
+
+/// Whether the same attempt would fail for ever.
+fn is_permanent(error: &Error) -> bool {
+    matches!(error.kind, ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::Internal)
+}
+
+/// Fails the job of `pair`, whose journal has at least `from` records, because of `error`. Where the fault is this node's
+/// and not the job's, such as a broken disk, this cannot be committed either, and nothing has changed.
+async fn fail(
+    group: &Arc<dyn Group>,
+    session: SessionId,
+    pair: Pair,
+    from: u32,
+    error: &Error,
+) -> Result<WorkDown, Error> {
+    let reason = fleet_core::error::chain(error);
+    tracing::warn!(job = %pair.job, node = %session.node, error = reason, "a job fails because it cannot go on");
+    let error = ErrorObject::standard("runtime", 500, "the job cannot go on", reason);
+    let error = serde_json::to_vec(&error)
+        .map_err(|source| Error::new(ErrorKind::Internal, "write a job's error").with_source(source))?;
+    let next = Next::Fail { error: group.put_content(Payload::from(error)).await? };
+    let records = Records { job: pair.job, fence: pair.fence, from, records: Vec::new(), next };
+    let outcome = group.propose(Action::Record(Box::new(records))).await?;
+    Ok(answer(session, pair, true, outcome))
 }
 
 /// Makes blobs of contents too large for the log.

@@ -4,16 +4,18 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod links;
+mod poison;
+mod spans;
 mod support;
 mod throughput;
 
 use std::time::Duration;
 
-use fleet_node::JobAction;
-use fleet_store::record::JobState;
+use fleet_node::{JobAction, JobRequest};
+use fleet_store::record::{CommandId, JobState};
 use fleet_workflow::machine::event::Event;
 
-use support::{Fleet, done, id};
+use support::{ENDED_JOBS_KEPT, Fleet, done, id};
 
 #[tokio::test(start_paused = true)]
 async fn every_result_is_journaled_before_the_next_effect_starts() {
@@ -48,6 +50,8 @@ async fn a_dead_robots_job_goes_on_elsewhere_after_its_lease_and_no_finished_eff
     assert_eq!(again.path, "/do/1", "the finished effect does not run again");
     let elapsed = killed_at.elapsed();
     assert!(elapsed > Duration::from_millis(1_500) && elapsed < Duration::from_millis(2_600), "{elapsed:?}");
+    // While the effect runs, and before it has anything to journal.
+    fleet.log.reaches(job, JobState::Running).await;
     again.end.send(done()).unwrap();
     fleet.log.reaches(job, JobState::Completed).await;
     assert_eq!(fleet.log.job(job).lost, 1);
@@ -125,9 +129,17 @@ async fn pause_lets_the_effect_end_and_resume_goes_on_after_it() {
     fleet.log.reaches(job, JobState::Suspended).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(fleet.effects.is_quiet(), "a suspended job rests");
-    fleet.node(1).control(job, JobAction::Resume).await.unwrap();
+    let resume = CommandId(7);
+    let state = fleet.node(1).control_as(resume, job, JobAction::Resume).await.unwrap();
     let second = fleet.effects.next().await;
     assert_eq!(second.path, "/do/1");
+    let again = fleet.node(1).control_as(resume, job, JobAction::Resume).await;
+    assert_eq!(state, JobState::Queued);
+    assert!(
+        again.is_ok_and(JobState::has_holder),
+        "a sender that heard no answer asks again, and nothing more happens"
+    );
+    fleet.node(1).control(job, JobAction::Resume).await.expect_err("another resume has nothing to resume");
     second.end.send(done()).unwrap();
     fleet.log.reaches(job, JobState::Completed).await;
 }
@@ -137,7 +149,8 @@ async fn a_long_wait_parks_and_wakes_a_short_one_keeps_the_slot() {
     let fleet = Fleet::start(1, &[1]).await;
     let job = fleet.submit(1, "wait:60000 call").await;
     fleet.log.reaches(job, JobState::Waiting).await;
-    assert_eq!(fleet.node(1).observe().await.robot.unwrap().jobs, 0, "a parked job has no slot");
+    // A parked job has no slot.
+    fleet.is_free(1).await;
     let run = fleet.effects.next().await;
     run.end.send(done()).unwrap();
     fleet.log.reaches(job, JobState::Completed).await;
@@ -194,6 +207,49 @@ async fn a_stopping_node_hands_back_what_does_not_end_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_free_robot_gets_a_job_in_the_commit_that_accepts_it_and_an_offer_that_came_to_nothing_costs_no_slot() {
+    let fleet = Fleet::start(1, &[1]).await;
+    let request = Fleet::request("call");
+    let first = fleet.node(1).submit(request.clone()).await.unwrap();
+    fleet.effects.next().await.end.send(done()).unwrap();
+    fleet.log.reaches(first, JobState::Completed).await;
+    let second = fleet.submit(1, "call").await;
+    assert_eq!(fleet.log.job(second).attempt, 1, "it is assigned by the time its submit is answered");
+    fleet.effects.next().await.end.send(done()).unwrap();
+    fleet.log.reaches(second, JobState::Completed).await;
+
+    for _ in 0..4 {
+        let same = fleet.node(1).submit(request.clone()).await.unwrap();
+        assert_eq!(same, first, "a repeat is the same job");
+        let other = JobRequest { priority: 20, ..request.clone() };
+        let error = fleet.node(1).submit(other).await.unwrap_err();
+        assert_eq!(error.kind(), fleet_core::ErrorKind::Conflict);
+    }
+    let jobs = [fleet.submit(1, "call").await, fleet.submit(1, "call").await, fleet.submit(1, "call").await];
+    assert_eq!(jobs.map(|job| fleet.log.job(job).attempt), [1, 1, 0], "two slots are free, and the third job waits");
+    for _ in jobs {
+        fleet.effects.next().await.end.send(done()).unwrap();
+    }
+    for job in jobs {
+        fleet.log.reaches(job, JobState::Completed).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_job_is_kept_for_as_long_as_promised_and_then_forgotten() {
+    let fleet = Fleet::start(1, &[1]).await;
+    let old = fleet.submit(1, "").await;
+    fleet.log.reaches(old, JobState::Completed).await;
+    let live = fleet.submit(1, "call").await;
+    tokio::time::sleep(ENDED_JOBS_KEPT - Duration::from_secs(5)).await;
+    assert_eq!(fleet.log.job(old).state, JobState::Completed);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(!fleet.log.has(old), "it is over for longer than promised");
+    fleet.effects.next().await.end.send(done()).unwrap();
+    fleet.log.reaches(live, JobState::Completed).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_jobs_than_slots_all_complete_and_the_reason_says_why_one_waits() {
     let fleet = Fleet::start(1, &[1]).await;
     let mut jobs = Vec::new();
@@ -223,4 +279,21 @@ async fn a_follower_refuses_changes_and_names_the_leader() {
     let error = fleet.node(2).control(job, JobAction::Cancel).await.unwrap_err();
     assert_eq!(error.kind(), fleet_core::ErrorKind::NotLeader);
     assert!(matches!(error, fleet_node::Error::NotLeader { leader: Some(leader), .. } if leader == id(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_goes_only_to_a_robot_that_has_its_version_of_the_interpreter() {
+    let mut fleet = Fleet::start(3, &[2]).await;
+    let job = fleet.submit_for_interpreter(1, "call", 2).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(fleet.effects.is_quiet(), "a robot that names no version has the first");
+    let reason = fleet.node(1).explain(job).await.unwrap();
+    assert!(reason.starts_with("no robot has version 2 of the interpreter"), "{reason}");
+    fleet.log.found(&[id(1), id(4)]).await;
+    fleet.start_node_with(4, 1, 2, &["http", "interpreter:2"]).await;
+    fleet.log.elect(id(1));
+    let run = fleet.effects.next().await;
+    assert_eq!(run.node, id(4));
+    run.end.send(done()).unwrap();
+    fleet.log.reaches(job, JobState::Completed).await;
 }

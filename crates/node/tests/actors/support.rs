@@ -2,7 +2,7 @@
 //! that the test ends, and a language of three words.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +19,9 @@ use fleet_node::ports::{
 use fleet_node::session::LeaderTerm;
 use fleet_node::{JobRequest, LinkServer, Node, NodeConfig, NodePorts};
 use fleet_replication::AppliedEntry;
-use fleet_replication::command::{Action, Command as GroupCommand, NodeAdmission, Outcome};
+use fleet_replication::command::{
+    Action, COMMAND_VERSION, Command as GroupCommand, NodeAdmission, Outcome, Submission,
+};
 use fleet_replication::fsm::{self, EntryPosition};
 use fleet_store::record::{
     CommandId, Content, Founding, Job, JobSpec, JobState, JournalRecord, NodeProfile, Payload, WorkflowName,
@@ -59,6 +61,9 @@ struct LogEnd {
     leader: NodeId,
 }
 
+/// How long these nodes keep ended jobs.
+pub(crate) const ENDED_JOBS_KEPT: Duration = Duration::from_secs(600);
+
 /// The log that all nodes of a test share: whoever the test says leads.
 #[derive(Clone)]
 pub(crate) struct SharedLog {
@@ -67,6 +72,10 @@ pub(crate) struct SharedLog {
     applied: broadcast::Sender<Arc<AppliedEntry>>,
     end: Arc<Mutex<LogEnd>>,
     elected_at: Arc<Mutex<BootInstant>>,
+    /// Records with this in an event are refused by every leader, for ever.
+    pub(crate) poison: Arc<Mutex<Option<String>>>,
+    /// What blobs are found to be.
+    pub(crate) blobs: Arc<Mutex<BTreeMap<Digest, Result<Payload, ErrorKind>>>>,
     standings: Arc<Mutex<BTreeMap<NodeId, watch::Sender<GroupStanding>>>>,
 }
 
@@ -79,6 +88,8 @@ impl SharedLog {
             applied: broadcast::channel(1_024).0,
             end: Arc::new(Mutex::new(LogEnd { term: 0, index: 0, leader: NodeId::default() })),
             elected_at: Arc::new(Mutex::new(now)),
+            poison: Arc::default(),
+            blobs: Arc::default(),
             standings: Arc::default(),
         }
     }
@@ -89,7 +100,11 @@ impl SharedLog {
 
     /// Applies one command as its own entry.
     pub(crate) async fn commit(&self, action: Action) -> Result<Outcome, Error> {
-        let command = GroupCommand { id: CommandId(uuid::Uuid::now_v7().as_u128()), at: self.clock.now(), action };
+        self.commit_as(CommandId(uuid::Uuid::now_v7().as_u128()), action).await
+    }
+
+    async fn commit_as(&self, id: CommandId, action: Action) -> Result<Outcome, Error> {
+        let command = GroupCommand { id, at: self.clock.now(), action };
         let entry = {
             let mut end = self.end.lock().unwrap();
             end.index += 1;
@@ -106,7 +121,16 @@ impl SharedLog {
         Ok(applied.outcome)
     }
 
-    /// Founds the site and admits `nodes`.
+    fn is_poisoned(&self, action: &Action) -> bool {
+        let poison = self.poison.lock().unwrap().clone();
+        let (Action::Record(records), Some(poison)) = (action, poison) else { return false };
+        records.records.iter().any(|record| match &record.event {
+            Content::Inline(payload) => String::from_utf8_lossy(payload.as_slice()).contains(&poison),
+            Content::Blob { .. } => false,
+        })
+    }
+
+    /// Founds the site, admits `nodes`, and opens the gate as a leader does whose members know every command.
     pub(crate) async fn found(&self, nodes: &[NodeId]) {
         let founding = Founding {
             fleet: FleetId::from_bytes([1; 16]),
@@ -130,6 +154,7 @@ impl SharedLog {
             let admission = NodeAdmission { node: *node, profile, certificate: None, replaces: None };
             self.commit(Action::PutNode(Box::new(admission))).await.unwrap().accepted().unwrap();
         }
+        self.commit(Action::Gate { version: COMMAND_VERSION }).await.unwrap().accepted().unwrap();
     }
 
     /// Makes `leader` the leader in a new term: everyone else stops at once.
@@ -149,6 +174,11 @@ impl SharedLog {
 
     pub(crate) fn job(&self, job: JobId) -> Job {
         jobs::job(&self.reader(), job).unwrap().expect("the job exists")
+    }
+
+    /// Whether the state knows `job`.
+    pub(crate) fn has(&self, job: JobId) -> bool {
+        jobs::job(&self.reader(), job).unwrap().is_some()
     }
 
     pub(crate) fn journal(&self, job: JobId) -> Vec<Event> {
@@ -196,11 +226,14 @@ impl Group for NodeGroup {
         self.standing.clone()
     }
 
-    fn propose(&self, action: Action) -> BoxFuture<'static, Result<Outcome, Error>> {
+    fn propose_as(&self, id: CommandId, action: Action) -> BoxFuture<'static, Result<Outcome, Error>> {
         let (log, leads) = (self.log.clone(), self.leads());
         async move {
             leads?;
-            log.commit(action).await
+            if log.is_poisoned(&action) {
+                return Err(Error::new(ErrorKind::InvalidInput, "propose a command: it is poisoned"));
+            }
+            log.commit_as(id, action).await
         }
         .boxed()
     }
@@ -228,10 +261,14 @@ impl Group for NodeGroup {
     }
 
     fn read_content(&self, content: Content) -> BoxFuture<'static, Result<Payload, Error>> {
+        let blobs = Arc::clone(&self.log.blobs);
         async move {
             match content {
                 Content::Inline(payload) => Ok(payload),
-                Content::Blob { .. } => Err(Error::new(ErrorKind::Unsupported, "no blobs here")),
+                Content::Blob { digest, .. } => {
+                    let found = blobs.lock().unwrap().get(&digest).cloned().unwrap_or(Err(ErrorKind::Unavailable));
+                    found.map_err(|kind| Error::new(kind, "read a blob"))
+                }
             }
         }
         .boxed()
@@ -375,6 +412,10 @@ impl JobMachine for WordMachine {
     fn is_timed_out(&self) -> bool {
         false
     }
+
+    fn workflow(&self) -> String {
+        "test/words:1.0.0".to_owned()
+    }
 }
 
 impl Interpreter for Words {
@@ -392,6 +433,7 @@ pub(crate) struct TestLink {
     servers: Arc<Mutex<BTreeMap<NodeId, LinkServer>>>,
     cut: Arc<Mutex<Vec<NodeId>>>,
     repeats: Arc<AtomicBool>,
+    connects: Arc<AtomicUsize>,
 }
 
 /// Passes on what comes, twice.
@@ -414,12 +456,13 @@ fn repeating<Out: Clone + Send + 'static, In: Clone + Send + 'static>(inner: Dup
 impl RobotLink for TestLink {
     fn connect(&self, leader: NodeId) -> BoxFuture<'static, Result<RobotStreams, Error>> {
         let (node, servers, cut) = (self.node, Arc::clone(&self.servers), Arc::clone(&self.cut));
-        let repeats = self.repeats.load(Ordering::Relaxed);
+        let (repeats, connects) = (self.repeats.load(Ordering::Relaxed), Arc::clone(&self.connects));
         async move {
             let server = servers.lock().unwrap().get(&leader).cloned();
             let is_cut = cut.lock().unwrap().contains(&node);
             let server = server.filter(|_| !is_cut);
             let server = server.ok_or_else(|| Error::new(ErrorKind::Unavailable, "no way"))?;
+            connects.fetch_add(1, Ordering::Relaxed);
             let (heartbeats, leader_heartbeats) = duplex();
             let (work, leader_work) = duplex();
             server.accept_heartbeats(node, leader_heartbeats);
@@ -467,16 +510,27 @@ impl Fleet {
     }
 
     pub(crate) async fn start_node(&mut self, number: u8, boot: u64, slots: u32) {
+        self.start_node_with(number, boot, slots, &["http"]).await;
+    }
+
+    pub(crate) async fn start_node_with(&mut self, number: u8, boot: u64, slots: u32, capabilities: &[&str]) {
         let node = id(number);
         let report = RobotReport {
             node_name: name_of(node),
             slots,
             tags: Vec::new(),
-            capabilities: vec!["http".to_owned()],
+            capabilities: capabilities.iter().map(|word| (*word).to_owned()).collect(),
             is_draining: false,
         };
-        let config =
-            NodeConfig { node, boot, timing: Timing::LAN, robot: report, guards_gone: true, interpreter_threads: 0 };
+        let config = NodeConfig {
+            node,
+            boot,
+            timing: Timing::LAN,
+            robot: report,
+            guards_gone: true,
+            ended_jobs_kept: ENDED_JOBS_KEPT,
+            interpreter_threads: 0,
+        };
         let ports = NodePorts {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             group: NodeGroup::new(&self.log, node),
@@ -495,25 +549,52 @@ impl Fleet {
 
     /// Submits a definition through the leader, node `leader`.
     pub(crate) async fn submit(&self, leader: u8, words: &str) -> JobId {
-        let definition = Payload::from(words.as_bytes().to_vec());
-        let spec = JobSpec {
-            workflow: WorkflowName {
-                namespace: "test".to_owned(),
-                name: "words".to_owned(),
-                version: "1.0.0".to_owned(),
-            },
-            definition: Digest::of(definition.as_slice()),
-            interpreter: 1,
-            site: SiteName::default(),
-            tags: Vec::new(),
-            capabilities: vec!["http".to_owned()],
-            lost_max: 5,
-            finish_within_ms: None,
-            retry_of: None,
-        };
+        self.node(leader).submit(Self::request(words)).await.unwrap()
+    }
+
+    /// Submits a definition pinned to a version of the interpreter.
+    pub(crate) async fn submit_for_interpreter(&self, leader: u8, words: &str, interpreter: u32) -> JobId {
+        let request = Self::request(words);
+        let spec = JobSpec { interpreter, ..request.spec };
+        self.node(leader).submit(JobRequest { spec, ..request }).await.unwrap()
+    }
+
+    /// A new job that runs `words`.
+    pub(crate) fn request(words: &str) -> JobRequest {
+        let (definition, spec) = definition_of(words);
         let input = Payload::from("{}");
-        let request = JobRequest { job: JobId::generate(), spec, priority: 10, input, definition };
-        self.node(leader).submit(request).await.unwrap()
+        JobRequest { job: JobId::generate(), spec, priority: 10, input, definition }
+    }
+
+    /// Submits a definition whose input is a blob, past everything that would look at it.
+    pub(crate) async fn submit_with_blob(&self, words: &str, input: Digest) -> JobId {
+        let (definition, spec) = definition_of(words);
+        let submission = Submission {
+            job: JobId::generate(),
+            spec,
+            priority: 10,
+            input: Content::Blob { digest: input, length: 100_000 },
+            definition: Some(Content::Inline(definition)),
+        };
+        let job = submission.job;
+        self.log.commit(Action::Submit(Box::new(submission))).await.unwrap().accepted().unwrap();
+        job
+    }
+
+    /// Waits until the robot of node `number` has no job: it hears of a commit a little later than the state shows it.
+    pub(crate) async fn is_free(&self, number: u8) {
+        let free = async {
+            while self.node(number).observe().await.robot.is_none_or(|robot| robot.jobs > 0) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(60), free).await;
+        assert!(waited.is_ok(), "{:?}", self.node(number).observe().await.robot);
+    }
+
+    /// How often robots opened a link to the leader of another node.
+    pub(crate) fn links_opened(&self) -> usize {
+        self.link.connects.load(Ordering::Relaxed)
     }
 
     /// From now on every new link repeats its messages.
@@ -531,4 +612,21 @@ impl Fleet {
 
 pub(crate) fn done() -> EffectOutcome {
     EffectOutcome::Ok(serde_json::json!({}))
+}
+
+/// A definition, and the job that runs it.
+fn definition_of(words: &str) -> (Payload, JobSpec) {
+    let definition = Payload::from(words.as_bytes().to_vec());
+    let spec = JobSpec {
+        workflow: WorkflowName { namespace: "test".to_owned(), name: "words".to_owned(), version: "1.0.0".to_owned() },
+        definition: Digest::of(definition.as_slice()),
+        interpreter: 1,
+        site: SiteName::default(),
+        tags: Vec::new(),
+        capabilities: vec!["http".to_owned()],
+        lost_max: 5,
+        finish_within_ms: None,
+        retry_of: None,
+    };
+    (definition, spec)
 }

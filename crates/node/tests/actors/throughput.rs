@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use fleet_core::limits::ENDED_JOBS_KEPT;
 use fleet_core::timing::Timing;
 use fleet_core::{Clock, Digest, FleetId, JobId, NodeId, SiteName, SystemClock};
 use fleet_node::link::RobotReport;
@@ -75,7 +76,15 @@ async fn start(group: &Group, effects: &Arc<Counted>) -> Node {
         capabilities: vec!["http".to_owned()],
         is_draining: false,
     };
-    let config = NodeConfig { node, boot: 1, timing: Timing::LAN, robot, guards_gone: true, interpreter_threads: 2 };
+    let config = NodeConfig {
+        node,
+        boot: 1,
+        timing: Timing::LAN,
+        robot,
+        guards_gone: true,
+        ended_jobs_kept: ENDED_JOBS_KEPT,
+        interpreter_threads: 2,
+    };
     let ports = NodePorts {
         clock,
         group: port,

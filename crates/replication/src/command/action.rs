@@ -12,6 +12,9 @@ pub const FIRST_VERSION: u32 = 1;
 /// The version of commands that brought [`Action::SubmitAssigned`].
 pub const SUBMIT_ASSIGNED_VERSION: u32 = 2;
 
+/// The version of commands that brought [`Action::Forget`].
+pub const FORGET_VERSION: u32 = 3;
+
 /// What a command asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
@@ -134,6 +137,11 @@ pub enum Action {
         /// The robot's session.
         session: SessionId,
     },
+    /// Forgets jobs that ended before a time, and tokens that ran out before it; a bounded number of them.
+    Forget {
+        /// The time.
+        before: Timestamp,
+    },
 }
 
 impl Action {
@@ -141,6 +149,7 @@ impl Action {
     pub const fn version(&self) -> u32 {
         match self {
             Self::SubmitAssigned { .. } => SUBMIT_ASSIGNED_VERSION,
+            Self::Forget { .. } => FORGET_VERSION,
             _ => FIRST_VERSION,
         }
     }

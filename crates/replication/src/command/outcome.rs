@@ -55,6 +55,13 @@ pub enum Outcome {
     },
     /// It was refused and changed nothing.
     Refused(Refusal),
+    /// What was long over is forgotten.
+    Forgotten {
+        /// How many jobs are gone.
+        jobs: u32,
+        /// Whether there are more.
+        more: bool,
+    },
 }
 
 impl Outcome {

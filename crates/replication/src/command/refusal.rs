@@ -160,4 +160,19 @@ impl Refusal {
             | Self::TokenNeeded => ErrorKind::PermissionDenied,
         }
     }
+
+    /// What a person should do next, where the refusal alone does not say it.
+    pub const fn next_step(&self) -> Option<&'static str> {
+        match self {
+            Self::TokenForeign(_)
+            | Self::TokenRevoked(_)
+            | Self::TokenExpired(_)
+            | Self::TokenUsedUp(_)
+            | Self::TokenSecretWrong(_)
+            | Self::TokenNeeded => Some("Make another token with `fleetctl token create`, and pass it with --token."),
+            Self::NodeRemoved(_) | Self::NodeTaken(_) => Some("Join again with an empty data directory."),
+            Self::NameTaken { .. } => Some("Choose another name with --name."),
+            _ => None,
+        }
+    }
 }

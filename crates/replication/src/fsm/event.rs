@@ -20,6 +20,8 @@ pub enum Event {
         assignment: Option<Assignment>,
         /// Who held it until now and does no more.
         released: Option<Assignment>,
+        /// Whether that holder said so itself, by its own records or by confirming a stop. If not, it may be dead.
+        settled: bool,
         /// Why its holder must stop.
         stop: Option<StopCause>,
     },

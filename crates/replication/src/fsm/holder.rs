@@ -29,6 +29,7 @@ pub(super) fn record(scope: &mut Scope<'_, '_>, records: &Records) -> Result<Out
     }
     let known = usize::try_from(job.journal_length - records.from).unwrap_or(usize::MAX);
     let new = records.records.get(known..).unwrap_or_default();
+    transition.by_holder = true;
     begin(scope, &mut transition);
     if transition.job.journal_bytes.saturating_add(bytes_of(new)) > JOURNAL_BYTES_MAX {
         transition.leave(scope, &Ending::Error(journal_full(JOURNAL_BYTES_MAX)?))?;

@@ -20,6 +20,7 @@ pub(super) fn release(
     if !transition.job.assignment.is_some_and(|assignment| assignment.fence.accepts(&fence)) {
         return Err(Refusal::StaleFence { job, presented: fence }.into());
     }
+    transition.by_holder = cause == ReleaseCause::Stopped;
     match cause {
         ReleaseCause::Lost => lose(scope, &mut transition)?,
         ReleaseCause::Gone | ReleaseCause::Stopped => let_go(scope, &mut transition)?,

@@ -77,4 +77,15 @@ impl<'a, 'txn> Scope<'a, 'txn> {
         }
         Ok(())
     }
+
+    /// Counts one row less that names the blob of `content`, if it is one. What nobody names any more is swept later.
+    pub(super) fn release_blob(&mut self, content: &Content) -> Result<(), Error> {
+        if let Some(digest) = content.blob() {
+            match jobs::blob_uses(self.transaction, digest)?.saturating_sub(1) {
+                0 => drop(self.transaction.remove(&BLOB_USES, &digest)?),
+                rows => self.transaction.put(&BLOB_USES, &digest, &BlobUse { rows })?,
+            }
+        }
+        Ok(())
+    }
 }

@@ -22,6 +22,8 @@ const HANDLED_MAX: usize = 8;
 pub(super) struct Transition {
     pub(super) id: JobId,
     pub(super) job: Job,
+    /// Whether the job's holder moves it, by a word of its own.
+    pub(super) by_holder: bool,
     before: Option<Before>,
 }
 
@@ -47,12 +49,12 @@ impl Transition {
             stop: job.stop,
             journal_length: job.journal_length,
         };
-        Ok(Self { id, job, before: Some(before) })
+        Ok(Self { id, job, by_holder: false, before: Some(before) })
     }
 
     /// A job that is new.
     pub(super) fn create(id: JobId, job: Job) -> Self {
-        Self { id, job, before: None }
+        Self { id, job, by_holder: false, before: None }
     }
 
     /// Whether the job already obeyed this command.
@@ -129,7 +131,7 @@ impl Transition {
 
     /// Writes the job and all that follows it; returns the job's state.
     pub(super) fn save(self, scope: &mut Scope<'_, '_>) -> Result<JobState, Error> {
-        let Self { id, job, before } = self;
+        let Self { id, job, by_holder, before } = self;
         debug_assert_eq!(job.assignment.is_some(), job.state.has_holder(), "job {id}: holder and state disagree");
         debug_assert_eq!(job.stop.is_some(), job.state == JobState::Stopping, "job {id}: stop and state disagree");
         debug_assert!(before.as_ref().is_none_or(|before| !before.state.is_ended()), "job {id}: changed after its end");
@@ -155,12 +157,12 @@ impl Transition {
         }
         counts[usize::from(job.state.number())] += 1;
         scope.transaction.put(&JOBS, &id, &job)?;
-        announce(scope, id, &job, before.as_ref());
+        announce(scope, id, &job, by_holder, before.as_ref());
         Ok(job.state)
     }
 }
 
-fn announce(scope: &mut Scope<'_, '_>, id: JobId, job: &Job, before: Option<&Before>) {
+fn announce(scope: &mut Scope<'_, '_>, id: JobId, job: &Job, by_holder: bool, before: Option<&Before>) {
     let journaled = before.map_or(0, |before| before.journal_length);
     if job.journal_length > journaled {
         scope.emit(Event::JournalAppended { job: id, from: journaled, length: job.journal_length });
@@ -168,14 +170,15 @@ fn announce(scope: &mut Scope<'_, '_>, id: JobId, job: &Job, before: Option<&Bef
     let changed = before
         .is_none_or(|before| (before.state, before.assignment, before.stop) != (job.state, job.assignment, job.stop));
     if changed {
-        let held = before.and_then(|before| before.assignment);
+        let released = before.and_then(|before| before.assignment).filter(|held| job.assignment != Some(*held));
         scope.emit(Event::JobChanged {
             job: id,
             from: before.map(|before| before.state),
             to: job.state,
             attempt: job.attempt,
             assignment: job.assignment,
-            released: held.filter(|held| job.assignment != Some(*held)),
+            settled: by_holder && released.is_some(),
+            released,
             stop: job.stop,
         });
     }

@@ -16,6 +16,8 @@ use fleet_store::record::{
 use crate::test_site::{admission, complete, founding, job_id, node_id, profile, record, session, submission};
 
 const COMMANDS: &str = include_str!("fixtures/batch-v1.txt");
+const COMMANDS_V2: &str = include_str!("fixtures/batch-v2.txt");
+const COMMANDS_V3: &str = include_str!("fixtures/batch-v3.txt");
 const RECORDS: &str = include_str!("fixtures/records-v1.txt");
 
 fn hex(bytes: &[u8]) -> String {
@@ -97,16 +99,35 @@ fn actions() -> Vec<(&'static str, Action)> {
     ]
 }
 
+/// The kinds that version 2 of the commands brought.
+fn actions_v2() -> Vec<(&'static str, Action)> {
+    let submission = Box::new(submission(1));
+    vec![("submit-assigned", Action::SubmitAssigned { submission, session: session(1, 5) })]
+}
+
+/// The kinds that version 3 of the commands brought.
+fn actions_v3() -> Vec<(&'static str, Action)> {
+    vec![("forget", Action::Forget { before: Timestamp(1_000) })]
+}
+
 #[test]
-fn every_command_of_version_1_is_read_as_it_was_meant() {
-    for (name, action) in actions() {
+fn every_command_is_read_as_it_was_meant() {
+    check_commands(COMMANDS, actions(), 1);
+    check_commands(COMMANDS_V2, actions_v2(), 2);
+    check_commands(COMMANDS_V3, actions_v3(), 3);
+}
+
+fn check_commands(fixture: &str, actions: Vec<(&'static str, Action)>, version: u32) {
+    let count = actions.len();
+    for (name, action) in actions {
+        assert_eq!(action.version(), version, "{name}");
         let batch = Batch { commands: vec![Command { id: CommandId(1 << 100), at: Timestamp(1_000), action }] };
         let now = hex(&batch.encode().unwrap());
-        let kept = line(COMMANDS, name, &now);
+        let kept = line(fixture, name, &now);
         assert_eq!(kept, now, "{name} is written otherwise");
         assert_eq!(Batch::decode(&bytes_of(kept)).unwrap(), batch, "{name} is read otherwise");
     }
-    assert_eq!(COMMANDS.lines().count(), actions().len(), "a fixture nobody reads");
+    assert_eq!(fixture.lines().count(), count, "a fixture nobody reads");
 }
 
 #[test]

@@ -47,6 +47,30 @@ fn check_every_state(action: impl Fn(&TestSite, fleet_core::JobId, Fence) -> Act
     }
 }
 
+#[test]
+fn a_submit_that_names_a_robot_is_assigned_in_its_own_entry_and_queued_where_the_robot_may_have_nothing() {
+    let submit =
+        |number, node| Action::SubmitAssigned { submission: Box::new(submission(number)), session: session(node, 1) };
+    let mut site = TestSite::new();
+    let Outcome::Assigned { job, fence } = site.must(submit(1, 1)) else { panic!("a free robot takes it") };
+    let row = site.job(job);
+    assert_eq!((row.state, row.attempt), (Assigned, 1));
+    assert_eq!(row.assignment.map(|assignment| (assignment.session, assignment.fence)), Some((session(1, 1), fence)));
+    assert_eq!(site.must(submit(1, 2)), Outcome::Submitted { job, created: false }, "a repeat assigns nothing again");
+    assert_eq!(site.job(job), row);
+    let mut other = submission(1);
+    other.priority = 20;
+    site.refused(Action::SubmitAssigned { submission: Box::new(other), session: session(2, 1) });
+
+    site.must(Action::DrainNode { node: node_id(2), deadline: None });
+    assert_eq!(site.must(submit(2, 2)), Outcome::Submitted { job: job_id(2), created: true });
+    assert_eq!(site.state(job_id(2)), Queued, "its robot drains");
+    site.must(Action::Hold { awaited: vec![node_id(1)] });
+    site.must(submit(3, 1));
+    assert_eq!(site.state(job_id(3)), Queued, "dispatch is held");
+    check_consistency(&site.reader());
+}
+
 use JobState::{Assigned, Cancelled, Completed, Failed, Queued, Running, Stopping, Suspended, TimedOut, Waiting};
 
 #[test]
@@ -604,7 +628,28 @@ fn events_tell_who_held_and_who_holds() {
         attempt: 1,
         assignment: None,
         released: assignment,
+        settled: true,
         stop: None,
     };
     assert_eq!(applied.events, [appended, changed]);
+}
+
+#[test]
+fn events_tell_whether_the_holder_itself_ended_the_job() {
+    for (cause, by_holder) in [(ReleaseCause::Stopped, true), (ReleaseCause::Gone, false), (ReleaseCause::Lost, false)]
+    {
+        let mut site = TestSite::new();
+        let job = site.submit(1);
+        let fence = site.assign(job, 1, 1);
+        site.must(Action::Stop { job, cause: StopCause::Cancel });
+        let applied = site.propose(Action::Release { job, fence, cause });
+        let Some(Event::JobChanged { to: Cancelled, released: Some(_), settled, .. }) = applied.events.last() else {
+            panic!("{cause:?}: {:?}", applied.events);
+        };
+        assert_eq!(*settled, by_holder, "{cause:?}");
+    }
+    let mut site = TestSite::new();
+    let job = site.submit(1);
+    let applied = site.propose(Action::Stop { job, cause: StopCause::Cancel });
+    assert!(matches!(applied.events[..], [Event::JobChanged { released: None, settled: false, .. }]));
 }

@@ -3,6 +3,7 @@
 
 mod cost;
 mod encoding;
+mod forget;
 mod jobs;
 mod members;
 mod model;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use fleet_core::{Fence, GroupId, JobId, Timestamp};
-use fleet_replication::command::{Action, Command, Next, Outcome, Records, ReleaseCause};
+use fleet_replication::command::{Action, Command, Next, Outcome, Records, ReleaseCause, Submission};
 use fleet_replication::fsm::{EntryPosition, apply};
 use fleet_store::record::{CommandId, Content, Job, StopCause};
 use fleet_store::state::jobs;
@@ -14,7 +14,7 @@ use proptest::sample::select;
 
 use crate::model::{LOST_MAX, Model};
 use crate::test_site::{
-    admission, check_consistency, complete, founding, job_id, journal_record, park, session, submission,
+    admission, check_consistency, complete, founding, job_id, journal_record, node_id, park, session, submission,
 };
 
 const JOBS: u8 = 2;
@@ -25,6 +25,8 @@ enum Step {
     Submit {
         job: u8,
         other: bool,
+        /// The node of the robot that it names.
+        to: Option<u8>,
     },
     Assign {
         job: u8,
@@ -81,7 +83,8 @@ fn any_step() -> impl Strategy<Value = Step> {
     let release = select(vec![ReleaseCause::Lost, ReleaseCause::Gone, ReleaseCause::Stopped]);
     let texts = prop::collection::vec(select(vec!["a", "b", "+x", "-x", "+y"]).prop_map(str::to_owned), 0..3);
     prop_oneof![
-        2 => (job(), prop::bool::weighted(0.1)).prop_map(|(job, other)| Step::Submit { job, other }),
+        2 => (job(), prop::bool::weighted(0.1), prop::option::of(1_u8..5))
+            .prop_map(|(job, other, to)| Step::Submit { job, other, to }),
         6 => (job(), prop_oneof![5 => Just(0_u32), 1 => Just(1)], 1_u8..4)
             .prop_map(|(job, behind, node)| Step::Assign { job, behind, node }),
         8 => (job(), fence_back(), prop_oneof![4 => Just(0_i64), 1 => -1_i64..3], texts, any_next())
@@ -122,11 +125,15 @@ impl Run {
             fences.iter().rev().nth(back).copied().unwrap_or_default()
         };
         let action = match step {
-            Step::Submit { job, other } => {
+            Step::Submit { job, other, to } => {
                 let mut submission = submission(*job);
                 submission.spec.lost_max = LOST_MAX;
                 submission.priority = if *other { 20 } else { 10 };
-                Action::Submit(Box::new(submission))
+                let submission = Box::new(submission);
+                match to {
+                    Some(node) => Action::SubmitAssigned { submission, session: session(*node, number as u64) },
+                    None => Action::Submit(submission),
+                }
             }
             Step::Assign { job, behind, node } => {
                 let attempt = self.models.get(job).map_or(0, |model| model.attempt.saturating_sub(*behind));
@@ -161,14 +168,17 @@ impl Run {
         let accepted = !matches!(outcome, Outcome::Refused(_));
         let number = |job: &JobId| job.as_bytes()[0];
         let expected = match &command.action {
-            Action::Submit(submission) => {
-                let job = number(&submission.job);
-                let first = self.sent.iter().find_map(|sent| match &sent.action {
-                    Action::Submit(earlier) if earlier.job == submission.job => Some(earlier.priority),
-                    _ => None,
-                });
-                self.models.entry(job).or_insert_with(Model::queued);
-                first.is_none_or(|first| first == submission.priority)
+            Action::Submit(submission) => self.follow_submit(submission),
+            Action::SubmitAssigned { submission, session } => {
+                let is_new = !self.models.contains_key(&number(&submission.job));
+                let accepted = self.follow_submit(submission);
+                // Node 4 is nobody: the job is queued all the same.
+                let is_assigned = is_new && !self.held && session.node != node_id(4);
+                assert_eq!(matches!(outcome, Outcome::Assigned { .. }), is_assigned, "{command:?}: {outcome:?}");
+                if is_assigned {
+                    self.follow_assign(number(&submission.job), 0, outcome, here);
+                }
+                accepted
             }
             Action::Assign { job, attempt, .. } => self.follow_assign(number(job), *attempt, outcome, here),
             Action::Record(records) => {
@@ -199,6 +209,17 @@ impl Run {
         };
         assert_eq!(accepted, expected, "{command:?}: {outcome:?}");
         self.sent.push(command.clone());
+    }
+
+    fn follow_submit(&mut self, submission: &Submission) -> bool {
+        let first = self.sent.iter().find_map(|sent| match &sent.action {
+            Action::Submit(earlier) | Action::SubmitAssigned { submission: earlier, .. } => {
+                (earlier.job == submission.job).then_some(earlier.priority)
+            }
+            _ => None,
+        });
+        self.models.entry(submission.job.as_bytes()[0]).or_insert_with(Model::queued);
+        first.is_none_or(|first| first == submission.priority)
     }
 
     fn follow_assign(&mut self, job: u8, attempt: u32, outcome: &Outcome, here: Fence) -> bool {

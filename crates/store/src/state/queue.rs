@@ -3,9 +3,12 @@
 use fleet_core::{JobId, Timestamp};
 
 use super::index::rank_of_priority;
-use super::tables::{JOBS_BY_STATE, TIMERS};
+use super::tables::{JOBS, JOBS_BY_STATE, TIMERS};
 use crate::record::JobState;
 use crate::{Error, StateRead};
+
+/// Most ended jobs of one state that are looked at to find the old ones.
+pub const ENDED_LOOKED_AT_MAX: usize = 1_000;
 
 /// A job's place in the queue. Higher priority first, then order of submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +51,24 @@ pub fn jobs_in(
 /// A job's place among those of its state; where a scan goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place((u8, u8, u64));
+
+/// At most `limit` jobs that ended before `before`, of the [`ENDED_LOOKED_AT_MAX`] first submitted in each state of the
+/// ended. One that was submitted early and ended late can hold others back for a while, never for good.
+pub fn ended_before(state: &impl StateRead, before: Timestamp, limit: usize) -> Result<Vec<JobId>, Error> {
+    let mut ended = Vec::new();
+    for wanted in JobState::ALL.into_iter().filter(|state| state.is_ended()) {
+        for (_, job) in jobs_in(state, wanted, None, ENDED_LOOKED_AT_MAX)? {
+            if ended.len() == limit {
+                return Ok(ended);
+            }
+            let row = state.get(&JOBS, &job)?;
+            if row.and_then(|row| row.ended_at).is_some_and(|at| at < before) {
+                ended.push(job);
+            }
+        }
+    }
+    Ok(ended)
+}
 
 /// At most `limit` parked jobs whose timer is due at `now`, earliest first.
 pub fn due_timers(state: &impl StateRead, now: Timestamp, limit: usize) -> Result<Vec<(Timestamp, JobId)>, Error> {

@@ -146,6 +146,9 @@ pub enum Timeout {
 const KIND_KEYS: [&str; 12] =
     ["call", "for", "do", "emit", "fork", "listen", "raise", "run", "set", "switch", "try", "wait"];
 
+/// Longest name of a task, bytes: it is part of the path of every effect inside, and so of every record of one.
+const NAME_BYTES_MAX: usize = 255;
+
 /// How many names of a scope a message lists.
 const NAMES_LISTED: usize = 8;
 
@@ -169,6 +172,12 @@ fn check_scope(place: &Place<'_>, reader: &mut Reader) {
     let mut seen = BTreeSet::new();
     for item in place.items().unwrap_or_default() {
         for (member, task) in item.members().unwrap_or_default() {
+            if member.key.len() > NAME_BYTES_MAX {
+                let length = member.key.len();
+                let message = format!("the name of a task has at most {NAME_BYTES_MAX} bytes; this one has {length}");
+                // The place of the name's list: with the name in it, it would be as long.
+                reader.problem_at(item.pointer.clone(), member.position, message);
+            }
             if !seen.insert(member.key.as_str()) {
                 let message = format!("a task named `{}` is already in this scope", member.key);
                 reader.problem_at(task.pointer.clone(), member.position, message);

@@ -3,6 +3,7 @@
 //! Work is kept on an agenda, the last first, and worked off before an event is applied: tasks go no deeper on the
 //! stack than one call, however they are nested or however long they loop.
 
+use std::io;
 use std::sync::Arc;
 
 use super::command::{Command, EffectPath};
@@ -10,7 +11,7 @@ use super::event::{ErrorObject, Event};
 use super::plan::{Flow, TaskId};
 use super::report::{Report, TaskState};
 use super::state::{Activation, ActivationId, Purpose, Running};
-use super::{Machine, fault};
+use super::{Machine, OUTPUT_BYTES_MAX, fault};
 use crate::expr::{VALUE_DEPTH_MAX, Val};
 
 /// Tasks that one event may enter: an endless loop of tasks that need no effect ends here.
@@ -272,6 +273,7 @@ impl Machine {
     fn fault_now(&mut self, id: ActivationId, mut error: ErrorObject) {
         let Some(activation) = self.state.activations.get(&id) else { return };
         let parent = activation.parent;
+        error = error.bounded();
         if error.instance.is_none() {
             error.instance = Some(self.workflow.tasks[activation.task].pointer.clone());
         }
@@ -317,17 +319,22 @@ impl Machine {
                 let unfit = |what| fault::validation(format!("the output does not fit: {what}"));
                 schema.check(&output).map_err(unfit)?;
             }
+            let output = output.to_json();
+            if !fits_json(&output, OUTPUT_BYTES_MAX) {
+                let detail = format!("the output has more than {OUTPUT_BYTES_MAX} bytes of JSON");
+                return Err(fault::runtime(detail));
+            }
             Ok(output)
         });
         match shaped {
-            Ok(output) => self.end(Command::Complete { output: output.to_json() }),
+            Ok(output) => self.end(Command::Complete { output }),
             Err(error) => self.fail(ErrorObject { instance: Some("/".to_owned()), ..error }),
         }
     }
 
     /// The workflow ends with an error.
     pub(super) fn fail(&mut self, error: ErrorObject) {
-        self.end(Command::Fail { error });
+        self.end(Command::Fail { error: error.bounded() });
     }
 
     fn end(&mut self, command: Command) {
@@ -346,4 +353,20 @@ impl Machine {
         self.commands.push(command.clone());
         self.state.ended = Some(command);
     }
+}
+
+/// Whether `value` has at most `bytes_max` bytes as JSON. Looks at no more of it than that.
+fn fits_json(value: &serde_json::Value, bytes_max: usize) -> bool {
+    struct Room(usize);
+    impl io::Write for Room {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    serde_json::to_writer(Room(bytes_max), value).is_ok()
 }

@@ -88,6 +88,9 @@ pub struct ErrorObject {
     pub detail: Option<String>,
 }
 
+/// Most bytes of one text of an error, such as its detail.
+pub const ERROR_TEXT_BYTES_MAX: usize = 16 * 1024;
+
 impl ErrorObject {
     /// Base of the language's type URIs, as this project emits them. Three other bases are in circulation and match as equal.
     pub const TYPE_BASE: &'static str = "https://serverlessworkflow.io/spec/1.0.0/errors/";
@@ -101,5 +104,39 @@ impl ErrorObject {
             title: Some(title.into()),
             detail: Some(detail.into()),
         }
+    }
+
+    /// The error of a job whose interpreter took too long ([`Event::Overrun`]).
+    pub fn overrun() -> Self {
+        let error = Self::standard("runtime", 500, "Runtime Error", "the interpreter took too long");
+        Self { instance: Some("/".to_owned()), ..error }
+    }
+
+    /// The same error, each of its texts cut where it would be longer than [`ERROR_TEXT_BYTES_MAX`].
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        let optional = [&mut self.instance, &mut self.title, &mut self.detail];
+        for text in optional.into_iter().flatten().chain([&mut self.type_uri]) {
+            if text.len() > ERROR_TEXT_BYTES_MAX {
+                text.truncate(text.floor_char_boundary(ERROR_TEXT_BYTES_MAX));
+            }
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters_and_short_ones_are_left() {
+        let detail = format!("x{}", "é".repeat(ERROR_TEXT_BYTES_MAX));
+        let error = ErrorObject::standard("runtime", 500, "title", detail.clone()).bounded();
+        let cut = error.detail.clone().expect("a detail");
+        assert_eq!(cut.len(), ERROR_TEXT_BYTES_MAX - 1, "a character of two bytes does not fit in the last one");
+        assert!(detail.starts_with(&cut));
+        assert_eq!(error.clone().bounded(), error);
+        assert_eq!(error.title.as_deref(), Some("title"));
     }
 }

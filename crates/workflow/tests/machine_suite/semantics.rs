@@ -1,10 +1,10 @@
 //! What each kind of task does: tables of workflows, inputs and results.
 
-use crate::driver::{START_MS, compile, result, run_tasks, web, workflow};
+use crate::driver::{START_MS, compile, context, result, run_tasks, web, workflow};
 use fleet_workflow::machine::command::{Command, OnLost};
 use fleet_workflow::machine::effect::{Authentication, Effect, HttpOutput, Program};
-use fleet_workflow::machine::event::{ErrorObject, Event};
-use fleet_workflow::machine::{Machine, TaskState};
+use fleet_workflow::machine::event::{ERROR_TEXT_BYTES_MAX, ErrorObject, Event};
+use fleet_workflow::machine::{Machine, OUTPUT_BYTES_MAX, TaskState};
 use serde_json::{Value, json};
 
 #[track_caller]
@@ -606,4 +606,39 @@ fn what_is_outstanding_keeps_its_order() {
     assert_eq!(machine.outstanding(), asked);
     assert!(machine.is_waiting_for_time());
     assert_eq!(machine.next_due_ms(), Some(START_MS + 1_000));
+}
+
+#[test]
+fn an_output_or_error_that_is_too_large_ends_in_a_clear_error_and_does_so_on_every_replay() {
+    // With its two quotes and the braces around it: exactly the bound, and one byte more.
+    let room = OUTPUT_BYTES_MAX - r#"{"x":""}"#.len();
+    for (length, fits) in [(room, true), (room + 1, false)] {
+        let tasks = "- a:\n    set: {x: '${ .half + .half }${ .rest }'}";
+        let input = json!({"half": "x".repeat(length / 2), "rest": "x".repeat(length % 2)});
+        let run = run_tasks(tasks, &input, web);
+        match run.result() {
+            Ok(output) => assert!(fits && output.to_string().len() == OUTPUT_BYTES_MAX),
+            Err(error) => {
+                assert!(!fits, "{error:?}");
+                assert_eq!((error.status, error.instance.as_deref()), (500, Some("/")));
+                assert_eq!(error.detail.as_deref(), Some("the output has more than 1048576 bytes of JSON"));
+            }
+        }
+        let (again, _) = Machine::replay(compile(&workflow(tasks)), context(), &input, &run.journal);
+        assert_eq!(again.ended(), run.machine.ended());
+    }
+
+    let raise = "- a:\n    raise: {error: {type: 'https://e/t', status: 500, detail: '${ .text }'}}";
+    let error = fails_with(raise, json!({"text": "é".repeat(ERROR_TEXT_BYTES_MAX)}));
+    assert_eq!(error.detail.map(|detail| detail.len()), Some(ERROR_TEXT_BYTES_MAX));
+    // What a `catch` sees is bounded too, so that errors made of errors do not grow.
+    let caught = format!(
+        "- t:\n    try:\n{}\n    catch: {{do: [{{c: {{set: {{n: '${{ $error.detail | utf8bytelength }}'}}}}}}]}}",
+        raise.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+    );
+    gives(&caught, json!({"text": "é".repeat(ERROR_TEXT_BYTES_MAX)}), json!({"n": ERROR_TEXT_BYTES_MAX}));
+}
+
+fn fails_with(tasks: &str, input: Value) -> ErrorObject {
+    result(tasks, input, web).expect_err("it fails")
 }

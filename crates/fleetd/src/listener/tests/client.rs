@@ -174,7 +174,7 @@ async fn a_node_that_comes_back_is_found_again() {
 }
 
 fn change(state: &str) -> v1::JobChange {
-    v1::JobChange { job: Some(v1::Job { state: state.to_owned(), ..v1::Job::default() }) }
+    v1::JobChange { job: Some(v1::Job { state: state.to_owned(), ..v1::Job::default() }), tasks: Vec::new() }
 }
 
 /// Answers the first watch with `first` and the others with the rest of a job's life.
@@ -192,7 +192,8 @@ fn interrupted(first: Vec<v1::JobChange>, end: Option<Error>) -> (Answer, Arc<At
 }
 
 async fn states(client: &FleetClient) -> Result<Vec<String>, Error> {
-    let mut watch = client.watch_job(v1::WatchJobRequest { job: "j".to_owned() }).await?;
+    let mut watch =
+        client.watch_job(v1::WatchJobRequest { job: "j".to_owned(), ..v1::WatchJobRequest::default() }).await?;
     let mut states = Vec::new();
     while let Some(change) = watch.next().await? {
         states.push(change.job.unwrap_or_default().state);

@@ -1,0 +1,285 @@
+//! The judge: holds what clients were told, what was done, and what the outside saw against the promises 1 to 4 and 8 to
+//! 10 of `docs/guarantees.md`. Pure, but for [`finish_and_judge`], which waits for the end of a run first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use fleet_api::FleetClient;
+use fleet_api::pb::v1;
+use fleet_core::JobId;
+use fleet_core::invariant::Invariant;
+
+use super::cluster::Cluster;
+use super::history::{History, Holding, Told, View, read_jobs, read_view};
+use super::recorder::{Recorder, Request};
+use super::wait::until;
+
+/// A disturbance this long before a job was seen may still move it: the holder's death was not known yet.
+const DISTURBANCE_LASTS: Duration = Duration::from_secs(15);
+/// How long nodes may take to agree once all jobs have ended.
+const AGREEMENT_BOUND: Duration = Duration::from_secs(20);
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub invariant: Invariant,
+    /// How.
+    pub detail: String,
+}
+
+fn violation(invariant: Invariant, detail: String) -> Violation {
+    Violation { invariant, detail }
+}
+
+/// Waits until every job of `history` that exists has ended and the running nodes agree, then judges.
+pub async fn finish_and_judge(cluster: &Cluster, history: &History, recorder: &Recorder, bound: Duration) {
+    let client = cluster.client_of(&cluster.up());
+    let jobs = until("every job to end", bound, || {
+        let client = client.clone();
+        async move {
+            let jobs = read_jobs(&client, history).await;
+            let open: Vec<String> = jobs
+                .iter()
+                .filter(|(_, job)| job.ended_ms == 0)
+                .map(|(id, job)| format!("{id} {} on `{}` ({})", job.state, job.node, job.reason))
+                .collect();
+            if open.is_empty() { Ok(jobs) } else { Err(open.join(", ")) }
+        }
+    })
+    .await;
+    let mut history = history.clone();
+    history.views.extend(settled_views(cluster).await);
+    let violations = judge(&history, &jobs, &recorder.requests());
+    assert!(violations.is_empty(), "broken promises: {violations:#?}");
+}
+
+/// What the running nodes say, as soon as they agree; what they say last, if they do not.
+async fn settled_views(cluster: &Cluster) -> Vec<View> {
+    let clients: Vec<FleetClient> = cluster.up().into_iter().map(|index| cluster.client_of(&[index])).collect();
+    let deadline = Instant::now() + AGREEMENT_BOUND;
+    until("every node to say how it sees its site", AGREEMENT_BOUND * 2, || {
+        let clients = clients.clone();
+        async move {
+            let mut views = Vec::new();
+            for client in &clients {
+                views.push(read_view(client).await?);
+            }
+            let is_settled = judge_views(&views).is_none() || Instant::now() > deadline;
+            if is_settled { Ok(views) } else { Err(format!("{views:?}")) }
+        }
+    })
+    .await
+}
+
+/// Judges a run after everything was healed and had time to finish: `jobs` are the jobs as the fleet tells them now,
+/// `requests` what the outside saw.
+pub fn judge(history: &History, jobs: &BTreeMap<JobId, v1::Job>, requests: &[Request]) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (job_id, told, steps) in &history.submits {
+        let job = jobs.get(job_id);
+        violations.extend(judge_acceptance(*job_id, *told, job));
+        let own: Vec<&Request> =
+            requests.iter().filter(|request| request.key.starts_with(&job_id.to_string())).collect();
+        violations.extend(judge_effects(*job_id, job, steps, &own));
+        violations.extend(judge_commits(*job_id, job, &own));
+    }
+    violations.extend(judge_actors(requests));
+    violations.extend(history.holdings.iter().filter_map(|holding| judge_blink(history, holding, jobs)));
+    violations.extend(judge_views(&history.views));
+    violations
+}
+
+fn judge_acceptance(job_id: JobId, told: Told, job: Option<&v1::Job>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut broken = |invariant, detail: String| violations.push(violation(invariant, detail));
+    match (told, job) {
+        (Told::Accepted, None) => broken(Invariant::DurableAccept, format!("job {job_id} was accepted and is gone")),
+        (Told::Refused(kind), Some(_)) => {
+            broken(Invariant::BadInputIsRefusedWhole, format!("job {job_id} was refused ({kind}) and exists"));
+        }
+        (_, Some(job)) if job.ended_ms == 0 => {
+            let detail = format!("job {job_id} is {} on `{}` ({})", job.state, job.node, job.reason);
+            broken(Invariant::EveryJobEndsOrSaysWhyNot, detail);
+        }
+        _ => {}
+    }
+    violations
+}
+
+/// Steps run in a row, so the first request of a later step proves that the earlier one was in the journal: from then on
+/// the earlier one must not be seen again.
+fn judge_effects(job_id: JobId, job: Option<&v1::Job>, steps: &[String], own: &[&Request]) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for pair in steps.windows(2) {
+        let Some(next) = own.iter().find(|request| request.step == pair[1]) else { continue };
+        for late in own.iter().filter(|request| request.step == pair[0] && request.arrived > next.arrived) {
+            let detail = format!("job {job_id} ran {} again after {} had begun ({})", pair[0], pair[1], late.key);
+            violations.push(violation(Invariant::NoFinishedEffectRunsAgain, detail));
+        }
+    }
+    if job.is_some_and(|job| job.state == "completed") {
+        for step in steps.iter().filter(|step| !own.iter().any(|request| request.step == **step)) {
+            let detail = format!("job {job_id} completed and nobody saw {step}");
+            violations.push(violation(Invariant::NoFinishedEffectRunsAgain, detail));
+        }
+    }
+    violations
+}
+
+/// Promise 9 by effects: whoever acts does so by a committed assignment, so the log knows the job of every effect, and
+/// assigned it at least as often as there were nodes that acted for it.
+fn judge_commits(job_id: JobId, job: Option<&v1::Job>, own: &[&Request]) -> Option<Violation> {
+    let first = own.first()?;
+    let Some(job) = job else {
+        let detail = format!("{} was seen and the log has no job {job_id}", first.key);
+        return Some(violation(Invariant::GossipLeadsLogGuards, detail));
+    };
+    let actors: BTreeSet<&str> =
+        own.iter().map(|request| request.node.as_str()).filter(|node| !node.is_empty()).collect();
+    let needed = actors.len().max(1);
+    if (job.attempt as usize) < needed {
+        let detail = format!("job {job_id} was assigned {} times and {actors:?} acted for it", job.attempt);
+        return Some(violation(Invariant::GossipLeadsLogGuards, detail));
+    }
+    None
+}
+
+/// Where requests say which node sent them: once another node acts under the same key, the earlier one must be silent.
+fn judge_actors(requests: &[Request]) -> Vec<Violation> {
+    let mut holder: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut former: BTreeSet<(&str, &str)> = BTreeSet::new();
+    let mut violations = Vec::new();
+    for request in requests.iter().filter(|request| !request.node.is_empty()) {
+        let (key, node) = (request.key.as_str(), request.node.as_str());
+        if former.contains(&(key, node)) {
+            let detail = format!("{node} acts under {key} after another node took over");
+            violations.push(violation(Invariant::AtMostOneActor, detail));
+        } else if let Some(previous) = holder.insert(key, node)
+            && previous != node
+        {
+            former.insert((key, previous));
+        }
+    }
+    violations
+}
+
+/// Promise 8: a job is assigned anew only if the node that had it was itself disturbed.
+fn judge_blink(history: &History, holding: &Holding, jobs: &BTreeMap<JobId, v1::Job>) -> Option<Violation> {
+    let job = jobs.get(&holding.job)?;
+    let is_excused =
+        history.disturbances.iter().any(|(node, at)| *node == holding.node && *at + DISTURBANCE_LASTS >= holding.seen);
+    if is_excused || (job.attempt == holding.attempt && job.node == holding.node) {
+        return None;
+    }
+    let detail = format!(
+        "job {} was on {} (assignment {}), which nobody touched, and ended on {} (assignment {})",
+        holding.job, holding.node, holding.attempt, job.node, job.attempt
+    );
+    Some(violation(Invariant::ControlBlinkRestartsNothing, detail))
+}
+
+/// Promise 9 by state: what nodes have applied comes from one log, so once healed they say the same.
+fn judge_views(views: &[View]) -> Option<Violation> {
+    let first = views.first()?;
+    let unlike = views.iter().find(|view| View { node: first.node.clone(), ..(*view).clone() } != *first)?;
+    Some(violation(Invariant::GossipLeadsLogGuards, format!("nodes disagree: {first:?} and {unlike:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(job: JobId, step: &str, node: &str, at_ms: u64, start: Instant) -> Request {
+        Request {
+            step: step.to_owned(),
+            key: format!("{job}/{step}"),
+            node: node.to_owned(),
+            arrived: start + Duration::from_millis(at_ms),
+            answered: None,
+        }
+    }
+
+    fn ended(state: &str, attempt: u32) -> v1::Job {
+        v1::Job { state: state.to_owned(), ended_ms: 1, attempt, node: "x".to_owned(), ..v1::Job::default() }
+    }
+
+    fn names(violations: &[Violation]) -> Vec<Invariant> {
+        violations.iter().map(|violation| violation.invariant).collect()
+    }
+
+    fn accepted(job: JobId) -> History {
+        let steps = vec!["a".to_owned(), "b".to_owned()];
+        History { submits: vec![(job, Told::Accepted, steps)], ..History::default() }
+    }
+
+    #[test]
+    fn the_judge_sees_each_kind_of_fault_and_nothing_else() {
+        let (job, start) = (JobId::generate(), Instant::now());
+        let history = accepted(job);
+        let good = BTreeMap::from([(job, ended("completed", 2))]);
+        let in_order =
+            [request(job, "a", "", 0, start), request(job, "a", "", 5, start), request(job, "b", "", 9, start)];
+        assert_eq!(judge(&history, &good, &in_order), Vec::new(), "a step may run again before the next began");
+
+        assert_eq!(names(&judge(&history, &BTreeMap::new(), &[])), [Invariant::DurableAccept]);
+        let running = v1::Job { state: "running".to_owned(), attempt: 1, ..v1::Job::default() };
+        let running = BTreeMap::from([(job, running)]);
+        assert_eq!(names(&judge(&history, &running, &in_order)), [Invariant::EveryJobEndsOrSaysWhyNot]);
+        let again = [request(job, "a", "", 0, start), request(job, "b", "", 5, start), request(job, "a", "", 9, start)];
+        assert_eq!(names(&judge(&history, &good, &again)), [Invariant::NoFinishedEffectRunsAgain]);
+        let unseen = [request(job, "a", "", 0, start)];
+        assert_eq!(names(&judge(&history, &good, &unseen)), [Invariant::NoFinishedEffectRunsAgain]);
+        let two_actors = [
+            request(job, "b", "x", 0, start),
+            request(job, "b", "y", 5, start),
+            request(job, "b", "x", 9, start),
+            request(job, "a", "", 0, start),
+        ];
+        assert_eq!(names(&judge(&history, &good, &two_actors)), [Invariant::AtMostOneActor]);
+        let refused = Told::Refused(fleet_core::ErrorKind::InvalidInput);
+        let refused = History { submits: vec![(job, refused, Vec::new())], ..History::default() };
+        assert_eq!(names(&judge(&refused, &good, &[])), [Invariant::BadInputIsRefusedWhole]);
+    }
+
+    #[test]
+    fn work_that_moves_without_its_nodes_fault_breaks_promise_8() {
+        let (job, start) = (JobId::generate(), Instant::now());
+        let seen = start + Duration::from_secs(60);
+        let mut history = accepted(job);
+        history.submits[0].2.clear();
+        history.holdings.push(Holding { job, node: "x".to_owned(), attempt: 1, seen });
+        history.disturbances.push(("the leader".to_owned(), seen));
+        history.disturbances.push(("x".to_owned(), start));
+        let undisturbed = BTreeMap::from([(job, ended("completed", 1))]);
+        assert_eq!(judge(&history, &undisturbed, &[]), Vec::new());
+        let moved = BTreeMap::from([(job, ended("completed", 2))]);
+        assert_eq!(names(&judge(&history, &moved, &[])), [Invariant::ControlBlinkRestartsNothing]);
+        for excuse in [seen + Duration::from_secs(1), seen - Duration::from_secs(1)] {
+            let mut excused = history.clone();
+            excused.disturbances.push(("x".to_owned(), excuse));
+            assert_eq!(judge(&excused, &moved, &[]), Vec::new(), "its own node was disturbed");
+        }
+    }
+
+    #[test]
+    fn acting_or_knowing_beside_the_log_breaks_promise_9() {
+        let (job, start) = (JobId::generate(), Instant::now());
+        let unknown = History { submits: vec![(job, Told::Unknown, Vec::new())], ..History::default() };
+        let acted = [request(job, "a", "x", 0, start), request(job, "b", "y", 5, start)];
+        let guards = [Invariant::GossipLeadsLogGuards];
+        assert_eq!(names(&judge(&unknown, &BTreeMap::new(), &acted)), guards, "an effect of a job nobody committed");
+        let once = BTreeMap::from([(job, ended("completed", 1))]);
+        assert_eq!(names(&judge(&unknown, &once, &acted)), guards, "two nodes acted by one assignment");
+        assert_eq!(judge(&unknown, &once, &acted[..1]), Vec::new());
+        let twice = BTreeMap::from([(job, ended("completed", 2))]);
+        assert_eq!(judge(&unknown, &twice, &acted), Vec::new());
+
+        let view = View { node: "x".to_owned(), epoch: 1, ..View::default() };
+        let same = View { node: "y".to_owned(), ..view.clone() };
+        let other = View { jobs: BTreeMap::from([("completed".to_owned(), 1)]), ..same.clone() };
+        let seen = |views: [View; 2]| History { views: views.to_vec(), ..History::default() };
+        assert_eq!(judge(&seen([view.clone(), same]), &BTreeMap::new(), &[]), Vec::new());
+        assert_eq!(names(&judge(&seen([view, other]), &BTreeMap::new(), &[])), guards);
+    }
+}

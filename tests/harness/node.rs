@@ -1,0 +1,151 @@
+//! One `fleetd` as a child process: started, signalled, waited for. What its fleet is, the cluster knows.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::wait::until;
+
+/// The binary `name` that the same build made, beside this test's own executable.
+pub fn binary(name: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(format!("FLEET_TEST_{}", name.to_uppercase())) {
+        return PathBuf::from(path);
+    }
+    let own = std::env::current_exe().expect("a test has an executable");
+    let path = own.ancestors().nth(2).expect("it lies in target/PROFILE/deps").join(name);
+    assert!(path.exists(), "{} is missing: run `cargo build -p {name}` first", path.display());
+    path
+}
+
+/// One node: where it lives, and its process while it runs.
+pub struct TestNode {
+    /// Its name.
+    pub name: String,
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    /// Port of gRPC and gossip.
+    pub port: u16,
+    /// Port of HTTP.
+    pub http_port: u16,
+    /// The join token it shows; none in a development fleet.
+    pub token: Option<String>,
+    /// Arguments beside those that every node gets.
+    pub extra_arguments: Vec<String>,
+    child: Option<Child>,
+    starts: u32,
+}
+
+impl TestNode {
+    /// A node that was not started yet.
+    pub fn new(name: String, data_dir: PathBuf, port: u16, http_port: u16) -> Self {
+        Self { name, data_dir, port, http_port, token: None, extra_arguments: Vec::new(), child: None, starts: 0 }
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Starts `fleetd VERB arguments…` with what every node gets.
+    pub fn start(&mut self, verb: &str, arguments: &[String]) {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        self.starts += 1;
+        let log = std::fs::File::create(self.log_file()).expect("the log can be written");
+        let mut command = Command::new(binary("fleetd"));
+        command.arg(verb).args(arguments).args(["--name", &self.name, "--listen", &self.endpoint()]);
+        command.args(["--http", &format!("127.0.0.1:{}", self.http_port), "--data-dir"]).arg(&self.data_dir);
+        if let Some(token) = self.token.as_ref().filter(|_| verb == "join") {
+            command.args(["--token", token]);
+        }
+        command
+            .args(&self.extra_arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("FLEET_LOG_LEVEL", std::env::var("FLEET_LOG_LEVEL").unwrap_or_else(|_| "info".to_owned()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        self.child = Some(command.spawn().expect("fleetd can be started"));
+    }
+
+    /// Whether the process was started and nobody ended it; it may be frozen or have failed.
+    pub fn is_up(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Whether the process runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_none()))
+    }
+
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the node runs").id()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a pid fits")).expect("a pid is not zero");
+        kill_process(pid, signal).expect("the process is ours");
+    }
+
+    /// SIGKILL, and waits until the process is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("the process is ours");
+            child.wait().expect("a killed process ends");
+        }
+    }
+
+    /// SIGSTOP.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// SIGTERM, and waits for the exit code.
+    pub async fn terminate(&mut self, bound: Duration) -> Option<i32> {
+        self.signal(Signal::TERM);
+        self.exit_code(bound).await
+    }
+
+    /// Waits until the process has ended, and gives its exit code.
+    pub async fn exit_code(&mut self, bound: Duration) -> Option<i32> {
+        let mut child = self.child.take().expect("the node runs");
+        let status = until("the node to end", bound, || {
+            let status = child.try_wait();
+            async move { status.expect("the process is ours").ok_or_else(|| "still running".to_owned()) }
+        });
+        status.await.code()
+    }
+
+    /// Ends the process, in whatever state it is.
+    pub fn end(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // A frozen process cannot be waited for unless it is killed; killing one that has ended is no error.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.data_dir.with_extension(format!("{}.log", self.starts))
+    }
+
+    /// The log of its newest start.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// The last lines of that log.
+    pub fn log_tail(&self) -> String {
+        let text = self.log();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
