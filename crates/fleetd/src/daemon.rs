@@ -8,6 +8,7 @@ mod links;
 mod observer;
 mod parts;
 pub(crate) mod recovery;
+mod rejoin;
 mod renewal;
 mod signals;
 mod welcome;
@@ -68,7 +69,7 @@ pub async fn run(
     let peers = parts::peers(&tls, &peer);
     let listener = Listener::bind(settings.listen, parts::listener_options(&tls, identity.dev))?;
     let membership = parts::start_membership(&settings, &identity, &store).await?;
-    recovery::carry_out(&store, identity.group_id).await?;
+    recovery::carry_out(&store, identity.group_id, &directory).await?;
     let group = parts::open_group(&identity, &store, &peers, &peer).await?;
     let site = Site::new(group, store.clone(), peers.clone(), identity.site.as_str());
     let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key);
@@ -125,13 +126,33 @@ async fn wait_for_end(
     restarts: &mut watch::Receiver<bool>,
 ) -> Result<End, Error> {
     let mut failed = parts.node.failed();
-    let mut group_status = parts.site.group().status();
+    let (mut status, mut epochs) = (parts.site.group().status(), parts.site.group().status());
     tokio::select! {
-        _ = stop.wait_for(|stop| *stop) => Ok(End::Stopped),
-        _ = restarts.wait_for(|restart| *restart) => Ok(End::Restart),
-        _ = group_status.wait_for(fleet_replication::Status::is_stopped) => Ok(End::Restart),
-        _ = failed.wait_for(|failed| *failed) => Err(gave_up()),
+        biased;
+        _ = stop.wait_for(|stop| *stop) => return Ok(End::Stopped),
+        _ = restarts.wait_for(|restart| *restart) => return Ok(End::Restart),
+        _ = status.wait_for(fleet_replication::Status::is_stopped) => return Ok(End::Restart),
+        _ = epochs.wait_for(|status| status.superseded_by.is_some()) => {}
+        _ = failed.wait_for(|failed| *failed) => {
+            let is_stopped = parts.site.group().status().borrow().is_stopped();
+            return after_failure(parts.site.store().is_poisoned() || is_stopped);
+        }
     }
+    let later = epochs.borrow().superseded_by;
+    if let Some(epoch) = later {
+        tracing::warn!(epoch, "the site's group was founded anew elsewhere: coming back to it");
+        if let Err(error) = rejoin::mark(parts.site.store(), epoch).await {
+            // Whatever stopped the store is met again at the start, and so is the later epoch.
+            tracing::warn!(%error, "the later epoch was not noted");
+        }
+    }
+    Ok(End::Restart)
+}
+
+/// What follows when an actor failed too often. Where the store or the group is gone, that is why, and starting again in
+/// the process mends it.
+fn after_failure(is_ground_gone: bool) -> Result<End, Error> {
+    if is_ground_gone { Ok(End::Restart) } else { Err(gave_up()) }
 }
 
 /// How a node's run ended.
@@ -194,4 +215,15 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
 /// The clock of everything that is started here.
 fn clock() -> Arc<SystemClock> {
     Arc::new(SystemClock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn actors_that_fail_because_the_store_is_gone_start_again_with_it() {
+        assert_eq!(after_failure(true).ok(), Some(End::Restart));
+        assert!(after_failure(false).is_err());
+    }
 }

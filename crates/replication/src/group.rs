@@ -32,6 +32,7 @@ use crate::server::Server;
 use crate::site_view::SiteView;
 use crate::state_machine::{AppliedEntry, ApplyCommands, StateMachine};
 use crate::status::Status;
+use crate::survey::{self, Survey};
 use crate::takeover;
 use crate::upkeep::{self, Upkeep};
 
@@ -272,6 +273,12 @@ impl Group {
         let term = self.serving_term().ok_or(Error::NotLeader { operation, leader })?;
         let voters = self.inner.status.borrow().voter_sets.clone();
         takeover::ask(&self.inner.member, &voters, term).await
+    }
+
+    /// Asks every voter whether it is there, so that nobody declares a group lost that works.
+    pub async fn survey(&self) -> Survey {
+        let status = self.inner.status.borrow().clone();
+        survey::ask(&self.inner.member, &status).await
     }
 
     /// Changes the membership through the log. The autopilot does so by itself.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use fleet_core::{Digest, NodeId};
 use fleet_store::Store;
-use fleet_store::state::jobs;
+use fleet_store::record::NodeStanding;
+use fleet_store::state::{jobs, members};
 use openraft::{ChangeMembers, EmptyNode};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -90,6 +91,12 @@ impl Upkeep {
             if let Err(error) = change_membership(&self.raft, change).await {
                 tracing::warn!(%error, "the autopilot's change failed");
             }
+        }
+        match self.next_unawaited() {
+            // What does not come through is proposed again at the next look.
+            Ok(Some(node)) => drop(propose_own(&self.raft, &self.member, Action::Reconciled { node }).await),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the hold cannot be read"),
         }
         match self.next_gate() {
             Ok(Some(version)) => {
@@ -181,6 +188,17 @@ impl Upkeep {
         let members = status.voters().union(&status.learners).copied().collect();
         let gate = jobs::site(&self.store.reader(self.member.group)?)?.gate;
         Ok(gate::decide(gate, &members, &known))
+    }
+
+    /// A node that a hold awaits although it was removed: it never comes back to reconcile.
+    fn next_unawaited(&self) -> Result<Option<NodeId>, fleet_store::Error> {
+        let reader = self.store.reader(self.member.group)?;
+        for node in jobs::site(&reader)?.hold.into_iter().flat_map(|hold| hold.awaited) {
+            if members::node(&reader, node)?.is_none_or(|record| record.standing == NodeStanding::Removed) {
+                return Ok(Some(node));
+            }
+        }
+        Ok(None)
     }
 
     async fn sweep_blobs(&self) {

@@ -106,7 +106,7 @@ impl Store {
     }
 }
 
-fn clear(tables: &mut Tables<'_>, group: GroupId) -> Result<(), Error> {
+pub(crate) fn clear(tables: &mut Tables<'_>, group: GroupId) -> Result<(), Error> {
     let start = group.as_bytes().to_vec();
     let end = end_of_prefix(&start).unwrap_or_default();
     tables

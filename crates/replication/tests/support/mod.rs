@@ -15,7 +15,8 @@ use fleet_replication::command::{Action, Command, Outcome, Submission};
 use fleet_replication::fsm::{Applied, EntryPosition};
 use fleet_replication::{CallError, CallFuture, Error, Group, GroupConfig, GroupNetwork, SiteNode, SiteView, Status};
 use fleet_store::record::{BlobUse, CommandId, Content, JobSpec, WorkflowName};
-use fleet_store::state::tables::BLOB_USES;
+use fleet_store::state::jobs;
+use fleet_store::state::tables::{BLOB_USES, SITE};
 use fleet_store::{MemoryDisk, Record, StateRead, StateTable, StateTransaction, Store};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -44,12 +45,21 @@ pub(crate) fn remember(
     commands: &[Command],
 ) -> Result<Vec<Applied>, fleet_store::Error> {
     let next = state.last(&ORDER, &())?.map_or(0, |(place, _)| place + 1);
-    let is_own = |command: &&Command| matches!(command.action, Action::Lead { .. } | Action::Gate { .. });
+    let is_own = |command: &&Command| {
+        matches!(command.action, Action::Lead { .. } | Action::Gate { .. } | Action::Reconciled { .. })
+    };
     let remembered = commands.iter().filter(|command| !is_own(command));
     for (place, command) in (next..).zip(remembered) {
         state.put(&ORDER, &place, &Seen(command.id.0))?;
         if let Action::Deliver { event: Content::Blob { digest, .. }, .. } = &command.action {
             state.put(&BLOB_USES, digest, &BlobUse { rows: 1 })?;
+        }
+    }
+    for command in commands {
+        if let Action::Reconciled { node } = command.action {
+            let mut site = jobs::site(state)?;
+            site.hold = site.hold.filter(|hold| hold.awaited != [node]);
+            state.put(&SITE, &(), &site)?;
         }
     }
     Ok(commands.iter().map(|_| Applied { outcome: Outcome::Done, events: Vec::new() }).collect())
