@@ -80,13 +80,16 @@ async fn recover(session: &Session, request: v1::RecoverSiteRequest) -> Result<(
 fn show_recovery(session: &Session, answer: &v1::RecoverSiteResponse) -> Result<(), Error> {
     let value = json!({
         "epoch": answer.epoch, "recovered": answer.recovered, "doubtfulJobs": answer.doubtful_jobs,
-        "doubtfulCount": answer.doubtful_count,
+        "doubtfulCount": answer.doubtful_count, "appliedIndex": answer.applied_index,
     });
     render::data(session.format, &value, || recovery(answer))
 }
 
 fn recovery(answer: &v1::RecoverSiteResponse) -> String {
     let mut text = format!("epoch {}", answer.epoch);
+    if answer.applied_index > 0 {
+        text.push_str(&format!(", from a copy up to entry {}", answer.applied_index));
+    }
     for job in &answer.doubtful_jobs {
         text.push_str("\nmay run twice: ");
         text.push_str(job);
@@ -137,9 +140,13 @@ mod tests {
             doubtful_jobs: vec!["a".to_owned(), "b".to_owned()],
             doubtful_count: 12,
             recovered: false,
+            applied_index: 40,
         };
-        assert_eq!(recovery(&answer), "epoch 2\nmay run twice: a\nmay run twice: b\n…and 10 more");
+        assert_eq!(
+            recovery(&answer),
+            "epoch 2, from a copy up to entry 40\nmay run twice: a\nmay run twice: b\n…and 10 more"
+        );
         let few = v1::RecoverSiteResponse { doubtful_count: 2, ..answer };
-        assert_eq!(recovery(&few), "epoch 2\nmay run twice: a\nmay run twice: b");
+        assert_eq!(recovery(&few), "epoch 2, from a copy up to entry 40\nmay run twice: a\nmay run twice: b");
     }
 }

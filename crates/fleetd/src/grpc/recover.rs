@@ -44,7 +44,13 @@ pub(super) async fn recover(
         recovery::ask(site.store()).await?;
         restart.send_replace(true);
     }
-    Ok(v1::RecoverSiteResponse { epoch: epoch + 1, doubtful_jobs, doubtful_count, recovered: request.accept_loss })
+    Ok(v1::RecoverSiteResponse {
+        epoch: epoch + 1,
+        doubtful_jobs,
+        doubtful_count,
+        recovered: request.accept_loss,
+        applied_index: status.last_applied.unwrap_or_default(),
+    })
 }
 
 fn refused(site: &str, kind: ErrorKind, problem: &str) -> Error {
