@@ -132,8 +132,13 @@ async fn judge_nodes(stage: &mut Stage) {
         |site: &str, accept_loss| v1::RecoverSiteRequest { site: site.to_owned(), accept_loss, release_hold: false };
     for (name, request, kind, word) in [
         ("another site", recover("mars", true), InvalidInput, "mars"),
-        ("without accepting the loss", recover("default", false), InvalidInput, "must be accepted"),
-        ("of a site that is well", recover("default", true), FailedPrecondition, "a majority"),
+        (
+            "of a site that is well, without accepting the loss",
+            recover("default", false),
+            FailedPrecondition,
+            "leads it",
+        ),
+        ("of a site that is well", recover("default", true), FailedPrecondition, "leads it"),
     ] {
         let answer = stage.operator.recover_site(request).await;
         stage.row(&format!("recover site: {name}"), answer, kind, word).await;

@@ -9,5 +9,6 @@ mod joining;
 mod kills;
 mod life;
 mod links;
+mod recovery;
 mod rolling;
 mod wiping;

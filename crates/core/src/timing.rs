@@ -13,8 +13,10 @@ pub struct Timing {
     pub group_heartbeat: Duration,
     /// How often a voter checks whether it should ask for an election.
     pub watchdog_tick: Duration,
-    /// How much longer each next candidate waits.
-    pub rank_step: Duration,
+    /// How much longer each next candidate waits where there are at most three voters.
+    pub rank_step_of_three: Duration,
+    /// The same where there are more: the last of them must not come too late either.
+    pub rank_step_of_five: Duration,
     /// How long a robot may act without an answer from the leader.
     pub robot_lease: Duration,
 }
@@ -26,11 +28,35 @@ impl Timing {
         election_min: Duration::from_millis(500),
         group_heartbeat: Duration::from_millis(150),
         watchdog_tick: Duration::from_millis(100),
-        rank_step: Duration::from_millis(150),
+        rank_step_of_three: Duration::from_millis(150),
+        rank_step_of_five: Duration::from_millis(100),
         robot_lease: Duration::from_millis(2_000),
     };
     /// Share of a lease kept as margin between the robot's clock and the leader's, percent.
     pub const CLOCK_MARGIN_PERCENT: u32 = 1;
+
+    /// Allowed for what is not waiting when a leader dies: poll, vote, own first entry, reconnect and answer. The figures
+    /// of failover in `docs/performance.md` measure it.
+    pub const BLINK_WORK: Duration = Duration::from_millis(150);
+
+    /// How much longer each next of `voters` candidates waits.
+    pub const fn rank_step(&self, voters: usize) -> Duration {
+        if voters > 3 { self.rank_step_of_five } else { self.rank_step_of_three }
+    }
+
+    /// The same durations, each `factor` times as long.
+    #[must_use]
+    pub fn scaled(&self, factor: u32) -> Self {
+        Self {
+            group_lease: self.group_lease * factor,
+            election_min: self.election_min * factor,
+            group_heartbeat: self.group_heartbeat * factor,
+            watchdog_tick: self.watchdog_tick * factor,
+            rank_step_of_three: self.rank_step_of_three * factor,
+            rank_step_of_five: self.rank_step_of_five * factor,
+            robot_lease: self.robot_lease * factor,
+        }
+    }
 
     /// How often a robot sends a heartbeat: five in a lease.
     pub const fn robot_heartbeat(&self) -> Duration {
@@ -44,13 +70,14 @@ impl Timing {
 
     /// The longest a robot may go without an answer when a leader dies, with `voters` voters: group lease, watchdog tick,
     /// the last rank's wait, `work` for poll, vote, own first entry, reconnect and answer, and two heartbeats.
-    pub fn leader_blink_max(&self, voters: u32, work: Duration) -> Duration {
-        let ranks = voters.saturating_sub(2);
-        self.group_lease + self.watchdog_tick + self.rank_step * ranks + work + self.robot_heartbeat() * 2
+    pub fn leader_blink_max(&self, voters: usize, work: Duration) -> Duration {
+        let ranks = u32::try_from(voters.saturating_sub(2)).unwrap_or(u32::MAX);
+        let waiting = self.rank_step(voters).saturating_mul(ranks);
+        self.group_lease + self.watchdog_tick + waiting + work + self.robot_heartbeat() * 2
     }
 
     /// Whether a leader's death leaves every robot its lease (promise 8), allowing `work` for what is not waiting.
-    pub fn keeps_control_blink_promise(&self, voters: u32, work: Duration) -> bool {
+    pub fn keeps_control_blink_promise(&self, voters: usize, work: Duration) -> bool {
         self.leader_blink_max(voters, work) < self.robot_lease_at_robot()
     }
 }
@@ -62,8 +89,10 @@ mod tests {
     #[test]
     fn the_lan_profile_keeps_promise_8() {
         assert!(Timing::LAN.keeps_control_blink_promise(3, Duration::from_millis(200)));
-        let five = Timing { rank_step: Duration::from_millis(100), ..Timing::LAN };
-        assert!(five.keeps_control_blink_promise(5, Duration::from_millis(150)));
+        assert!(Timing::LAN.keeps_control_blink_promise(5, Timing::BLINK_WORK));
+        let slow = Timing { rank_step_of_five: Timing::LAN.rank_step_of_three, ..Timing::LAN };
+        assert!(!slow.keeps_control_blink_promise(5, Timing::BLINK_WORK));
+        assert!(Timing::LAN.scaled(8).keeps_control_blink_promise(5, Timing::BLINK_WORK));
         let hasty = Timing { robot_lease: Duration::from_millis(1_000), ..Timing::LAN };
         assert!(!hasty.keeps_control_blink_promise(3, Duration::from_millis(200)));
     }

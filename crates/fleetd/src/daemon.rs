@@ -12,6 +12,7 @@ mod links;
 mod observer;
 mod parts;
 pub(crate) mod recovery;
+mod rejoin;
 mod renewal;
 mod signals;
 mod standing;
@@ -91,7 +92,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let peers = parts::peers(&tls, peer);
     let listener = Listener::bind(settings.listen, parts::listener_options(&tls, identity.dev))?;
     let membership = parts::start_membership(settings, &identity, store).await?;
-    recovery::carry_out(store, identity.group_id).await?;
+    recovery::carry_out(store, identity.group_id, directory).await?;
     let group = parts::open_group(&identity, store, &peers, peer).await?;
     let site = Site::new(group, store.clone(), peers.clone(), identity.site.as_str());
     let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key, tls.trust.validity.clone());
@@ -137,16 +138,33 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
 /// Waits for what ends a node's run.
 async fn wait_for_end(parts: &Parts, stop: &mut watch::Receiver<bool>, restarts: &mut watch::Receiver<bool>) -> End {
     let mut failed = parts.node.failed();
-    let mut group_status = parts.site.group().status();
+    let (mut status, mut epochs) = (parts.site.group().status(), parts.site.group().status());
     tokio::select! {
-        _ = stop.wait_for(|stop| *stop) => End::Stopped,
-        _ = restarts.wait_for(|restart| *restart) => End::Restart,
-        _ = group_status.wait_for(fleet_replication::Status::is_stopped) => End::Restart,
-        // Actors cannot do without the store; with a new one they can.
+        biased;
+        _ = stop.wait_for(|stop| *stop) => return End::Stopped,
+        _ = restarts.wait_for(|restart| *restart) => return End::Restart,
+        _ = status.wait_for(fleet_replication::Status::is_stopped) => return End::Restart,
+        _ = epochs.wait_for(|status| status.superseded_by.is_some()) => {}
         _ = failed.wait_for(|failed| *failed) => {
-            if parts.site.store().is_poisoned() { End::Restart } else { End::GaveUp }
+            let is_stopped = parts.site.group().status().borrow().is_stopped();
+            return after_failure(parts.site.store().is_poisoned() || is_stopped);
         }
     }
+    let later = epochs.borrow().superseded_by;
+    if let Some(epoch) = later {
+        tracing::warn!(epoch, "the site's group was founded anew elsewhere: coming back to it");
+        if let Err(error) = rejoin::mark(parts.site.store(), epoch).await {
+            // Whatever stopped the store is met again at the start, and so is the later epoch.
+            tracing::warn!(%error, "the later epoch was not noted");
+        }
+    }
+    End::Restart
+}
+
+/// What follows when an actor failed too often. Where the store or the group is gone, that is why, and starting again in
+/// the process mends it.
+fn after_failure(is_ground_gone: bool) -> End {
+    if is_ground_gone { End::Restart } else { End::GaveUp }
 }
 
 /// How a node's run ended.
@@ -202,4 +220,15 @@ async fn stop_work(parts: &Parts, effects: &EffectsPort, grace: Duration) {
 /// The clock of everything that is started here.
 fn clock() -> Arc<SystemClock> {
     Arc::new(SystemClock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn actors_that_fail_because_the_store_is_gone_start_again_with_it() {
+        assert_eq!(after_failure(true), End::Restart);
+        assert_eq!(after_failure(false), End::GaveUp);
+    }
 }

@@ -14,6 +14,7 @@ mod jobs;
 mod live;
 mod page;
 mod peer;
+mod recover;
 mod tasks;
 mod tokens;
 mod watch;

@@ -16,7 +16,7 @@ use fleet_core::NodeId;
 /// How long a voter must be down before its seat goes to another.
 pub const DEAD_VOTER_AFTER: Duration = Duration::from_secs(600);
 /// Most voters of a group.
-const VOTERS_MAX: usize = 5;
+pub(crate) const VOTERS_MAX: usize = 5;
 
 /// What the leader knows of one node of the site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -78,9 +78,10 @@ impl Elections {
         let lease = self.member.timing.group_lease;
         let others: BTreeSet<NodeId> =
             outlook.voters.iter().flatten().copied().filter(|voter| *voter != outlook.node).collect();
+        let deadline = self.member.timing.rank_step(others.len() + 1);
         let mut calls = JoinSet::new();
         for voter in others {
-            let (member, deadline) = (Arc::clone(&self.member), self.member.timing.rank_step);
+            let member = Arc::clone(&self.member);
             calls.spawn(async move { (voter, exchange(&member, voter, Request::Poll, deadline).await) });
         }
         let mut answers = BTreeMap::new();

@@ -1,5 +1,7 @@
 //! What can go wrong with a group, and what callers can act on.
 
+use std::time::Duration;
+
 use fleet_core::{ErrorKind, NodeId};
 
 /// A failed operation of a group.
@@ -55,6 +57,31 @@ pub enum Error {
         /// Why.
         problem: String,
     },
+    /// The durations do not leave a robot its lease when a leader dies.
+    #[error(
+        "open the group: with {voters} voters the group lease, watchdog tick, rank steps, {work:?} of work and two robot \
+         heartbeats are {blink:?}, not less than the robot lease less its margin, {lease:?}"
+    )]
+    Timing {
+        /// So many voters.
+        voters: usize,
+        /// What is allowed for work.
+        work: Duration,
+        /// How long a robot may go without an answer.
+        blink: Duration,
+        /// How long it may go on.
+        lease: Duration,
+    },
+    /// The group's gate does not allow commands of this version yet.
+    #[error(
+        "propose a command: it is of version {version}, and not every member is known to understand more than {gate}"
+    )]
+    Gate {
+        /// Its version.
+        version: u32,
+        /// The newest that may be proposed.
+        gate: u32,
+    },
     /// What is asked for cannot be.
     #[error("{0}")]
     Refused(&'static str),
@@ -85,7 +112,9 @@ impl Error {
             Self::QueueFull { .. } => ErrorKind::ResourceExhausted,
             Self::TooLarge { .. } => ErrorKind::InvalidInput,
             Self::Stopped { .. } | Self::NoQuorum { .. } | Self::Consensus { .. } => ErrorKind::Unavailable,
-            Self::Membership { .. } | Self::Refused(_) => ErrorKind::FailedPrecondition,
+            Self::Membership { .. } | Self::Timing { .. } | Self::Gate { .. } | Self::Refused(_) => {
+                ErrorKind::FailedPrecondition
+            }
             Self::Store { source, .. } => source.kind(),
         }
     }

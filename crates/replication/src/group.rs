@@ -1,20 +1,23 @@
 //! The group as the rest of the node sees it: propose, read, confirm, watch, change members.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, Clock, Digest, GroupId, NodeId};
+use fleet_store::state::jobs;
 use fleet_store::{LogFact, StateReader, Store};
 use openraft::{Config, SnapshotPolicy};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::autopilot::Change;
+use crate::autopilot::{self, Change};
+use crate::blob_keeper::BlobKeeper;
 use crate::blobs;
-use crate::command::{Command, Outcome};
+use crate::command::{Command, FIRST_VERSION, Outcome};
 use crate::consensus::{CodecError, Raft, VoterId};
 use crate::election::Elections;
 use crate::error::Error;
@@ -29,6 +32,7 @@ use crate::server::Server;
 use crate::site_view::SiteView;
 use crate::state_machine::{AppliedEntry, ApplyCommands, StateMachine};
 use crate::status::Status;
+use crate::survey::{self, Survey};
 use crate::takeover;
 use crate::upkeep::{self, Upkeep};
 
@@ -70,6 +74,8 @@ struct Inner {
     site: watch::Sender<Option<SiteView>>,
     proposals: mpsc::Sender<Proposal>,
     questions: mpsc::Sender<Question>,
+    /// The gate of versions as last read; it is never lowered.
+    gate: AtomicU32,
     watchers: broadcast::Sender<Arc<AppliedEntry>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -90,10 +96,23 @@ fn raft_config(config: &GroupConfig) -> Result<Arc<Config>, Error> {
     config.validate().map(Arc::new).map_err(|error| Error::consensus("open the group", &error))
 }
 
+/// Whether a leader's death leaves every robot its lease (promise 8), however many voters there are.
+fn check_timing(timing: &Timing) -> Result<(), Error> {
+    let work = Timing::BLINK_WORK;
+    for voters in [3, autopilot::VOTERS_MAX] {
+        if !timing.keeps_control_blink_promise(voters, work) {
+            let (blink, lease) = (timing.leader_blink_max(voters, work), timing.robot_lease_at_robot());
+            return Err(Error::Timing { voters, work, blink, lease });
+        }
+    }
+    Ok(())
+}
+
 impl Group {
     /// Opens the group on this node: it resumes what its store has, or waits to be made a member.
     pub async fn open(config: GroupConfig) -> Result<Self, Error> {
         let operation = "open the group";
+        check_timing(&config.timing)?;
         let settings = raft_config(&config)?;
         let GroupConfig { store, group, epoch, timing, clock, network, apply_commands } = config;
         let epoch = match stored_epoch(&store, group)? {
@@ -144,16 +163,19 @@ impl Group {
             status: status.clone(),
             site: site_receiver,
         };
+        let blob_keeper = BlobKeeper { member: Arc::clone(&member), store: store.clone(), status: status.clone() };
         let tasks = vec![
             tokio::spawn(leadership.run()),
             tokio::spawn(elections.run()),
             tokio::spawn(proposer.run()),
             tokio::spawn(confirmations.run()),
             tokio::spawn(upkeep.run()),
+            tokio::spawn(blob_keeper.run()),
         ];
         let server = Server::new(Arc::clone(&member), raft.clone(), store.clone(), status.clone());
         let tasks = Mutex::new(tasks);
-        let inner = Inner { member, raft, store, server, status, site, proposals, questions, watchers, tasks };
+        let gate = AtomicU32::new(FIRST_VERSION);
+        let inner = Inner { member, raft, store, server, status, site, proposals, questions, gate, watchers, tasks };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -181,6 +203,7 @@ impl Group {
         if self.serving_term().is_none() {
             return Err(Error::NotLeader { operation, leader: self.inner.status.borrow().leader });
         }
+        self.check_gate(command.action.version())?;
         let bytes = proposer::measure(&command)?;
         let (reply, answer) = oneshot::channel();
         let proposal = Proposal { command, bytes, reply };
@@ -192,6 +215,17 @@ impl Group {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(Error::OutcomeUnknown),
         }
+    }
+
+    /// Refuses a command that some member may not understand. A leader that serves has applied every raise of the gate.
+    fn check_gate(&self, version: u32) -> Result<(), Error> {
+        let known = self.inner.gate.load(Ordering::Relaxed);
+        if version <= known {
+            return Ok(());
+        }
+        let gate = jobs::site(&self.reader()?).map_err(Error::store("read the gate of versions"))?.gate;
+        self.inner.gate.fetch_max(gate, Ordering::Relaxed);
+        if version <= gate { Ok(()) } else { Err(Error::Gate { version, gate: gate.max(known) }) }
     }
 
     /// Confirms that this node led, with its state current, at a moment after this call. One round of the consensus
@@ -242,6 +276,12 @@ impl Group {
         takeover::ask(&self.inner.member, &voters, term).await
     }
 
+    /// Asks every voter whether it is there, so that nobody declares a group lost that works.
+    pub async fn survey(&self) -> Survey {
+        let status = self.inner.status.borrow().clone();
+        survey::ask(&self.inner.member, &status).await
+    }
+
     /// Changes the membership through the log. The autopilot does so by itself.
     pub async fn change_membership(&self, change: Change) -> Result<(), Error> {
         upkeep::change_membership(&self.inner.raft, change).await
@@ -254,8 +294,7 @@ impl Group {
 
     /// Stores `content` on a majority's disks, so that an entry may name it.
     pub async fn put_blob(&self, content: Bytes) -> Result<Digest, Error> {
-        let status = self.inner.status.borrow().clone();
-        blobs::put(&self.inner.member, &self.inner.store, &status, content).await
+        blobs::put(&self.inner.member, &self.inner.store, &self.inner.status, content).await
     }
 
     /// The content named `digest`, from here or from another member; `None` if every member says it has none.

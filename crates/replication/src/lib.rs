@@ -4,6 +4,7 @@
 //! irreversible happens without a committed entry. Absent on purpose: gossip itself, gRPC, placement, robots.
 
 pub mod autopilot;
+mod blob_keeper;
 mod blobs;
 pub mod command;
 mod consensus;
@@ -17,6 +18,7 @@ mod leadership;
 mod log_storage;
 mod member;
 mod network;
+mod promotion;
 mod proposer;
 mod read_index;
 mod recover;
@@ -25,6 +27,7 @@ mod site_view;
 mod snapshot;
 mod state_machine;
 mod status;
+mod survey;
 mod takeover;
 mod upkeep;
 mod watchdog;
@@ -36,8 +39,9 @@ pub use group::{Group, GroupConfig};
 pub use log_storage::LogStorage;
 pub use network::{CallError, CallFuture, GroupNetwork};
 pub use read_index::Confirmed;
-pub use recover::{Recovered, recover};
+pub use recover::{NodeFact, Recovered, recover, rejoin, unapplied};
 pub use site_view::{SiteNode, SiteView};
 pub use snapshot::SnapshotData;
 pub use state_machine::{AppliedEntry, ApplyCommands, StateMachine};
 pub use status::{Role, Status};
+pub use survey::Survey;

@@ -9,6 +9,7 @@ use fleet_core::{BootInstant, Clock, GroupId, NodeId};
 
 use tokio::sync::watch;
 
+use crate::blobs::Ledger;
 use crate::contact::{Acknowledgements, Contact, Reign};
 use crate::network::GroupNetwork;
 use crate::status::Status;
@@ -25,6 +26,7 @@ pub(crate) struct Member {
     pub(crate) network: Arc<dyn GroupNetwork>,
     contact: Mutex<Contact>,
     acknowledgements: Mutex<Acknowledgements>,
+    blobs: Mutex<Ledger>,
     transfers: AtomicU64,
     highest_epoch: AtomicU64,
 }
@@ -56,6 +58,7 @@ impl Member {
             network,
             contact,
             acknowledgements: Mutex::new(Acknowledgements::default()),
+            blobs: Mutex::new(Ledger::default()),
             transfers: AtomicU64::new(0),
             highest_epoch: AtomicU64::new(epoch),
         }
@@ -67,6 +70,10 @@ impl Member {
 
     pub(crate) fn acknowledgements(&self) -> MutexGuard<'_, Acknowledgements> {
         self.acknowledgements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn blobs(&self) -> MutexGuard<'_, Ledger> {
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `voter` acknowledged what this node sent at `sent_at` as the leader of `term`.

@@ -107,6 +107,7 @@ impl Server {
                 Ok(content) => Response::Blob(content.map(Bytes::from)),
                 Err(error) => failed(&error),
             },
+            Request::BlobsHeld => Response::BlobsHeld(self.member.blobs().held),
         }
     }
 

@@ -1,24 +1,33 @@
 //! What a group does by itself now and then: snapshots and purges by the log's bytes, and on the leader the changes of
 //! membership that the autopilot asks for, and the gate of versions.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_core::{Digest, NodeId};
 use fleet_store::Store;
-use fleet_store::state::jobs;
+use fleet_store::record::NodeStanding;
+use fleet_store::state::{jobs, members};
 use openraft::{ChangeMembers, EmptyNode};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::autopilot::{self, Candidate, Change, Picture};
+use crate::blobs::Held;
 use crate::command::{Action, COMMAND_VERSION};
-use crate::consensus::{Raft, VoterId};
+use crate::consensus::{Raft, StoredError, VoterId};
 use crate::error::Error;
 use crate::gate;
 use crate::leadership::propose_own;
 use crate::log_storage::LogMeter;
 use crate::member::Member;
+use crate::network::exchange;
+use crate::promotion::{Promotion, promoted};
 use crate::site_view::SiteView;
+use crate::snapshot;
 use crate::status::Status;
+use crate::wire::{Request, Response};
 
 /// How often it looks.
 const TICK: Duration = Duration::from_millis(250);
@@ -30,10 +39,10 @@ const LOG_BYTES_KEPT: u64 = 16 * 1024 * 1024;
 const CAUGHT_UP_ENTRIES_MAX: u64 = 64;
 /// How long a change of membership may take.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
-
+/// How long a learner may take to say which blobs it has.
+const HELD_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often unused blobs are swept out; far longer than any proposal takes.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
-
 /// How long taking a snapshot may take: it only reads one row.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -51,6 +60,7 @@ impl Upkeep {
     pub(crate) async fn run(self) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut promotion = None;
         let mut swept_at = self.member.clock.boot_now();
         loop {
             tick.tick().await;
@@ -67,18 +77,26 @@ impl Upkeep {
                 self.sweep_blobs().await;
             }
             if self.member.serving_term(&self.status).is_some() {
-                self.lead().await;
+                self.lead(&mut promotion).await;
+            } else {
+                self.abandon(&mut promotion);
             }
         }
     }
 
     /// What only a leader does.
-    async fn lead(&self) {
-        if let Some(change) = self.picture().as_ref().and_then(autopilot::decide) {
+    async fn lead(&self, promotion: &mut Option<Promotion>) {
+        if let Some(change) = self.next_change(promotion).await {
             tracing::info!(?change, "the autopilot changes the membership");
             if let Err(error) = change_membership(&self.raft, change).await {
                 tracing::warn!(%error, "the autopilot's change failed");
             }
+        }
+        match self.next_unawaited() {
+            // What does not come through is proposed again at the next look.
+            Ok(Some(node)) => drop(propose_own(&self.raft, &self.member, Action::Reconciled { node }).await),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the hold cannot be read"),
         }
         match self.next_gate() {
             Ok(Some(version)) => {
@@ -91,6 +109,76 @@ impl Upkeep {
         }
     }
 
+    /// The change of membership to make now. Nobody gets a vote before it holds every blob that a command may name.
+    async fn next_change(&self, promotion: &mut Option<Promotion>) -> Option<Change> {
+        let picture = self.picture();
+        let change = picture.as_ref().and_then(autopilot::decide);
+        let voters: BTreeSet<NodeId> = self.status.borrow().voters();
+        let Some(mut picture) = picture.filter(|_| promoted(change.as_ref(), &voters).is_some()) else {
+            self.abandon(promotion);
+            return change;
+        };
+        let ready = picture.candidates.iter().filter(|candidate| candidate.is_alive && candidate.is_caught_up);
+        let learners = ready.map(|candidate| candidate.node).filter(|node| !voters.contains(node)).collect();
+        let held = self.ask_what_is_held(learners).await;
+        for candidate in picture.candidates.iter_mut().filter(|candidate| !voters.contains(&candidate.node)) {
+            candidate.is_caught_up &= held.get(&candidate.node).is_some_and(Held::is_complete);
+        }
+        let change = autopilot::decide(&picture);
+        let Some(target) = promoted(change.as_ref(), &voters).cloned() else {
+            self.abandon(promotion);
+            return change;
+        };
+        match self.settle(promotion, &target) {
+            Ok(Some(index)) => {
+                let has_all = |node: &NodeId| held.get(node).is_some_and(|held| held.complete_at >= Some(index));
+                change.filter(|_| target.difference(&voters).all(has_all))
+            }
+            Ok(None) => None,
+            Err(error) => {
+                tracing::warn!(%error, "a promotion cannot be prepared");
+                None
+            }
+        }
+    }
+
+    /// Prepares `target`, or goes on with it: the index at which the newcomers' blobs must be complete, once known.
+    fn settle(&self, promotion: &mut Option<Promotion>, target: &BTreeSet<NodeId>) -> Result<Option<u64>, StoredError> {
+        let mut current = match promotion.take().filter(|promotion| promotion.target == *target) {
+            Some(current) => current,
+            None => Promotion::begin(target.clone(), self.member.blobs().begin_joining(target.clone())),
+        };
+        let reader = self.store.reader(self.member.group)?;
+        let applied = snapshot::applied_to(&reader)?.last.map_or(0, |last| last.index);
+        let is_named = |digest: Digest| jobs::blob_uses(&reader, digest).is_ok_and(|uses| uses > 0);
+        let index = current.settle(self.member.clock.boot_now(), applied, is_named);
+        *promotion = Some(current);
+        Ok(index)
+    }
+
+    /// Nobody is about to vote.
+    fn abandon(&self, promotion: &mut Option<Promotion>) {
+        if promotion.take().is_some() {
+            self.member.blobs().end_joining();
+        }
+    }
+
+    /// What `nodes` say of the blobs they have; who does not answer is left out.
+    async fn ask_what_is_held(&self, nodes: Vec<NodeId>) -> BTreeMap<NodeId, Held> {
+        let mut calls = JoinSet::new();
+        for node in nodes {
+            let member = Arc::clone(&self.member);
+            calls.spawn(async move { (node, exchange(&member, node, Request::BlobsHeld, HELD_TIMEOUT).await) });
+        }
+        let mut held = BTreeMap::new();
+        while let Some(call) = calls.join_next().await {
+            if let Ok((node, Ok(Response::BlobsHeld(answer)))) = call {
+                held.insert(node, answer);
+            }
+        }
+        held
+    }
+
     /// The version that the gate can be raised to now; `None` where it is there, or gossip is blind.
     fn next_gate(&self) -> Result<Option<u32>, fleet_store::Error> {
         let (status, site) = (self.status.borrow().clone(), self.site.borrow().clone());
@@ -100,6 +188,17 @@ impl Upkeep {
         let members = status.voters().union(&status.learners).copied().collect();
         let gate = jobs::site(&self.store.reader(self.member.group)?)?.gate;
         Ok(gate::decide(gate, &members, &known))
+    }
+
+    /// A node that a hold awaits although it was removed: it never comes back to reconcile.
+    fn next_unawaited(&self) -> Result<Option<NodeId>, fleet_store::Error> {
+        let reader = self.store.reader(self.member.group)?;
+        for node in jobs::site(&reader)?.hold.into_iter().flat_map(|hold| hold.awaited) {
+            if members::node(&reader, node)?.is_none_or(|record| record.standing == NodeStanding::Removed) {
+                return Ok(Some(node));
+            }
+        }
+        Ok(None)
     }
 
     async fn sweep_blobs(&self) {

@@ -39,8 +39,9 @@ pub(crate) fn should_poll(outlook: &Outlook, timing: &Timing) -> bool {
     if outlook.leads || !all.contains(&outlook.node) {
         return false;
     }
+    let rank_step = timing.rank_step(all.len());
     // An election under way gets the time of two ranks before it is overtaken.
-    if outlook.tried_at.is_some_and(|at| outlook.now.saturating_since(at) < timing.rank_step * 2) {
+    if outlook.tried_at.is_some_and(|at| outlook.now.saturating_since(at) < rank_step * 2) {
         return false;
     }
     if all.len() == 1 {
@@ -49,7 +50,7 @@ pub(crate) fn should_poll(outlook: &Outlook, timing: &Timing) -> bool {
     }
     let since = outlook.heard.map_or(outlook.started_at, |(_, at)| at.max(outlook.started_at));
     let silence = outlook.now.saturating_since(since);
-    silence > timing.group_lease + timing.rank_step * rank(outlook, &all)
+    silence > timing.group_lease + rank_step * rank(outlook, &all)
 }
 
 /// How many voters should try before this one.
@@ -59,16 +60,21 @@ fn rank(outlook: &Outlook, all: &BTreeSet<NodeId>) -> u32 {
         let before = order.iter().take_while(|voter| **voter != outlook.node).count();
         u32::try_from(before).unwrap_or(u32::MAX)
     };
-    let candidates = all.iter().copied().filter(|voter| *voter == outlook.node || Some(*voter) != silent_leader);
-    match &outlook.alive {
-        None => place(candidates.collect()),
+    let candidates: BTreeSet<NodeId> =
+        all.iter().copied().filter(|voter| *voter == outlook.node || Some(*voter) != silent_leader).collect();
+    let alive: BTreeSet<NodeId> = match &outlook.alive {
         Some(alive) => {
-            let mut order: Vec<NodeId> =
-                candidates.filter(|voter| *voter == outlook.node || alive.contains(voter)).collect();
-            order.sort_by_key(|voter| weight(outlook.group, outlook.term, *voter));
-            place(order)
+            candidates.iter().copied().filter(|voter| *voter == outlook.node || alive.contains(voter)).collect()
         }
+        None => BTreeSet::new(),
+    };
+    // If gossip were right about fewer than a majority, no election could succeed: it is blind then.
+    if outlook.voters.iter().any(|set| set.intersection(&alive).count() <= set.len() / 2) {
+        return place(candidates.into_iter().collect());
     }
+    let mut order: Vec<NodeId> = alive.into_iter().collect();
+    order.sort_by_key(|voter| weight(outlook.group, outlook.term, *voter));
+    place(order)
 }
 
 /// The place of `voter` in the order of `term`: the same on every node, another one in each term.

@@ -76,8 +76,32 @@ fn a_restarted_voter_waits_a_lease_from_its_start() {
 
 #[test]
 fn a_voter_that_gossip_holds_down_costs_no_step() {
-    let alone_alive = Outlook { node: node(3), alive: Some(set(&[3])), ..outlook(601) };
-    assert!(should_poll(&alone_alive, &Timing::LAN));
+    let first = |alive: &[u8]| {
+        let asks = |id: &u8| {
+            let voters = vec![set(&[1, 2, 3, 4, 5])];
+            let view = Outlook { node: node(*id), voters, alive: Some(set(alive)), ..outlook(601) };
+            should_poll(&view, &Timing::LAN)
+        };
+        alive.iter().filter(|id| asks(id)).count()
+    };
+    assert!([&[2, 3, 4], &[2, 3, 5], &[2, 4, 5], &[3, 4, 5]].into_iter().all(|alive| first(alive) == 1));
+}
+
+#[test]
+fn where_gossip_sees_no_majority_voter_order_serves() {
+    let alone = |id| Outlook { node: node(id), alive: Some(set(&[id])), ..outlook(601) };
+    assert!(should_poll(&alone(2), &Timing::LAN));
+    assert!(!should_poll(&alone(3), &Timing::LAN), "with blind gossip all would ask at once");
+    assert!(should_poll(&Outlook { now: at(751), ..alone(3) }, &Timing::LAN));
+    let with_silent_leader = Outlook { alive: Some(set(&[1, 3])), ..alone(3) };
+    assert!(!should_poll(&with_silent_leader, &Timing::LAN), "the silent leader does not vote for another one");
+}
+
+#[test]
+fn with_five_voters_the_steps_are_shorter() {
+    let last = |now| Outlook { node: node(5), voters: vec![set(&[1, 2, 3, 4, 5])], ..outlook(now) };
+    assert!(!should_poll(&last(900), &Timing::LAN));
+    assert!(should_poll(&last(901), &Timing::LAN));
 }
 
 #[test]

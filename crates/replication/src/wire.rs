@@ -8,6 +8,7 @@ use openraft::Vote;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use serde::{Deserialize, Serialize};
 
+use crate::blobs::Held;
 use crate::consensus::{LogId, TypeConfig, VoterId};
 use crate::snapshot::Meta;
 
@@ -23,7 +24,8 @@ pub(crate) struct Envelope {
     pub(crate) request: Request,
 }
 
-/// What is asked.
+/// What is asked. New kinds are added at the end, because postcard numbers them in order; a node that does not know one
+/// answers with an error.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// Entries, or a leader's sign of life.
@@ -68,6 +70,8 @@ pub(crate) enum Request {
         /// Its name.
         digest: Digest,
     },
+    /// What the node has of the blobs that its state names.
+    BlobsHeld,
 }
 
 impl Request {
@@ -83,7 +87,7 @@ impl Request {
     }
 }
 
-/// What is answered.
+/// What is answered. New kinds are added at the end.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Response {
     /// To entries.
@@ -102,6 +106,8 @@ pub(crate) enum Response {
     Blob(Option<Bytes>),
     /// It was not done.
     Refused(Refusal),
+    /// What is here of the blobs that the state names.
+    BlobsHeld(Held),
 }
 
 /// Why a message was refused.

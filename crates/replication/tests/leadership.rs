@@ -10,7 +10,8 @@ use fleet_core::timing::Timing;
 use fleet_replication::autopilot::Change;
 use tokio::time::Instant;
 
-use support::{Site, applied_commands, command, is_not_leader, wait};
+use fleet_store::state::tables::SITE;
+use support::{GROUP, Site, applied_commands, command, command_of_version_2, is_not_leader, wait};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_voter_serves_at_once_and_again_after_a_power_loss() {
@@ -126,8 +127,12 @@ async fn a_voter_with_an_old_log_does_not_win() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_restarted_within_its_lease_reads_nothing_before_its_first_entry() {
     // Long leases, so that a slow machine does not end one in between.
-    let timing =
-        Timing { group_lease: Timing::LAN.group_lease * 8, election_min: Timing::LAN.election_min * 8, ..Timing::LAN };
+    let timing = Timing {
+        group_lease: Timing::LAN.group_lease * 8,
+        election_min: Timing::LAN.election_min * 8,
+        robot_lease: Timing::LAN.robot_lease * 8,
+        ..Timing::LAN
+    };
     let mut site = Site::grow_with(3, timing).await;
     site.write(1).await;
     let leader = site.leader().await;
@@ -222,4 +227,32 @@ async fn a_late_learner_gets_the_state_as_a_snapshot_and_the_rest_from_the_log()
     site.nodes.push(late);
     site.write(301).await;
     assert_eq!(site.settle().await, (1..=301).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn durations_that_would_cost_robots_their_lease_are_refused() {
+    let timing = Timing { rank_step_of_five: Timing::LAN.rank_step_of_three, ..Timing::LAN };
+    let refused = Site::open_with(timing).await.unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "open the group: with 5 voters the group lease, watchdog tick, rank steps, 150ms of work and two robot \
+         heartbeats are 2.1s, not less than the robot lease less its margin, 1.98s"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_above_the_gate_is_refused_whoever_proposes_it() {
+    let site = Site::found().await;
+    let group = &site.nodes[site.leader().await].group;
+    let newer = command_of_version_2(7);
+    let refused = group.propose(newer.clone(), Duration::from_secs(2)).await.unwrap_err();
+    assert_eq!(refused.kind(), fleet_core::ErrorKind::FailedPrecondition, "{refused}");
+    assert!(applied_commands(&site.nodes[0].store).is_empty());
+    let raised = site.nodes[0].store.apply(GROUP, |state| {
+        let gate = fleet_replication::command::SUBMIT_ASSIGNED_VERSION;
+        state.put(&SITE, &(), &fleet_store::record::Site { gate, ..Default::default() })
+    });
+    raised.await.unwrap();
+    group.propose(newer, Duration::from_secs(2)).await.unwrap();
+    assert_eq!(applied_commands(&site.nodes[0].store), [7]);
 }

@@ -70,6 +70,19 @@ impl Store {
         let found = rows.get(part_key(digest, 0).as_slice());
         Ok(found.map_err(|error| Error::database("look for a blob", error))?.is_some())
     }
+
+    /// Those of `digests` whose content is not here, seen in one read.
+    pub fn missing_blobs(&self, digests: Vec<Digest>) -> Result<Vec<Digest>, Error> {
+        let rows = database::read_table(&*self.database("look for blobs")?, BLOBS)?;
+        let mut missing = Vec::new();
+        for digest in digests {
+            let found = rows.get(part_key(digest, 0).as_slice());
+            if found.map_err(|error| Error::database("look for blobs", error))?.is_none() {
+                missing.push(digest);
+            }
+        }
+        Ok(missing)
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +98,8 @@ mod tests {
             let content = Bytes::from(vec![7; size]);
             let digest = store.put_blob(content.clone()).wait().unwrap();
             assert_eq!(store.blob(digest).unwrap(), Some(content.to_vec()));
+            let absent = Digest::of(b"never stored");
+            assert_eq!(store.missing_blobs(vec![digest, absent]).unwrap(), [absent]);
             assert!(store.has_blob(digest).unwrap());
         }
         assert_eq!(store.blob(Digest::of(b"never stored")).unwrap(), None);

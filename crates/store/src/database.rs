@@ -116,6 +116,8 @@ pub(crate) fn prepare(database: &Database) -> Result<NodeId, Error> {
             }
         }
     };
+    // What a crash left of a snapshot on its way in is of no use: every transfer begins anew.
+    transaction.delete_table(SPOOL).map_err(|error| Error::database("discard a spooled snapshot", error))?;
     for table in BYTE_TABLES {
         transaction.open_table(table).map_err(|error| Error::database("prepare the store", error))?;
     }

@@ -13,6 +13,7 @@ use redb::ReadableTable;
 
 use crate::database::{self, LOG, LOG_FACTS, Tables};
 use crate::pending::{self, Pending};
+use crate::snapshot;
 use crate::transaction::StateTransaction;
 use crate::writer::Urgency;
 use crate::{Error, Store};
@@ -337,8 +338,29 @@ pub struct Refounding {
     pub committed: Vec<u8>,
     /// The epoch.
     pub epoch: Vec<u8>,
+    /// The last entry whose effect is in the state, as a log id. It and all before it are removed, so that nobody learns
+    /// of the old group from the new one's log.
+    pub purged: Vec<u8>,
+    /// The index of that entry.
+    pub purge_through: u64,
     /// Entries from here on are removed.
     pub truncate_from: u64,
+    /// Facts about the node that change with it, by name.
+    pub facts: Vec<(String, Vec<u8>)>,
+}
+
+/// Removes the log entries of `group` with indices from `from` to `through`.
+fn remove_entries(tables: &mut Tables<'_>, group: GroupId, from: u64, through: u64) -> Result<(), Error> {
+    let (start, end) = (log_key(group, from), log_key(group, through));
+    tables
+        .log()?
+        .retain_in::<&[u8], _>(start.as_slice()..=end.as_slice(), |_, _| false)
+        .map_err(|error| Error::database("remove log entries", error))
+}
+
+fn put_meta_rows(tables: &Tables<'_>, facts: &[(String, Vec<u8>)]) -> Result<(), Error> {
+    let mut meta = tables.meta()?;
+    facts.iter().try_for_each(|(name, value)| database::write_meta_row(&mut meta, name, value))
 }
 
 impl Store {
@@ -349,20 +371,35 @@ impl Store {
         refounding: Refounding,
         prepare: impl FnOnce(&mut StateTransaction<'_>) -> Result<(), Error> + Send + 'static,
     ) -> Pending<()> {
-        let from = refounding.truncate_from;
-        self.log_cache().lock().remove(group, from..u64::MAX);
+        self.log_cache().lock().remove(group, 0..u64::MAX);
         self.submit("found the group anew", Urgency::Synced, 0, move |tables| {
-            let (start, end) = (log_key(group, from), log_key(group, u64::MAX));
-            tables
-                .log()?
-                .retain_in::<&[u8], _>(start.as_slice()..=end.as_slice(), |_, _| false)
-                .map_err(|error| Error::database("truncate the log", error))?;
+            remove_entries(tables, group, refounding.truncate_from, u64::MAX)?;
+            remove_entries(tables, group, 0, refounding.purge_through)?;
+            put_meta_rows(tables, &refounding.facts)?;
+            put_fact(tables, group, LogFact::Purged, &refounding.purged)?;
             put_fact(tables, group, LogFact::Vote, &refounding.vote)?;
             put_fact(tables, group, LogFact::Committed, &refounding.committed)?;
             put_fact(tables, group, LogFact::Epoch, &refounding.epoch)?;
             let state = tables.state(group)?;
             prepare(state)?;
             state.put_applied(&refounding.applied)
+        })
+    }
+
+    /// Forgets log, vote and state of `group`, in one transaction with its new `epoch` and the `facts` about the node:
+    /// from then on this node is as one that never was a member. Blobs stay.
+    pub fn forget_group(&self, group: GroupId, epoch: Vec<u8>, facts: Vec<(String, Vec<u8>)>) -> Pending<()> {
+        self.log_cache().lock().remove(group, 0..u64::MAX);
+        self.submit("forget the group", Urgency::Synced, 0, move |tables| {
+            remove_entries(tables, group, 0, u64::MAX)?;
+            for fact in [LogFact::Vote, LogFact::Committed, LogFact::Purged] {
+                let removed = tables.log_facts()?.remove(fact_key(group, fact).as_slice());
+                removed.map_err(|error| Error::database("remove a fact of the log", error))?;
+            }
+            put_fact(tables, group, LogFact::Epoch, &epoch)?;
+            put_meta_rows(tables, &facts)?;
+            snapshot::clear(tables, group)?;
+            tables.state(group)?.clear()
         })
     }
 }

@@ -1,8 +1,8 @@
 //! Moving the whole state of a group to another node: rows in pieces out of one read, spooled beside the state, and
 //! installed in one transaction.
 //!
-//! A spool is never mixed up with the state: until it is installed the old state stands, and a crash leaves at most a
-//! spool that the next transfer discards.
+//! A spool is never mixed up with the state: until it is installed the old state stands, and what a crash leaves of one is
+//! discarded when the store is opened again.
 
 use std::ops::Bound;
 
@@ -106,7 +106,7 @@ impl Store {
     }
 }
 
-fn clear(tables: &mut Tables<'_>, group: GroupId) -> Result<(), Error> {
+pub(crate) fn clear(tables: &mut Tables<'_>, group: GroupId) -> Result<(), Error> {
     let start = group.as_bytes().to_vec();
     let end = end_of_prefix(&start).unwrap_or_default();
     tables
@@ -160,6 +160,24 @@ mod tests {
             state.put_applied(b"here")
         });
         work.wait().unwrap();
+    }
+
+    #[test]
+    fn what_a_crash_left_of_a_transfer_is_gone_when_the_store_opens() {
+        let disk = crate::MemoryDisk::new();
+        let group = GroupId::from_bytes([7; 16]);
+        let store = disk.open().unwrap();
+        let rows = vec![(vec![201, 1], vec![1, 2])];
+        store.spool(group, StateChunk { rows }).wait().unwrap();
+        store.put_meta("synced", Vec::new()).wait().unwrap();
+        store.close();
+        let store = disk.lose_power().open().unwrap();
+        store.install_snapshot(group, SnapshotSource::Spool, b"nothing".to_vec()).wait().unwrap();
+        let reader = store.reader(group).unwrap();
+        assert!(
+            reader.chunk(None, 1_000).unwrap().rows.is_empty(),
+            "rows of a transfer that never ended were installed"
+        );
     }
 
     #[test]

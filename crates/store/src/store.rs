@@ -16,7 +16,7 @@ use crate::log::LogCache;
 use crate::pending::{self, Pending};
 use crate::sweep::UnusedBlobs;
 use crate::transaction::{StateReader, StateTransaction};
-use crate::writer::{self, Operation, Queued, Urgency};
+use crate::writer::{self, FileSize, Operation, Queued, Urgency};
 
 /// Cache of a node's database, bytes.
 pub const CACHE_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
@@ -74,6 +74,7 @@ impl Store {
         writer::check_readable(&database)?;
         let database = Arc::new(database);
         let poisoned = Arc::new(AtomicBool::new(false));
+        let size = FileSize::of(path.clone());
         let (sender, receiver) = sync_channel(QUEUE_OPERATIONS_MAX);
         let shared = Arc::new(Shared {
             node,
@@ -89,7 +90,7 @@ impl Store {
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
-                writer::run(&database, &receiver, |_| {
+                writer::run(&database, size, &receiver, |_| {
                     poisoned.store(true, Ordering::SeqCst);
                     if let Some(shared) = weak.upgrade() {
                         shared.release();

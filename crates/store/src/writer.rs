@@ -7,6 +7,7 @@
 //! - The first failure ends the thread: its transaction is dropped, every operation then waiting fails, and the handle
 //!   is poisoned. Nothing after a failure is ever acknowledged.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -22,6 +23,37 @@ pub(crate) const BATCH_OPERATIONS_MAX: usize = 512;
 pub(crate) const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest time a commit stays unsynced.
 pub(crate) const SYNC_DELAY_MAX: Duration = Duration::from_millis(50);
+
+/// Bytes of the file from which on a commit also saves which pages are free: slower commits, but a crash is then mended
+/// at once instead of by reading the whole file.
+const QUICK_REPAIR_BYTES: u64 = 512 * 1024 * 1024;
+/// Commits between two looks at the size of the file.
+const COMMITS_PER_LOOK: u32 = 64;
+
+/// The file's size, looked at now and then.
+#[derive(Debug, Default)]
+pub(crate) struct FileSize {
+    path: Option<PathBuf>,
+    is_large: bool,
+    commits: u32,
+}
+
+impl FileSize {
+    /// That of the file in `path`; without one it is never large.
+    pub(crate) fn of(path: Option<PathBuf>) -> Self {
+        Self { path, is_large: false, commits: 0 }
+    }
+
+    /// Whether a crash at this size would be mended too slowly.
+    fn is_large(&mut self) -> bool {
+        if self.commits.is_multiple_of(COMMITS_PER_LOOK) {
+            let size = self.path.as_deref().and_then(|path| std::fs::metadata(path).ok()).map(|file| file.len());
+            self.is_large = size.is_some_and(|bytes| bytes >= QUICK_REPAIR_BYTES);
+        }
+        self.commits = self.commits.wrapping_add(1);
+        self.is_large
+    }
+}
 
 /// What an operation needs before it is told of success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,10 +82,10 @@ pub(crate) struct Queued {
 }
 
 /// The thread's body. Returns the failure that ended it, or `None` when every handle is gone.
-pub(crate) fn run(database: &Arc<Database>, queue: &Receiver<Queued>, poison: impl FnOnce(&Error)) {
+pub(crate) fn run(database: &Arc<Database>, mut size: FileSize, queue: &Receiver<Queued>, poison: impl FnOnce(&Error)) {
     let mut unsynced_since: Option<Instant> = None;
     while let Some(batch) = next_batch(queue, &mut unsynced_since) {
-        match commit(database, batch, &mut unsynced_since) {
+        match commit(database, &mut size, batch, &mut unsynced_since) {
             Ok(()) => {}
             Err((error, failed)) => {
                 tracing::error!(error = %fleet_core::error::chain(&error), "the store failed and is closed");
@@ -103,12 +135,14 @@ fn next_batch(queue: &Receiver<Queued>, unsynced_since: &mut Option<Instant>) ->
 /// Runs `batch` in one transaction. On failure returns the operations so that they can be told.
 fn commit(
     database: &Arc<Database>,
+    size: &mut FileSize,
     mut batch: Vec<Queued>,
     unsynced_since: &mut Option<Instant>,
 ) -> Result<(), (Error, Vec<Queued>)> {
     let overdue = unsynced_since.is_some_and(|since| since.elapsed() >= SYNC_DELAY_MAX);
     let synced = overdue || batch.is_empty() || batch.iter().any(|queued| queued.urgency == Urgency::Synced);
-    if let Err(error) = write(database, &mut batch, synced) {
+    let quick_repair = synced && size.is_large();
+    if let Err(error) = write(database, &mut batch, synced, quick_repair) {
         return Err((error, batch));
     }
     if synced {
@@ -120,13 +154,14 @@ fn commit(
     Ok(())
 }
 
-fn write(database: &Database, batch: &mut [Queued], synced: bool) -> Result<(), Error> {
+fn write(database: &Database, batch: &mut [Queued], synced: bool, quick_repair: bool) -> Result<(), Error> {
     let started = Instant::now();
     let mut transaction =
         database.begin_write().map_err(|error| Error::database("begin a write transaction", error))?;
     transaction
         .set_durability(if synced { Durability::Immediate } else { Durability::None })
         .map_err(|error| Error::database("set the durability of a commit", error))?;
+    transaction.set_quick_repair(quick_repair);
     let mut tables = Tables::new(&transaction);
     for queued in batch.iter_mut() {
         queued.operation.run(&mut tables)?;
@@ -141,4 +176,23 @@ fn write(database: &Database, batch: &mut [Queued], synced: bool) -> Result<(), 
 /// Whether `database` can still begin a read; used when a handle is opened.
 pub(crate) fn check_readable(database: &Database) -> Result<(), Error> {
     database.begin_read().map(drop).map_err(|error| Error::database("begin a read transaction", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_large_files_pay_for_a_quick_repair() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fleet.redb");
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(QUICK_REPAIR_BYTES - 1).unwrap();
+        let mut size = FileSize::of(Some(path));
+        assert!(!size.is_large());
+        file.set_len(QUICK_REPAIR_BYTES).unwrap();
+        assert!((1..COMMITS_PER_LOOK).all(|_| !size.is_large()), "the size is looked at now and then only");
+        assert!(size.is_large());
+        assert!(!FileSize::of(None).is_large());
+    }
 }

@@ -21,8 +21,9 @@ pub(crate) enum Command {
     },
     /// Found a new group from the copy of the node asked, after the majority was lost for good
     ///
-    /// What only the lost voters had is lost, and jobs that ran there may run twice. The new group dispatches nothing
-    /// until it has heard of its robots, or until --release-hold.
+    /// What only the lost voters had is lost, and jobs that ran there may run twice: these are listed, and the question
+    /// comes before anything is done. The new group dispatches nothing until the robot of every node was heard that was
+    /// not removed, or until --release-hold.
     Recover {
         /// The site, which must be the one of the node asked
         #[arg(long)]
@@ -49,29 +50,55 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
             Ok(render::data(session.format, &view::site(&site), || details(&site))?)
         }
         Command::Recover { site, accept_loss, release_hold } => {
-            if !release_hold {
-                let question =
-                    "Found a new group? What only the lost voters had is lost, and their jobs may run twice.";
-                super::confirm_or_refuse(accept_loss, question, "--accept-loss")?;
-            }
             let site = match site {
                 Some(site) => site,
                 None => own_site(session).await?,
             };
-            let request = v1::RecoverSiteRequest { site, accept_loss: !release_hold, release_hold };
-            let recovered = session.ask(session.client().recover_site(request)).await?;
-            let value = json!({"epoch": recovered.epoch, "doubtfulJobs": recovered.doubtful_jobs});
-            render::data(session.format, &value, || {
-                let mut text = format!("epoch {}", recovered.epoch);
-                for job in &recovered.doubtful_jobs {
-                    text.push_str("\nmay run twice: ");
-                    text.push_str(job);
-                }
-                text
-            })?;
-            Ok(())
+            recover(session, v1::RecoverSiteRequest { site, accept_loss, release_hold }).await
         }
     }
+}
+
+/// Without consent beforehand: asks the node what would happen, shows it, asks the person, and only then does it.
+async fn recover(session: &Session, request: v1::RecoverSiteRequest) -> Result<(), Failure> {
+    let answer = session.ask(session.client().recover_site(request.clone())).await?;
+    if request.accept_loss || request.release_hold {
+        return Ok(show_recovery(session, &answer)?);
+    }
+    if super::is_interactive() {
+        render::say(&recovery(&answer));
+    } else {
+        show_recovery(session, &answer)?;
+    }
+    let question = "Found a new group? What only the lost voters had is lost, and the jobs above may run twice.";
+    super::confirm_or_refuse(false, question, "--accept-loss")?;
+    let request = v1::RecoverSiteRequest { accept_loss: true, ..request };
+    let answer = session.ask(session.client().recover_site(request)).await?;
+    Ok(show_recovery(session, &answer)?)
+}
+
+fn show_recovery(session: &Session, answer: &v1::RecoverSiteResponse) -> Result<(), Error> {
+    let value = json!({
+        "epoch": answer.epoch, "recovered": answer.recovered, "doubtfulJobs": answer.doubtful_jobs,
+        "doubtfulCount": answer.doubtful_count, "appliedIndex": answer.applied_index,
+    });
+    render::data(session.format, &value, || recovery(answer))
+}
+
+fn recovery(answer: &v1::RecoverSiteResponse) -> String {
+    let mut text = format!("epoch {}", answer.epoch);
+    if answer.applied_index > 0 {
+        text.push_str(&format!(", from a copy up to entry {}", answer.applied_index));
+    }
+    for job in &answer.doubtful_jobs {
+        text.push_str("\nmay run twice: ");
+        text.push_str(job);
+    }
+    let more = answer.doubtful_count.saturating_sub(answer.doubtful_jobs.len() as u64);
+    if more > 0 {
+        text.push_str(&format!("\n…and {more} more"));
+    }
+    text
 }
 
 async fn sites(session: &Session) -> Result<Vec<v1::Site>, Error> {
@@ -100,4 +127,26 @@ fn details(site: &v1::Site) -> String {
         ("learners", site.learners.join(", ")),
         ("held", site.held.to_string()),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_run_twice_is_listed_and_the_rest_counted() {
+        let answer = v1::RecoverSiteResponse {
+            epoch: 2,
+            doubtful_jobs: vec!["a".to_owned(), "b".to_owned()],
+            doubtful_count: 12,
+            recovered: false,
+            applied_index: 40,
+        };
+        assert_eq!(
+            recovery(&answer),
+            "epoch 2, from a copy up to entry 40\nmay run twice: a\nmay run twice: b\n…and 10 more"
+        );
+        let few = v1::RecoverSiteResponse { doubtful_count: 2, ..answer };
+        assert_eq!(recovery(&few), "epoch 2, from a copy up to entry 40\nmay run twice: a\nmay run twice: b");
+    }
 }

@@ -324,19 +324,17 @@ mod tests {
         let identity = identity();
         assert!(Joiner::check(&request(), &identity).is_ok());
         let long = "x".repeat(300);
-        let changes: Vec<(&str, Box<dyn Fn(&mut v1::JoinRequest)>)> = vec![
-            ("version", Box::new(|request| request.version = long.clone())),
-            ("version's form", Box::new(|request| request.version = "0\u{7}".to_owned())),
-            ("long http", Box::new(|request| request.http_address = format!("{long}:80"))),
-            ("capability", Box::new(|request| request.capabilities = vec![long.clone()])),
-            ("capabilities", Box::new(|request| request.capabilities = vec!["a".to_owned(); 1_000])),
-            ("name", Box::new(|request| request.name = "be\u{1b}[2Jta".to_owned())),
-            ("tag", Box::new(|request| request.tags = vec!["a\nb".to_owned()])),
-            ("address", Box::new(|request| request.address = "be\rta:7000".to_owned())),
+        let requests = [
+            ("version", v1::JoinRequest { version: long.clone(), ..request() }),
+            ("version's form", v1::JoinRequest { version: "0\u{7}".to_owned(), ..request() }),
+            ("long http", v1::JoinRequest { http_address: format!("{long}:80"), ..request() }),
+            ("capability", v1::JoinRequest { capabilities: vec![long.clone()], ..request() }),
+            ("capabilities", v1::JoinRequest { capabilities: vec!["a".to_owned(); 1_000], ..request() }),
+            ("name", v1::JoinRequest { name: "be\u{1b}[2Jta".to_owned(), ..request() }),
+            ("tag", v1::JoinRequest { tags: vec!["a\nb".to_owned()], ..request() }),
+            ("address", v1::JoinRequest { address: "be\rta:7000".to_owned(), ..request() }),
         ];
-        for (what, change) in &changes {
-            let mut request = request();
-            change(&mut request);
+        for (what, request) in requests {
             let refusal = Joiner::check(&request, &identity).err().map(|error| error.kind);
             assert_eq!(refusal, Some(ErrorKind::InvalidInput), "{what}");
         }

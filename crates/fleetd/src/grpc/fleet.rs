@@ -14,24 +14,19 @@ use fleet_node::{JobAction, Node};
 use fleet_replication::command::Action;
 use fleet_store::record::{CommandId, JobState, NodeRecord};
 use fleet_store::state::jobs as state;
-use fleet_store::state::listing::{Filter, list};
 use tokio::sync::watch as tokio_watch;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::forward::{Place, answer, fleet_client, passed_on, place};
+use super::forward::{Place, TIMEOUT_HEADER, answer, fleet_client, passed_on, place};
 use super::intake::Intake;
 use super::jobs::Jobs;
-use super::{convert, doctor, live, tokens, watch};
-use crate::daemon::recovery;
+use super::{convert, doctor, live, recover, tokens, watch};
 use crate::http::FactsSource;
 use crate::identity::Identity;
 use crate::ports::InterpreterPort;
 use crate::site::{Site, not_found, read_failed};
-
-/// Most jobs of one state named in the answer to a recovery.
-const DOUBTFUL_JOBS_MAX: usize = 1_000;
 
 /// The service.
 #[derive(Clone)]
@@ -113,7 +108,7 @@ impl FleetService {
     async fn submit_here(self, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, Error> {
         self.check_reserve()?;
         let request = self.intake.take(request)?;
-        let job = self.node.submit(request).await.map_err(node_failed)?;
+        let job = self.node.submit(request).await.map_err(|error| self.node_failed(error))?;
         Ok(v1::SubmitResponse { job_id: job.as_bytes().to_vec() })
     }
 
@@ -155,18 +150,26 @@ impl FleetService {
         };
         let reader = self.site.current_reader().await?;
         let id = self.jobs.id(&reader, &request.job)?;
-        self.node.control_as(command_id(&request.request_id)?, id, action).await.map_err(node_failed)?;
+        self.node
+            .control_as(command_id(&request.request_id)?, id, action)
+            .await
+            .map_err(|error| self.node_failed(error))?;
         let reader = self.site.reader()?;
         self.jobs.brief(&reader, &self.jobs.rows(&reader, id)?).await
     }
 
     async fn retry_here(self, request: v1::RetryJobRequest) -> Result<v1::SubmitResponse, Error> {
+        self.check_reserve()?;
         let new_job = JobId::from_slice(&request.new_job_id)
             .ok_or_else(|| Error::new(ErrorKind::InvalidInput, "retry a job: the new id is not 16 bytes"))?;
         let reader = self.site.current_reader().await?;
         let id = self.jobs.id(&reader, &request.job)?;
-        let job = self.node.retry(id, new_job).await.map_err(node_failed)?;
+        let job = self.node.retry(id, new_job).await.map_err(|error| self.node_failed(error))?;
         Ok(v1::SubmitResponse { job_id: job.as_bytes().to_vec() })
+    }
+
+    fn node_failed(&self, error: fleet_node::Error) -> Error {
+        node_failed(error, |named| self.site.peers().address(named.or_else(|| self.site.other_leader())?))
     }
 
     fn record(&self, name: &str) -> Result<NodeRecord, Error> {
@@ -220,9 +223,9 @@ impl FleetService {
         if request.drain {
             let at = |ms| SystemClock.now().saturating_add(std::time::Duration::from_millis(ms));
             let deadline = request.deadline_ms.map(at);
-            self.node.drain(record.id, deadline).await.map_err(node_failed)?;
+            self.node.drain(record.id, deadline).await.map_err(|error| self.node_failed(error))?;
         } else {
-            self.node.undrain(record.id).await.map_err(node_failed)?;
+            self.node.undrain(record.id).await.map_err(|error| self.node_failed(error))?;
         }
         let (view, status) = (self.membership.current_view(), self.site.group().status().borrow().clone());
         Ok(convert::node(&self.record(&request.node)?, &view, &status))
@@ -239,47 +242,6 @@ impl FleetService {
         }
         self.site.propose(Action::RemoveNode { node: record.id }).await?;
         Ok(v1::RemoveNodeResponse {})
-    }
-
-    async fn recover_here(&self, request: v1::RecoverSiteRequest) -> Result<v1::RecoverSiteResponse, Error> {
-        let refused = |kind, message: String| Error::new(kind, format!("recover site {}: {message}", self.site.name()));
-        let epoch = self.site.group().epoch();
-        if request.release_hold {
-            self.site.propose(Action::EndHold).await?;
-            return Ok(v1::RecoverSiteResponse { epoch, doubtful_jobs: Vec::new() });
-        }
-        if request.site != self.site.name() {
-            return Err(refused(
-                ErrorKind::InvalidInput,
-                format!("this node belongs to another site than `{}`", request.site),
-            ));
-        }
-        if !request.accept_loss {
-            return Err(refused(ErrorKind::InvalidInput, "the loss must be accepted".to_owned()));
-        }
-        let (view, voters) = (self.membership.current_view(), self.site.group().status().borrow().voters());
-        let living = voters.iter().filter(|voter| view.is_active(**voter)).count();
-        if living * 2 > voters.len() {
-            let message = format!("{living} of {} voters are alive, which is a majority", voters.len());
-            return Err(refused(ErrorKind::FailedPrecondition, message)
-                .with_next_step("Nothing needs to be recovered; `fleetctl status` shows who leads."));
-        }
-        let doubtful_jobs = self.held_jobs()?;
-        recovery::ask(self.site.store()).await?;
-        self.restart.send_replace(true);
-        Ok(v1::RecoverSiteResponse { epoch: epoch + 1, doubtful_jobs })
-    }
-
-    /// Jobs that some robot holds by this node's copy: they may run twice after a recovery.
-    fn held_jobs(&self) -> Result<Vec<String>, Error> {
-        let reader = self.site.reader()?;
-        let mut jobs = Vec::new();
-        for state in [JobState::Assigned, JobState::Running, JobState::Stopping] {
-            let filter = Filter { states: vec![state], workflow: None };
-            let page = list(&reader, &filter, None, DOUBTFUL_JOBS_MAX).map_err(read_failed)?;
-            jobs.extend(page.jobs.iter().map(|(job, _, _)| job.to_string()));
-        }
-        Ok(jobs)
     }
 
     fn site_here(&self) -> Result<v1::Site, Error> {
@@ -311,9 +273,18 @@ impl FleetService {
     }
 }
 
-/// An error of the node's actors as callers see it.
-fn node_failed(error: fleet_node::Error) -> Error {
-    Error::new(error.kind(), fleet_core::error::chain(&error)).with_source(error)
+/// An error of the node's actors as callers see it. Where another node leads, `leader` is where it answers.
+fn node_failed(error: fleet_node::Error, leader: impl FnOnce(Option<NodeId>) -> Option<String>) -> Error {
+    let named = match &error {
+        fleet_node::Error::NotLeader { leader, .. } => *leader,
+        _ => None,
+    };
+    let kind = error.kind();
+    let failed = Error::new(kind, fleet_core::error::chain(&error)).with_source(error);
+    match (kind == ErrorKind::NotLeader).then(|| leader(named)).flatten() {
+        Some(address) => failed.with_leader_hint(address),
+        None => failed,
+    }
 }
 
 /// The id under which a job obeys the request: the client's, the same at each of its tries, or a new one.
@@ -361,8 +332,8 @@ impl Fleet for FleetService {
                 Ok(Response::new(Box::pin(changes)))
             }
             Place::There(_, channel) => {
-                let mut onward = passed_on(request.into_inner());
-                onward.metadata_mut().remove("grpc-timeout");
+                let mut onward = passed_on(request);
+                onward.metadata_mut().remove(TIMEOUT_HEADER);
                 let changes = fleet_client(channel).watch_job(onward).await?.into_inner();
                 Ok(Response::new(Box::pin(changes)))
             }
@@ -431,7 +402,7 @@ impl Fleet for FleetService {
         &self,
         request: Request<v1::RecoverSiteRequest>,
     ) -> Result<Response<v1::RecoverSiteResponse>, Status> {
-        done(self.recover_here(request.into_inner()).await)
+        done(recover::recover(&self.site, &self.membership, &self.restart, request.into_inner()).await)
     }
 
     async fn create_token(
@@ -472,5 +443,20 @@ impl Fleet for FleetService {
     ) -> Result<Response<v1::RunDoctorResponse>, Status> {
         let checks = self.checks(request.into_inner().local_only).await;
         Ok(Response::new(v1::RunDoctorResponse { checks }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_lead_says_who_does() {
+        let leader = NodeId::generate();
+        let error = fleet_node::Error::NotLeader { operation: "submit a job", leader: Some(leader) };
+        let failed = node_failed(error, |named| named.filter(|node| *node == leader).map(|_| "host:7000".to_owned()));
+        assert_eq!((failed.kind, failed.leader_hint.as_deref()), (ErrorKind::NotLeader, Some("host:7000")));
+        let other = node_failed(fleet_node::Error::JobUnknown("a".to_owned()), |_| Some("host:7000".to_owned()));
+        assert_eq!((other.kind, other.leader_hint), (ErrorKind::NotFound, None));
     }
 }

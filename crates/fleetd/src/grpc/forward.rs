@@ -13,8 +13,10 @@ use super::caller::{FORWARDED, is_forwarded};
 use crate::ports::Purpose;
 use crate::site::Site;
 
-/// How long the leader may take over a request that was passed on.
+/// How long the leader may take over a request that was passed on, where the client does not give up sooner.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The header in which a caller says how long it waits.
+pub(super) const TIMEOUT_HEADER: &str = "grpc-timeout";
 
 /// Where a request is to be answered.
 pub(super) enum Place {
@@ -46,12 +48,31 @@ pub(super) fn place<T>(site: &Site, request: &Request<T>) -> Result<Place, Error
     Ok(Place::There(leader, site.peers().channel(leader, Purpose::Forward)?))
 }
 
-/// `message` as it is passed on.
-pub(super) fn passed_on<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
-    request.set_timeout(FORWARD_TIMEOUT);
-    request
+/// `request` as it is passed on: its message, and no more time than its client has.
+pub(super) fn passed_on<T>(request: Request<T>) -> Request<T> {
+    let left = request.metadata().get(TIMEOUT_HEADER).and_then(|value| parse_timeout(value.to_str().ok()?));
+    let mut onward = Request::new(request.into_inner());
+    onward.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
+    onward.set_timeout(left.map_or(FORWARD_TIMEOUT, |left| left.min(FORWARD_TIMEOUT)));
+    onward
+}
+
+/// A timeout as gRPC writes it: at most eight digits and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3_600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
 }
 
 /// Answers `request` here with `local`, or passes it on to the leader with `remote`.
@@ -68,7 +89,7 @@ where
     match place(site, &request).map_err(|error| status_of(&error))? {
         Place::Here => local(request.into_inner()).await.map(Response::new).map_err(|error| status_of(&error)),
         Place::There(leader, channel) => {
-            let answer = remote(channel, passed_on(request.into_inner())).await;
+            let answer = remote(channel, passed_on(request)).await;
             answer.inspect_err(|status| tracing::debug!(%leader, %status, "request passed on failed"))
         }
     }
@@ -79,4 +100,37 @@ pub(super) fn fleet_client(channel: Channel) -> fleet_api::pb::v1::fleet_client:
     fleet_api::pb::v1::fleet_client::FleetClient::new(channel)
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn onward(timeout: Option<Duration>) -> Option<Duration> {
+        let mut request = Request::new(());
+        if let Some(timeout) = timeout {
+            request.set_timeout(timeout);
+        }
+        let passed = passed_on(request);
+        assert!(passed.metadata().contains_key(FORWARDED));
+        parse_timeout(passed.metadata().get(TIMEOUT_HEADER)?.to_str().ok()?)
+    }
+
+    #[test]
+    fn the_leader_gets_no_more_time_than_the_client_has() {
+        assert_eq!(onward(Some(Duration::from_millis(1_500))), Some(Duration::from_millis(1_500)));
+        assert_eq!(onward(Some(Duration::from_secs(600))), Some(FORWARD_TIMEOUT));
+        assert_eq!(onward(None), Some(FORWARD_TIMEOUT));
+    }
+
+    #[test]
+    fn timeouts_are_read_as_grpc_writes_them() {
+        let read = [("2H", 7_200_000), ("3M", 180_000), ("4S", 4_000), ("5m", 5), ("6000u", 6), ("7000000n", 7)];
+        for (text, millis) in read {
+            assert_eq!(parse_timeout(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "S", "5", "5x", "-5S", "123456789S", "5µ"] {
+            assert_eq!(parse_timeout(text), None, "{text}");
+        }
+    }
 }

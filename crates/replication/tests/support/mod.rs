@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleet_core::timing::Timing;
-use fleet_core::{GroupId, NodeId, SystemClock, Timestamp};
-use fleet_replication::command::{Action, Command, Outcome};
+use fleet_core::{Digest, GroupId, JobId, NodeId, SessionId, SiteName, SystemClock, Timestamp};
+use fleet_replication::command::{Action, Command, Outcome, Submission};
 use fleet_replication::fsm::{Applied, EntryPosition};
 use fleet_replication::{CallError, CallFuture, Error, Group, GroupConfig, GroupNetwork, SiteNode, SiteView, Status};
-use fleet_store::record::CommandId;
+use fleet_store::record::{BlobUse, CommandId, Content, JobSpec, WorkflowName};
+use fleet_store::state::jobs;
+use fleet_store::state::tables::{BLOB_USES, SITE};
 use fleet_store::{MemoryDisk, Record, StateRead, StateTable, StateTransaction, Store};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -36,16 +38,29 @@ impl Record for Seen {
 
 const ORDER: StateTable<u64, Seen> = StateTable::new(240, "order");
 
-/// Writes down every command but the leaders' own in the order in which they are applied.
+/// Writes down every command but the group's own in the order in which they are applied.
 pub(crate) fn remember(
     state: &mut StateTransaction<'_>,
     _entry: EntryPosition,
     commands: &[Command],
 ) -> Result<Vec<Applied>, fleet_store::Error> {
     let next = state.last(&ORDER, &())?.map_or(0, |(place, _)| place + 1);
-    let remembered = commands.iter().filter(|command| !matches!(command.action, Action::Lead { .. }));
+    let is_own = |command: &&Command| {
+        matches!(command.action, Action::Lead { .. } | Action::Gate { .. } | Action::Reconciled { .. })
+    };
+    let remembered = commands.iter().filter(|command| !is_own(command));
     for (place, command) in (next..).zip(remembered) {
         state.put(&ORDER, &place, &Seen(command.id.0))?;
+        if let Action::Deliver { event: Content::Blob { digest, .. }, .. } = &command.action {
+            state.put(&BLOB_USES, digest, &BlobUse { rows: 1 })?;
+        }
+    }
+    for command in commands {
+        if let Action::Reconciled { node } = command.action {
+            let mut site = jobs::site(state)?;
+            site.hold = site.hold.filter(|hold| hold.awaited != [node]);
+            state.put(&SITE, &(), &site)?;
+        }
     }
     Ok(commands.iter().map(|_| Applied { outcome: Outcome::Done, events: Vec::new() }).collect())
 }
@@ -59,6 +74,31 @@ pub(crate) fn applied_commands(store: &Store) -> Vec<u128> {
 /// A command that only its id tells from others.
 pub(crate) fn command(id: u128) -> Command {
     Command { id: CommandId(id), at: Timestamp(0), action: Action::EndHold }
+}
+
+/// A command that the first programs did not know.
+pub(crate) fn command_of_version_2(id: u128) -> Command {
+    let spec = JobSpec {
+        workflow: WorkflowName { namespace: "n".to_owned(), name: "w".to_owned(), version: "1.0.0".to_owned() },
+        definition: Digest::of(b"{}"),
+        interpreter: 1,
+        site: SiteName::default(),
+        tags: Vec::new(),
+        capabilities: Vec::new(),
+        lost_max: 5,
+        finish_within_ms: None,
+        retry_of: None,
+    };
+    let submission =
+        Submission { job: JobId::generate(), spec, priority: 10, input: Content::inline("{}"), definition: None };
+    let session = SessionId { node: NodeId::generate(), boot: 1, number: 1 };
+    Command { action: Action::SubmitAssigned { submission: Box::new(submission), session }, ..command(id) }
+}
+
+/// A command that names the blob `digest`.
+pub(crate) fn naming(id: u128, digest: Digest) -> Command {
+    let event = Content::Blob { digest, length: 1 };
+    Command { action: Action::Deliver { job: JobId::generate(), event }, ..command(id) }
 }
 
 #[derive(Default)]
@@ -208,20 +248,30 @@ impl Site {
         site
     }
 
-    /// Starts a node on `disk`.
-    pub(crate) async fn boot(&self, disk: MemoryDisk, epoch: u64) -> Node {
-        let store = disk.open().unwrap();
-        let id = store.node_id();
+    /// What opening a group with `timing` alone comes to.
+    pub(crate) async fn open_with(timing: Timing) -> Result<Group, Error> {
+        let site = Self { router: Router::default(), timing, nodes: Vec::new() };
+        site.open(&MemoryDisk::new().open().unwrap(), 1).await
+    }
+
+    async fn open(&self, store: &Store, epoch: u64) -> Result<Group, Error> {
         let config = GroupConfig {
             store: store.clone(),
             group: GROUP,
             epoch,
             timing: self.timing,
             clock: Arc::new(SystemClock),
-            network: self.router.port(id),
+            network: self.router.port(store.node_id()),
             apply_commands: remember,
         };
-        let group = Group::open(config).await.unwrap();
+        Group::open(config).await
+    }
+
+    /// Starts a node on `disk`.
+    pub(crate) async fn boot(&self, disk: MemoryDisk, epoch: u64) -> Node {
+        let store = disk.open().unwrap();
+        let id = store.node_id();
+        let group = self.open(&store, epoch).await.unwrap();
         self.router.attach(id, group.clone());
         Node { id, disk, store, group }
     }
@@ -288,12 +338,17 @@ impl Site {
 
     /// Proposes a command on whoever leads, again and again until its outcome is known.
     pub(crate) async fn write(&self, id: u128) {
+        self.write_command(command(id)).await;
+    }
+
+    /// The same with `command`.
+    pub(crate) async fn write_command(&self, command: Command) {
         let started = Instant::now();
         loop {
             let place = self.leader().await;
-            match self.nodes[place].group.propose(command(id), Duration::from_secs(2)).await {
+            match self.nodes[place].group.propose(command.clone(), Duration::from_secs(2)).await {
                 Ok(_) => return,
-                Err(error) => assert!(started.elapsed() < PATIENCE, "command {id} is not accepted: {error}"),
+                Err(error) => assert!(started.elapsed() < PATIENCE, "{:?} is not accepted: {error}", command.id),
             }
         }
     }

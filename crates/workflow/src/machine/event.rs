@@ -118,7 +118,8 @@ impl ErrorObject {
         let optional = [&mut self.instance, &mut self.title, &mut self.detail];
         for text in optional.into_iter().flatten().chain([&mut self.type_uri]) {
             if text.len() > ERROR_TEXT_BYTES_MAX {
-                text.truncate(text.floor_char_boundary(ERROR_TEXT_BYTES_MAX));
+                let end = (0..=ERROR_TEXT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end));
+                text.truncate(end.unwrap_or_default());
             }
         }
         self
