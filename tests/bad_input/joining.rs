@@ -48,6 +48,7 @@ fn good(token: &str) -> v1::JoinRequest {
         version: "0.1.0".to_owned(),
         capabilities: Vec::new(),
         sealing_key: vec![9; 32],
+        commands: 1_000,
     }
 }
 
