@@ -131,7 +131,7 @@ fn exit_codes_follow_the_kind_of_the_error() {
         (vec!["submit", "-", "--input", "-", "--endpoint", nobody], 2),
         (vec!["submit", "/nowhere/x.yaml", "--endpoint", nobody], 3),
         (vec!["validate", "/nowhere/x.yaml"], 3),
-        (vec!["site", "recover", "--endpoint", nobody], 2),
+        (vec!["site", "recover", "--endpoint", nobody], 4),
         (vec!["job", "get", "0190", "--endpoint", nobody], 4),
         (vec!["status", "--endpoint", "192.0.2.1:7000"], 5),
     ] {
