@@ -144,6 +144,7 @@ async fn judge_tokens(stage: &mut Stage) {
     let create = |ttl_ms, uses, site: &str| v1::CreateTokenRequest { ttl_ms, uses, site: site.to_owned() };
     for (name, request, word) in [
         ("for ever", create(Some(u64::MAX), 1, ""), "30 days"),
+        ("for no time", create(Some(0), 1, ""), "lives 0 s"),
         ("for everyone", create(None, u32::MAX, ""), "1000 nodes"),
         ("for another site", create(None, 1, "mars"), "mars"),
     ] {

@@ -174,7 +174,7 @@ async fn run_a_job(operator: &FleetClient) -> JobId {
     let request = v1::SubmitRequest { job_id: job.as_bytes().to_vec(), workflow, ..v1::SubmitRequest::default() };
     operator.submit(request).await.expect("a good workflow is taken");
     wait::until("a job to complete", JOB_BOUND, || async {
-        let request = v1::GetJobRequest { job: job.to_string(), brief: true };
+        let request = v1::GetJobRequest { job: job.to_string(), brief: true, ..v1::GetJobRequest::default() };
         let found = operator.get_job(request).await.map_err(|error| error.to_string())?;
         if found.state == "completed" { Ok(()) } else { Err(found.state) }
     })

@@ -8,6 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::harness::raw;
 use crate::stage::Stage;
 
+/// Name, path, content type, body, kind, and what names the place.
+type Call = (&'static str, &'static str, &'static str, Vec<u8>, ErrorKind, &'static str);
+
 /// The first byte of a TLS alert.
 const ALERT: u8 = 21;
 
@@ -79,7 +82,7 @@ async fn judge_grpc(stage: &mut Stage) {
     let channel = raw::channel(&operator, ALPN_CLIENT, &stage.endpoint()).await.expect("an operator may connect");
     let submit = "/fleet.v1.Fleet/Submit";
     let large = raw::frame(&vec![0; GRPC_MESSAGE_BYTES_MAX + 1]);
-    let rows: [(&str, &str, &str, Vec<u8>, ErrorKind, &str); 9] = [
+    let rows: [Call; 9] = [
         ("an unknown service", "/fleet.v9.Fleet/Submit", raw::GRPC, raw::frame(b""), Unsupported, ""),
         ("an unknown method", "/fleet.v1.Fleet/Destroy", raw::GRPC, raw::frame(b""), Unsupported, ""),
         ("a service of nodes", "/fleet.peer.v1.Peer/Group", raw::GRPC, raw::frame(b""), Unsupported, ""),

@@ -60,8 +60,8 @@ impl Door {
         Self { cluster, joiner, operator }
     }
 
-    async fn create(&self, ttl_ms: u64, uses: u32) -> v1::CreateTokenResponse {
-        let request = v1::CreateTokenRequest { ttl_ms: Some(ttl_ms), uses, ..v1::CreateTokenRequest::default() };
+    async fn create(&self, ttl_ms: Option<u64>, uses: u32) -> v1::CreateTokenResponse {
+        let request = v1::CreateTokenRequest { ttl_ms, uses, ..v1::CreateTokenRequest::default() };
         self.operator.create_token(request).await.expect("an operator may make tokens")
     }
 
@@ -111,14 +111,14 @@ async fn only_a_good_token_opens_the_door_and_a_bad_one_leaves_no_trace() {
     ] {
         door.refuses(Some(token), 2, reason, make_another).await;
     }
-    let good = door.create(0, 1).await;
+    let good = door.create(None, 1).await;
     door.refuses(Some(&mistyped(&good.token)), 2, "mistyped", make_another).await;
 
     let foreign = Cluster::start_secured("other-door", 1, 2).await;
     let foreign = foreign.token(1).await;
     door.refuses(Some(&foreign), 5, "another fleet", make_another).await;
 
-    let brief = door.create(1, 1).await;
+    let brief = door.create(Some(1), 1).await;
     wait::until("the token to expire", JOB_BOUND, || async {
         let tokens = door.tokens().await;
         let is_listed = tokens.iter().any(|token| token.token_id == brief.token_id);
@@ -127,12 +127,12 @@ async fn only_a_good_token_opens_the_door_and_a_bad_one_leaves_no_trace() {
     .await;
     door.refuses(Some(&brief.token), 5, "has expired", make_another).await;
 
-    let revoked = door.create(0, 1).await;
+    let revoked = door.create(None, 1).await;
     let request = v1::RevokeTokenRequest { token_id: revoked.token_id.clone() };
     door.operator.revoke_token(request).await.expect("an operator may end tokens");
     door.refuses(Some(&revoked.token), 5, "was revoked", make_another).await;
 
-    let used = door.create(0, 1).await;
+    let used = door.create(None, 1).await;
     let second = door.cluster.prepare_node(Some(used.token.clone()));
     door.cluster.start_node(second);
     door.cluster.wait_until_answers(second).await;

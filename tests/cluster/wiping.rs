@@ -33,6 +33,7 @@ async fn id_once_all_vote(client: &FleetClient, name: &str) -> Vec<u8> {
         let nodes = nodes(client).await?;
         let site = client.get_status(v1::GetStatusRequest {}).await.map_err(|error| error.to_string())?.site;
         let voters = site.map(|site| site.voters).unwrap_or_default();
+        assert!(voters.len() >= 3, "the group shrank instead of replacing one for one: {voters:?}");
         let all_vote = nodes.len() == 3 && nodes.iter().all(|node| node.voter && node.state == "alive");
         match nodes.iter().find(|node| node.name == name) {
             Some(node) if all_vote && voters.len() == 3 => Ok(node.node_id.clone()),

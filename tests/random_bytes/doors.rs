@@ -78,7 +78,7 @@ pub(crate) async fn tls(cluster: &Cluster, random: &mut Random, throws: usize) {
     }
 }
 
-/// Noise behind a good handshake, with and without the first words of HTTP/2, in each protocol.
+/// Noise behind a good handshake in each protocol: as it is, after the first words of HTTP/2, and in a frame of actors.
 pub(crate) async fn inside_tls(cluster: &Cluster, random: &mut Random, throws: usize) {
     let node = &cluster.nodes[0];
     let anyone = ClientTls::new(Trust::Shown);
@@ -90,8 +90,10 @@ pub(crate) async fn inside_tls(cluster: &Cluster, random: &mut Random, throws: u
             _ => (&of_node, ALPN_ACTORS),
         };
         let mut sent = random.bytes(PIECE_BYTES_MAX);
-        if random.below(2) == 0 {
-            sent = random.mutated(&[HTTP2_PREFACE, &sent].concat());
+        match random.below(3) {
+            0 => sent = random.mutated(&[HTTP2_PREFACE, &sent].concat()),
+            1 => sent = [&(sent.len() as u64).to_be_bytes(), sent.as_slice()].concat(),
+            _ => {}
         }
         let stream = raw::tls_stream(tls, alpn, &node.endpoint()).await.expect("the handshake is good");
         throw(stream, &sent, "inside TLS").await;

@@ -37,6 +37,12 @@ pub const CHUNK_BYTES: usize = 128 * KIB;
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 * MIB;
 /// Most client and peer connections of one node.
 pub const CONNECTIONS_MAX: usize = 1_024;
+/// Most connections of the HTTP listener; past it new ones wait until one ends.
+pub const HTTP_CONNECTIONS_MAX: usize = 256;
+/// How long a caller of the HTTP listener may take over the head of a request, the wait for the next one included.
+pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one connection of the HTTP listener may last; whoever asks regularly connects again.
+pub const HTTP_CONNECTION_LIFE_MAX: Duration = Duration::from_secs(600);
 /// Most TLS handshakes under way at once, counted apart from connections.
 pub const HANDSHAKES_PENDING_MAX: usize = 256;
 /// How long a TLS handshake may take.
@@ -49,12 +55,19 @@ pub const ENDED_JOBS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub const FORGOTTEN_JOBS_PER_ENTRY_MAX: usize = 100;
 /// Most rows of a kind that are forgotten in one log entry.
 pub const FORGOTTEN_ROWS_PER_ENTRY_MAX: usize = 2_000;
+/// How long the interpreter may take for one event of a journal, by the wall clock, before the job fails. Its own budget of
+/// steps, which is the same everywhere, ends far sooner on any machine that is not stuck.
+pub const INTERPRETER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most threads of a node that are stuck in an interpreter and had another put in their place.
+pub const INTERPRETER_THREADS_STUCK_MAX: usize = 8;
 /// How often a robot may be lost under one job before it is dead-lettered.
 pub const LOST_MAX_DEFAULT: u32 = 5;
 /// Captured stdout or stderr of one process, bytes.
 pub const PROCESS_OUTPUT_BYTES_MAX: usize = MIB;
 /// Tail of stdout or stderr kept in the journal for each effect, bytes.
 pub const LOG_TAIL_BYTES_MAX: usize = 64 * KIB;
+/// What the processes of jobs printed, kept whole on one robot's disk, bytes of all jobs together; the oldest goes first.
+pub const JOB_LOGS_BYTES_MAX: u64 = 512 * MIB as u64;
 /// Free bytes below which a node's store refuses admissions.
 pub const STORE_RESERVE_BYTES: u64 = 256 * MIB as u64;
 /// Highest priority; the lowest is 0.

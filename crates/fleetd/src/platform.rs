@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -47,6 +48,12 @@ pub(crate) fn termination() -> io::Result<impl Future<Output = ()> + Send> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// A clock that nothing slews, to measure the others by.
+pub(crate) fn raw_time() -> Duration {
+    let reading = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicRaw);
+    Duration::new(u64::try_from(reading.tv_sec).unwrap_or_default(), u32::try_from(reading.tv_nsec).unwrap_or_default())
 }
 
 /// The host's name; empty if it has none.

@@ -11,6 +11,7 @@ use ractor::{Actor, ActorRef, RpcReplyPort};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use fleet_core::limits::INTERPRETER_TIMEOUT;
 use fleet_core::timing::Timing;
 use fleet_core::{Clock, JobId, NodeId, Timestamp};
 use fleet_replication::command::{Action, Outcome, Submission};
@@ -131,7 +132,7 @@ impl Drop for Shared {
 impl Node {
     /// Starts the actors of a node.
     pub async fn start(config: NodeConfig, ports: NodePorts) -> Result<Self, Error> {
-        let thinker = Thinker::start(config.interpreter_threads)
+        let thinker = Thinker::start(config.interpreter_threads, INTERPRETER_TIMEOUT)
             .map_err(|error| Error::Actor(format!("start the interpreter's threads: {error}")))?;
         let scheduler = Slot::default();
         let robot = Slot::default();

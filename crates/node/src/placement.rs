@@ -14,6 +14,9 @@ use fleet_core::{JobId, SessionId};
 
 use crate::queue::{ClassKey, Queue};
 
+/// What begins the word for a version of the interpreter among capabilities: `interpreter:1`.
+pub const INTERPRETER_WORD: &str = "interpreter:";
+
 /// What a job asks of a robot. Both lists are sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Needs {
@@ -58,6 +61,8 @@ pub enum Unplaced {
     TagMissing(String),
     /// No robot allows this capability.
     NotAllowed(String),
+    /// No robot has this version of the interpreter.
+    InterpreterMissing(String),
     /// Every tag and capability exists, but on no single robot.
     NotTogether,
     /// Every robot that fits is draining.
@@ -82,6 +87,12 @@ impl fmt::Display for Unplaced {
                 }
                 None => write!(f, "no robot allows {capability}: set `robot.allow.{capability}` of a node"),
             },
+            Self::InterpreterMissing(version) => {
+                write!(
+                    f,
+                    "no robot has version {version} of the interpreter: start a node of the software that accepted it"
+                )
+            }
             Self::NotTogether => f.write_str("no single robot has all the tags and capabilities it needs"),
             Self::Draining => f.write_str("every robot that fits is draining"),
             Self::Full => f.write_str("every robot that fits is full"),
@@ -131,7 +142,10 @@ pub fn unplaced(needs: &Needs, robots: &[RobotView]) -> Unplaced {
     let mut capabilities = needs.capabilities.iter();
     let missing = capabilities.find(|item| nobody(&|robot| robot.capabilities.binary_search(item).is_ok()));
     if let Some(capability) = missing {
-        return Unplaced::NotAllowed(capability.clone());
+        return match capability.strip_prefix(INTERPRETER_WORD) {
+            Some(version) => Unplaced::InterpreterMissing(version.to_owned()),
+            None => Unplaced::NotAllowed(capability.clone()),
+        };
     }
     let fitting: Vec<&RobotView> = robots.iter().filter(|robot| robot.fits(needs)).collect();
     if fitting.is_empty() {

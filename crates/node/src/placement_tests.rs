@@ -85,6 +85,10 @@ fn the_reason_names_what_to_change() {
         (needs(&["gpu"], &[]), "no robot has the tag `gpu`"),
         (needs(&[], &["shell"]), "no robot allows shell: set `robot.allow.shell` of a node"),
         (needs(&[], &["script:js"]), "no robot allows script in js: add `js` to `robot.allow.script` of a node"),
+        (
+            needs(&[], &["http", "interpreter:2"]),
+            "no robot has version 2 of the interpreter: start a node of the software that accepted it",
+        ),
         (needs(&["a", "b"], &[]), "no single robot has all the tags and capabilities it needs"),
         (needs(&["b"], &[]), "every robot that fits is full"),
         (needs(&["a"], &["http"]), "about to be assigned"),

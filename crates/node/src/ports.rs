@@ -118,6 +118,8 @@ pub trait JobMachine: Send {
     fn apply(&mut self, event: &Event) -> Vec<Command>;
     /// Whether the workflow ended by its own timeout.
     fn is_timed_out(&self) -> bool;
+    /// Name of its workflow, for people.
+    fn workflow(&self) -> String;
 }
 
 /// Reaches the leader of the site's group from this node's robot.

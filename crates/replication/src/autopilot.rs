@@ -5,7 +5,8 @@
 //! three and from three to five by two caught-up live learners in one change; a voter that was down for long is replaced
 //! one for one; a voter that nobody can replace keeps its seat. Voters are always odd in number.
 //!
-//! Invariant: no change takes a live voter's vote away except that of a removed node.
+//! Invariant: no change takes a live voter's vote away except that of a removed node, and of the one more that keeps the
+//! number odd where nobody is there to take the seat.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -75,6 +76,12 @@ impl Picture {
         self.candidates.iter().find(|candidate| candidate.node == *node)
     }
 
+    /// Whether a live node without a vote could take a seat once it has caught up.
+    fn has_prospect(&self, current: &BTreeSet<NodeId>) -> bool {
+        let is_prospect = |candidate: &Candidate| candidate.is_alive && !candidate.is_removed;
+        self.candidates.iter().any(|candidate| is_prospect(candidate) && !current.contains(&candidate.node))
+    }
+
     /// Learners that may vote at once, in the order of the candidates.
     fn ready_learners(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.candidates
@@ -85,7 +92,8 @@ impl Picture {
     }
 }
 
-/// Takes the vote from a removed node: a ready learner gets it, or the group shrinks to an odd number.
+/// Takes the vote from a removed node: a ready learner gets it, or the group shrinks to an odd number. While somebody is
+/// on the way to take the seat, it is kept: a node whose disk was lost and that comes back must not cost two copies.
 fn retire(picture: &Picture, current: &BTreeSet<NodeId>) -> Option<Change> {
     let removed = current.iter().find(|node| {
         **node != picture.leader && picture.candidate(node).is_some_and(|candidate| candidate.is_removed)
@@ -94,6 +102,8 @@ fn retire(picture: &Picture, current: &BTreeSet<NodeId>) -> Option<Change> {
     voters.remove(removed);
     if let Some(successor) = picture.ready_learners().next() {
         voters.insert(successor);
+    } else if picture.has_prospect(current) {
+        return None;
     } else if voters.len().is_multiple_of(2) {
         let expendable = voters
             .iter()
@@ -222,6 +232,10 @@ mod tests {
         assert_eq!(decide(&three), Some(Change::SetVoters(set(&[1]))));
         let four = picture(&[1, 2, 3], &[4], vec![alive(1), alive(2), removed, alive(4)]);
         assert_eq!(decide(&four), Some(Change::SetVoters(set(&[1, 2, 4]))));
+        let replaced = vec![alive(1), alive(2), removed, Candidate { is_caught_up: false, ..alive(4) }];
+        let admitted = Some(Change::AddLearner(node(4)));
+        assert_eq!(decide(&picture(&[1, 2, 3], &[], replaced.clone())), admitted, "its successor is admitted first");
+        assert_eq!(decide(&picture(&[1, 2, 3], &[4], replaced)), None, "and its seat waits until that has caught up");
         let after = picture(&[1], &[2, 3], vec![alive(1), alive(2), removed]);
         assert_eq!(decide(&after), Some(Change::RemoveLearner(node(3))));
     }

@@ -154,6 +154,12 @@ impl Machine {
         self.state.waiting.get(path).is_some_and(|waiting| waiting.started)
     }
 
+    /// The workflow's namespace, name and version, as `namespace/name:version`.
+    pub fn workflow_name(&self) -> String {
+        let document = &self.workflow.workflow.document;
+        format!("{}/{}:{}", document.namespace, document.name, document.version)
+    }
+
     /// Events applied.
     pub fn events_applied(&self) -> u64 {
         self.state.events

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use fleet_api::PeerDialer;
 use fleet_api::Revocations;
+use fleet_api::Revocations;
 use fleet_api::pb::peer::peer_server::PeerServer;
 use fleet_api::pb::v1::admission_server::AdmissionServer;
 use fleet_api::pb::v1::fleet_server::FleetServer;
 use fleet_api::tls::CertificateCell;
-use fleet_core::limits::GRPC_MESSAGE_BYTES_MAX;
+use fleet_core::limits::{GRPC_MESSAGE_BYTES_MAX, JOB_LOGS_BYTES_MAX};
 use fleet_core::timing::Timing;
 use fleet_core::{Digest, Error, ErrorKind};
 use fleet_effects::{BaseEnvironment, Effects, Options};
@@ -22,17 +23,19 @@ use fleet_node::links::Links;
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
+use fleet_workflow::machine::INTERPRETER_VERSION;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
 
 use super::clock;
 use super::enroll::Enrolled;
+use super::standing::Standing;
 use crate::config::Settings;
 use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, PeerService};
 use crate::identity::{DataDir, Identity};
 use crate::listener::{Bounds, ListenerOptions, Policy, Services};
-use crate::ports::{EffectsPort, InterpreterPort, LinkPort, NetworkPort, Peers, StoreMemory};
+use crate::ports::{EffectsPort, InterpreterPort, JobLogs, LinkPort, NetworkPort, Peers, StoreMemory};
 use crate::site::Site;
 use crate::trust::keeper::TrustKeeper;
 use crate::trust::verification::FleetTrust;
@@ -58,6 +61,8 @@ pub(super) struct Parts {
     pub(super) interpreter: InterpreterPort,
     pub(super) links: Option<Links>,
     pub(super) reserve_bytes: u64,
+    /// How the process stands, as `/health` says it.
+    pub(super) standing: Standing,
     /// Turned true by who wants the node to go through a stop and a start.
     pub(super) restart: watch::Sender<bool>,
 }
@@ -89,6 +94,7 @@ impl Parts {
             interpreter: self.interpreter.clone(),
             links: self.links.clone(),
             reserve_bytes: self.reserve_bytes,
+            health: Arc::new(self.standing.clone()),
             restart: self.restart.clone(),
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
@@ -254,7 +260,9 @@ pub(super) async fn open_effects(settings: &Settings, directory: &DataDir) -> Re
         detached_max: DETACHED_MAX,
     })
     .map_err(|source| Error::new(ErrorKind::Internal, "prepare to run effects").with_source(source))?;
-    Ok(OpenedEffects { port: EffectsPort::new(effects), guards_gone: gone.is_ok() })
+    let logs = JobLogs::open(directory.path(), JOB_LOGS_BYTES_MAX)
+        .map_err(|source| Error::new(ErrorKind::Internal, "open the logs of jobs").with_source(source))?;
+    Ok(OpenedEffects { port: EffectsPort::new(effects, logs), guards_gone: gone.is_ok() })
 }
 
 /// Starts the actors on the runtime of peers: nothing that clients ask for may delay a heartbeat.
@@ -276,7 +284,7 @@ pub(super) async fn start_node(
             node_name: identity.name.clone(),
             slots: settings.slots,
             tags: sorted(&settings.tags),
-            capabilities: settings.allow.capabilities(),
+            capabilities: robot_capabilities(settings),
             is_draining: false,
         },
         guards_gone: effects.guards_gone,
@@ -299,6 +307,13 @@ pub(super) async fn start_node(
     started
         .map_err(|source| failed().with_source(source))?
         .map_err(|source| Error::new(source.kind(), "start the node's actors").with_source(source))
+}
+
+/// What placement may count on: what the configuration allows, and the interpreter this software has.
+fn robot_capabilities(settings: &Settings) -> Vec<String> {
+    let mut words = settings.allow.capabilities();
+    words.push(format!("{}{INTERPRETER_VERSION}", fleet_node::placement::INTERPRETER_WORD));
+    sorted(&words)
 }
 
 /// Threads with a large stack for interpreters: one a core, at most four.

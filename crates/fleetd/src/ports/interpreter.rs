@@ -68,4 +68,8 @@ impl JobMachine for RunningMachine {
     fn is_timed_out(&self) -> bool {
         self.0.is_timed_out()
     }
+
+    fn workflow(&self) -> String {
+        self.0.workflow_name()
+    }
 }

@@ -17,6 +17,7 @@ use fleet_workflow::machine::command::{Command, EffectPath, OnLost};
 use fleet_workflow::machine::effect::Effect;
 use fleet_workflow::machine::event::{ErrorObject, Event};
 
+use super::mind::Heard;
 use crate::Error;
 
 /// A wait shorter than this keeps its slot; parking costs three commits.
@@ -37,6 +38,8 @@ const BLOB_NAME_BYTES: u64 = 128;
 pub(crate) struct Start {
     /// Where it stands.
     pub(crate) path: EffectPath,
+    /// JSON pointer of its task.
+    pub(crate) task: String,
     /// What to run.
     pub(crate) effect: Effect,
     /// Wall time by which it must have ended.
@@ -95,6 +98,8 @@ pub(crate) struct Course {
     is_timed_out: bool,
     stop: Option<StopCause>,
     has_left: bool,
+    /// Whether the group is still to be told that the job runs here.
+    is_unannounced: bool,
 }
 
 impl Course {
@@ -118,12 +123,19 @@ impl Course {
             is_timed_out: false,
             stop: None,
             has_left: false,
+            is_unannounced: false,
         }
     }
 
     /// Whether nothing was ever journaled: the job begins here.
     pub(crate) fn is_new(&self) -> bool {
         self.written == 0
+    }
+
+    /// The job goes on here after others had it: the group is told so at once, by a batch without records if there are
+    /// none, because a holder's first word is what makes a job `running`.
+    pub(crate) fn announce(&mut self) {
+        self.is_unannounced = true;
     }
 
     /// An event of the journal is replayed. What the machine asked before it is settled by it.
@@ -139,16 +151,40 @@ impl Course {
         }
     }
 
-    /// An event happened here: it is written to the journal. The machine hears it next.
-    pub(crate) fn happened(&mut self, event: &Event) -> Result<(), Error> {
-        let record = self.record(event)?;
+    /// An event happened here: its record goes to the journal. What the machine asks after it comes next.
+    fn write(&mut self, event: &Event, record: JournalRecord) {
         self.unsent.push(record);
         self.written += 1;
         if !matches!(event, Event::Started { .. }) {
             self.gate = self.written;
         }
         self.replayed(event);
+    }
+
+    /// The machine has heard an event that happened here.
+    pub(crate) fn heard(&mut self, heard: Heard) -> Result<(), Error> {
+        let Heard { event, record, commands, is_timed_out } = heard;
+        self.write(&event, record);
+        self.asked(commands)?;
+        self.is_timed_out = is_timed_out;
         Ok(())
+    }
+
+    /// The interpreter took too long. The job fails by a record that says so. What it was thinking about is not written:
+    /// whoever replays the journal is not to get stuck in the same place.
+    pub(crate) fn overran(&mut self, now: Timestamp) -> Result<(), Error> {
+        self.waiting.clear();
+        self.wanted.clear();
+        self.timers.clear();
+        let event = Event::Overrun { at_ms: now.0 };
+        let record = self.record(&event)?;
+        self.write(&event, record);
+        self.fail(&ErrorObject::overrun())
+    }
+
+    /// Records committed, as far as this robot knows.
+    pub(crate) fn committed_len(&self) -> u32 {
+        self.committed
     }
 
     /// After the replay: effects that were begun and must not begin again, because nobody knows what came of them.
@@ -167,8 +203,8 @@ impl Course {
             match command {
                 // It is asked for again when the journal is replayed.
                 Command::Start { .. } if self.stop.is_some() => {}
-                Command::Start { path, effect, on_lost, deadline_ms, .. } => {
-                    let start = Start { path: path.clone(), effect, deadline: deadline_ms.map(Timestamp) };
+                Command::Start { path, task, effect, on_lost, deadline_ms } => {
+                    let start = Start { path: path.clone(), task, effect, deadline: deadline_ms.map(Timestamp) };
                     self.wanted.insert(path);
                     let needs_record = on_lost == OnLost::Fail;
                     self.waiting.push_back(Waiting { start, after: self.gate, needs_record });
@@ -258,7 +294,8 @@ impl Course {
             let records = std::mem::replace(&mut self.unsent, rest);
             // The end goes with the last records only.
             let next = if self.unsent.is_empty() { self.way_on(now) } else { Next::Continue };
-            if next != Next::Continue || !records.is_empty() {
+            if next != Next::Continue || !records.is_empty() || self.is_unannounced {
+                self.is_unannounced = false;
                 self.has_left = next != Next::Continue;
                 let from = self.committed;
                 let left = u32::try_from(self.unsent.len()).unwrap_or(u32::MAX);

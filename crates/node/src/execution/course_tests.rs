@@ -41,6 +41,14 @@ fn ended(text: &str) -> Event {
     }
 }
 
+impl Course {
+    fn happened(&mut self, event: &Event) -> Result<(), Error> {
+        let record = self.record(event)?;
+        self.write(event, record);
+        Ok(())
+    }
+}
+
 /// Paths of the effects that `acts` start, and the batch they send.
 fn split(acts: Vec<Act>) -> (Vec<String>, Option<Records>) {
     let (mut starts, mut sent) = (Vec::new(), None);
@@ -160,6 +168,18 @@ fn replayed_results_leave_only_what_is_outstanding() {
     course.asked(vec![start("a", OnLost::Retry), start("b", OnLost::Retry)]).unwrap();
     course.replayed(&ended("a"));
     assert_eq!(split(course.next(NOW).unwrap()).0, ["b"]);
+}
+
+#[test]
+fn a_job_that_goes_on_here_says_so_once_and_its_effect_waits_for_nothing() {
+    let mut course = course(2);
+    course.asked(vec![start("a", OnLost::Retry)]).unwrap();
+    course.announce();
+    let (starts, sent) = split(course.next(NOW).unwrap());
+    let sent = sent.unwrap();
+    assert_eq!((starts, sent.from, sent.records.len(), sent.next), (vec!["a".to_owned()], 2, 0, Next::Continue));
+    course.committed(2);
+    assert_eq!(split(course.next(NOW).unwrap()).1, None);
 }
 
 #[test]

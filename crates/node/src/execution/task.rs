@@ -1,6 +1,7 @@
 //! The task of one running job: carries out what [`Course`] decides.
 //!
-//! It ends only when nothing of the job runs here any more, and says how it ended.
+//! It ends only when nothing of the job runs here any more, and says how it ended. Whoever starts it does so in a span
+//! `job`; each run of an effect is in a span `task` of its own inside.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,15 +9,17 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
 
 use fleet_core::{Clock, NodeId, Timestamp};
 use fleet_replication::command::{Next, Records};
 use fleet_store::record::{Content, Payload, StopCause};
 use fleet_workflow::machine::command::EffectPath;
-use fleet_workflow::machine::event::{ErrorObject, Event};
+use fleet_workflow::machine::event::{ErrorObject, Event, Outcome as EffectOutcome};
 
 use super::course::{Act, Course, Start};
-use super::thinker::Thinker;
+use super::mind::{self, Ended};
+use super::thinker::{Thinker, Thought};
 use crate::Error;
 use crate::ports::{EffectContext, EffectReport, Effects, Interpreter, JobMachine, Lease};
 use crate::session::{EndKind, Pair};
@@ -85,12 +88,11 @@ struct Execution<'a> {
     pair: Pair,
     lease: Lease,
     send: &'a (dyn Fn(Box<Records>) + Send + Sync),
-    /// Machine and course; away while the interpreter runs.
-    mind: Option<(Box<dyn JobMachine>, Course)>,
+    /// The machine; away while it runs.
+    machine: Option<Box<dyn JobMachine>>,
+    course: Course,
     effects: FuturesUnordered<BoxFuture<'static, Effect>>,
     cancels: BTreeMap<EffectPath, watch::Sender<bool>>,
-    /// Records committed, as far as this robot knows.
-    committed: u32,
 }
 
 /// Runs `job` until it has left this robot; `send` takes records up to the leader. Dropping the sender of `control` aborts.
@@ -101,15 +103,16 @@ pub(crate) async fn run(
     mut control: mpsc::Receiver<Control>,
     send: &(dyn Fn(Box<Records>) + Send + Sync),
 ) -> EndKind {
+    let committed = u32::try_from(job.journal.len()).unwrap_or(u32::MAX);
     let mut execution = Execution {
         around,
         pair: job.pair,
         lease,
         send,
-        mind: None,
+        machine: None,
+        course: Course::new(around.node, job.pair.job, job.pair.fence, committed),
         effects: FuturesUnordered::new(),
         cancels: BTreeMap::new(),
-        committed: u32::try_from(job.journal.len()).unwrap_or(u32::MAX),
     };
     let halt = match execution.begin(job).await {
         Ok(()) => execution.go_on(&mut control).await,
@@ -130,9 +133,26 @@ impl Execution<'_> {
     async fn begin(&mut self, job: Assigned) -> Result<(), Halt> {
         let interpreter = Arc::clone(&self.around.interpreter);
         let (node, now) = (self.around.node, self.around.clock.now());
-        let begun = self.around.thinker.run(move || begin(&*interpreter, &job, node, now)).await;
-        self.mind = Some(begun.ok_or_else(panicked)?.map_err(|error| Halt::Broken(error.to_string()))?);
+        let begun = self.around.thinker.run(move |pulse| mind::begin(&*interpreter, &job, node, now, pulse)).await;
+        if let Some((machine, course)) = self.thought(begun)? {
+            tracing::Span::current().record("workflow", machine.workflow());
+            (self.machine, self.course) = (Some(machine), course);
+        }
         Ok(())
+    }
+
+    /// What came of thinking; `None` if it overran: the job fails by that, and nobody thinks for it any more.
+    fn thought<T>(&mut self, thought: Thought<Result<T, Error>>) -> Result<Option<T>, Halt> {
+        match thought {
+            Thought::Done(result) => result.map(Some).map_err(broken),
+            Thought::Panicked => Err(Halt::Broken("the interpreter panicked".to_owned())),
+            Thought::Overran => {
+                self.machine = Some(Box::new(Ended));
+                self.course.overran(self.around.clock.now()).map_err(broken)?;
+                self.cancel_all();
+                Ok(None)
+            }
+        }
     }
 
     async fn go_on(&mut self, control: &mut mpsc::Receiver<Control>) -> Halt {
@@ -140,7 +160,7 @@ impl Execution<'_> {
             if let Err(halt) = self.carry_out().await {
                 return halt;
             }
-            let until_timer = self.course().and_then(|course| course.next_timer());
+            let until_timer = self.course.next_timer();
             let wait = until_timer.map(|due| due.saturating_since(self.around.clock.now()));
             tokio::select! {
                 told = control.recv() => {
@@ -158,26 +178,17 @@ impl Execution<'_> {
         }
     }
 
-    fn course(&mut self) -> Option<&mut Course> {
-        self.mind.as_mut().map(|(_, course)| course)
-    }
-
     fn told(&mut self, control: Control) -> Result<(), Halt> {
         match control {
             Control::Abort => Err(Halt::Over(EndKind::Stopped)),
             Control::Committed { is_over: true, .. } => Err(Halt::Over(EndKind::Finished)),
             Control::Committed { journal_len, .. } => {
-                self.committed = journal_len;
-                if let Some(course) = self.course() {
-                    course.committed(journal_len);
-                }
+                self.course.committed(journal_len);
                 Ok(())
             }
             Control::Stop(cause) => {
-                if self.course().is_some_and(|course| course.stop(cause)) {
-                    for cancel in self.cancels.values() {
-                        cancel.send_replace(true);
-                    }
+                if self.course.stop(cause) {
+                    self.cancel_all();
                 }
                 Ok(())
             }
@@ -188,14 +199,13 @@ impl Execution<'_> {
     async fn carry_out(&mut self) -> Result<(), Halt> {
         loop {
             let now = self.around.clock.now();
-            let due = self.course().map(|course| course.due_timers(now)).unwrap_or_default();
+            let due = self.course.due_timers(now);
             if !due.is_empty() {
                 let events = due.into_iter().map(|path| Event::TimerFired { path, at_ms: now.0 }).collect();
                 self.think(events).await?;
                 continue;
             }
-            let Some(course) = self.course() else { return Ok(()) };
-            for act in course.next(now).map_err(|error| Halt::Broken(error.to_string()))? {
+            for act in self.course.next(now).map_err(broken)? {
                 match act {
                     Act::Start(start) => self.start(*start, now),
                     Act::BreakOff(path) => {
@@ -224,6 +234,7 @@ impl Execution<'_> {
         let (cancel, cancelled) = watch::channel(false);
         let path = start.path.clone();
         self.cancels.insert(path.clone(), cancel);
+        let span = tracing::info_span!("task", task = start.task, path = start.path.0);
         let context = EffectContext {
             job: self.pair.job,
             node: self.around.node,
@@ -234,18 +245,28 @@ impl Execution<'_> {
             lease: self.lease.clone(),
         };
         let run = self.around.effects.run(start.effect, context);
-        self.effects.push(Box::pin(async move { Effect { path, started: now, report: run.await } }));
+        let run = async move {
+            tracing::debug!("an effect begins");
+            let report = run.await;
+            let outcome = match &report.outcome {
+                Some(EffectOutcome::Ok(_)) => "result",
+                Some(EffectOutcome::Err(_)) => "error",
+                None => "broken off",
+            };
+            tracing::debug!(outcome, "an effect is over");
+            Effect { path, started: now, report }
+        };
+        self.effects.push(Box::pin(run.instrument(span)));
     }
 
     async fn effect_ended(&mut self, ended: Effect) -> Result<(), Halt> {
         self.cancels.remove(&ended.path);
-        let Some(course) = self.course() else { return Ok(()) };
-        if course.has_left() || !course.wants(&ended.path) {
+        if self.course.has_left() || !self.course.wants(&ended.path) {
             return Ok(());
         }
         let EffectReport { outcome, stdout_tail, stderr_tail } = ended.report;
         let Some(outcome) = outcome else {
-            course.broke_off(&ended.path);
+            self.course.broke_off(&ended.path);
             return Ok(());
         };
         let event = Event::EffectEnded {
@@ -261,15 +282,17 @@ impl Execution<'_> {
 
     /// Lets the machine hear events that happened here.
     async fn think(&mut self, events: Vec<Event>) -> Result<(), Halt> {
-        let Some((mut machine, mut course)) = self.mind.take() else { return Ok(()) };
-        let thought = self.around.thinker.run(move || {
-            for event in &events {
-                hear(&mut *machine, &mut course, event)?;
-            }
-            Ok::<_, Error>((machine, course))
+        let Some(mut machine) = self.machine.take() else { return Ok(()) };
+        let node = self.around.node;
+        let thought = self.around.thinker.run(move |pulse| {
+            let heard = mind::hear(&mut *machine, node, events, pulse)?;
+            Ok::<_, Error>((machine, heard))
         });
-        let mind = thought.await.ok_or_else(panicked)?.map_err(|error| Halt::Broken(error.to_string()))?;
-        self.mind = Some(mind);
+        let thought = thought.await;
+        if let Some((machine, heard)) = self.thought(thought)? {
+            self.machine = Some(machine);
+            heard.into_iter().try_for_each(|heard| self.course.heard(heard)).map_err(broken)?;
+        }
         Ok(())
     }
 
@@ -279,7 +302,8 @@ impl Execution<'_> {
         let Ok(error) = serde_json::to_vec(&error) else { return EndKind::HandedBack };
         let next = Next::Fail { error: Content::inline(error) };
         let Pair { job, fence } = self.pair;
-        (self.send)(Box::new(Records { job, fence, from: self.committed, records: Vec::new(), next }));
+        let from = self.course.committed_len();
+        (self.send)(Box::new(Records { job, fence, from, records: Vec::new(), next }));
         loop {
             match control.recv().await {
                 None | Some(Control::Abort) => return EndKind::Stopped,
@@ -289,80 +313,26 @@ impl Execution<'_> {
         }
     }
 
-    async fn break_off_all(&mut self) {
+    fn cancel_all(&self) {
         for cancel in self.cancels.values() {
             cancel.send_replace(true);
         }
+    }
+
+    async fn break_off_all(&mut self) {
+        self.cancel_all();
         while self.effects.next().await.is_some() {}
     }
 }
 
-fn panicked() -> Halt {
-    Halt::Broken("the interpreter panicked".to_owned())
+fn broken(error: Error) -> Halt {
+    Halt::Broken(error.to_string())
 }
 
 async fn sleep(wait: Option<std::time::Duration>) {
     tokio::time::sleep(wait.unwrap_or_default()).await;
 }
 
-/// Machine and course of `job` at the end of its journal. A definition that cannot be run fails the job.
-fn begin(
-    interpreter: &dyn Interpreter,
-    job: &Assigned,
-    node: NodeId,
-    now: Timestamp,
-) -> Result<(Box<dyn JobMachine>, Course), Error> {
-    let journal_len = u32::try_from(job.journal.len()).unwrap_or(u32::MAX);
-    let mut course = Course::new(node, job.pair.job, job.pair.fence, journal_len);
-    let mut machine = match interpreter.begin(job.pair.job, job.definition.as_slice(), job.input.as_slice()) {
-        Ok(machine) => machine,
-        Err(error) => {
-            course.fail(&error)?;
-            return Ok((Box::new(Ended), course));
-        }
-    };
-    for record in &job.journal {
-        match serde_json::from_slice::<Event>(record.as_slice()) {
-            Ok(event) => {
-                course.replayed(&event);
-                course.asked(machine.apply(&event))?;
-                course.timed_out(machine.is_timed_out());
-            }
-            Err(error) => {
-                let detail = format!("a record of the journal cannot be read: {error}");
-                course.fail(&ErrorObject::standard("runtime", 500, "journal damaged", detail))?;
-                return Ok((Box::new(Ended), course));
-            }
-        }
-    }
-    let lost = course.lost_before();
-    for path in lost {
-        hear(&mut *machine, &mut course, &Event::EffectLost { path, at_ms: now.0 })?;
-    }
-    if course.is_new() {
-        let started = Event::Started { at_ms: now.0 };
-        hear(&mut *machine, &mut course, &started)?;
-    }
-    Ok((machine, course))
-}
-
-/// Lets the machine hear an event that happened here.
-fn hear(machine: &mut dyn JobMachine, course: &mut Course, event: &Event) -> Result<(), Error> {
-    course.happened(event)?;
-    course.asked(machine.apply(event))?;
-    course.timed_out(machine.is_timed_out());
-    Ok(())
-}
-
-/// The machine of a job that cannot be run.
-struct Ended;
-
-impl JobMachine for Ended {
-    fn apply(&mut self, _: &Event) -> Vec<fleet_workflow::machine::command::Command> {
-        Vec::new()
-    }
-
-    fn is_timed_out(&self) -> bool {
-        false
-    }
-}
+#[cfg(test)]
+#[path = "task_tests.rs"]
+mod tests;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use ractor::ActorRef;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use fleet_core::{BootInstant, Digest, JobId};
 use fleet_replication::command::Records;
@@ -116,15 +117,21 @@ impl Jobs {
         let pair = job.pair;
         self.running.insert(pair.job, Running { pair, control: Some(sender), unacknowledged: None });
         let (around, robot) = (Arc::clone(around), robot.clone());
-        tokio::spawn(async move {
+        // The fence tells this assignment of the job from the ones before it; the workflow is told once it is read.
+        let workflow = tracing::field::Empty;
+        let span = tracing::info_span!("job", job = %pair.job, fence = %pair.fence, workflow);
+        let run = async move {
+            tracing::debug!("a job begins");
             let send = |records| tell(&robot, RobotMessage::Records(records));
             let execution = task::run(job, &around, lease, control, &send);
             let how = std::panic::AssertUnwindSafe(execution).catch_unwind().await.unwrap_or(EndKind::HandedBack);
+            tracing::debug!(?how, "a job has left its robot");
             if how != EndKind::Finished {
                 around.effects.end_job(pair.job).await;
             }
             tell(&robot, RobotMessage::Ended { pair, how });
-        });
+        };
+        tokio::spawn(run.instrument(span));
     }
 
     /// Remembers records until they are committed. `false` if the job does not run any more.

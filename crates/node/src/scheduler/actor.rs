@@ -470,7 +470,7 @@ impl SchedulerState {
         if leading.is_held {
             return Ok(Some("dispatch is held until the site has reconciled".to_owned()));
         }
-        Ok(Some(unplaced(&needs_of(&spec), &leading.robots(&self.seats)).to_string()))
+        Ok(Some(unplaced(&needs_of(spec), &leading.robots(&self.seats)).to_string()))
     }
 
     fn observe(&self) -> SchedulerObservation {

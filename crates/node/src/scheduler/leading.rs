@@ -14,7 +14,8 @@ use fleet_store::state::{jobs, members, queue};
 
 use super::seats::Seats;
 use crate::Error;
-use crate::placement::{Assigned, Needs, RobotView, placement};
+use crate::link::RobotReport;
+use crate::placement::{Assigned, INTERPRETER_WORD, Needs, RobotView, placement};
 use crate::queue::{ClassKey, Head, Queue};
 use crate::session::{Claim, LeaderCommand, LeaderSessions, LeaderTerm};
 
@@ -212,7 +213,7 @@ impl Leading {
             Some(RobotView {
                 session,
                 tags: seat.report.tags.clone(),
-                capabilities: seat.report.capabilities.clone(),
+                capabilities: capabilities_of(&seat.report),
                 slots_free: seat.report.slots.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX)),
                 is_draining: seat.report.is_draining || *standing != NodeStanding::Active,
             })
@@ -288,14 +289,28 @@ impl Leading {
 }
 
 /// What a job asks of a robot.
-pub(super) fn needs_of(spec: &JobSpec) -> Needs {
-    Needs { tags: spec.tags.clone(), capabilities: spec.capabilities.clone() }
+pub(super) fn needs_of(spec: JobSpec) -> Needs {
+    let mut capabilities = spec.capabilities;
+    let interpreter = format!("{INTERPRETER_WORD}{}", spec.interpreter);
+    if let Err(place) = capabilities.binary_search(&interpreter) {
+        capabilities.insert(place, interpreter);
+    }
+    Needs { tags: spec.tags, capabilities }
+}
+
+/// What a robot said it can do. One that names no interpreter is of the time when there was only the first.
+fn capabilities_of(report: &RobotReport) -> Vec<String> {
+    let mut capabilities = report.capabilities.clone();
+    if !capabilities.iter().any(|word| word.starts_with(INTERPRETER_WORD)) {
+        capabilities.push(format!("{INTERPRETER_WORD}1"));
+        capabilities.sort();
+    }
+    capabilities
 }
 
 fn class_of(priority: u8, spec: JobSpec) -> ClassKey {
     let workflow = Arc::from(format!("{}/{}", spec.workflow.namespace, spec.workflow.name));
-    let needs = Needs { tags: spec.tags, capabilities: spec.capabilities };
-    ClassKey { priority, workflow, needs: Arc::new(needs) }
+    ClassKey { priority, workflow, needs: Arc::new(needs_of(spec)) }
 }
 
 fn claim_of(job: &Job) -> Option<Claim> {

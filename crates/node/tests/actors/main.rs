@@ -5,6 +5,7 @@
 
 mod links;
 mod poison;
+mod spans;
 mod support;
 mod throughput;
 
@@ -49,6 +50,8 @@ async fn a_dead_robots_job_goes_on_elsewhere_after_its_lease_and_no_finished_eff
     assert_eq!(again.path, "/do/1", "the finished effect does not run again");
     let elapsed = killed_at.elapsed();
     assert!(elapsed > Duration::from_millis(1_500) && elapsed < Duration::from_millis(2_600), "{elapsed:?}");
+    // While the effect runs, and before it has anything to journal.
+    fleet.log.reaches(job, JobState::Running).await;
     again.end.send(done()).unwrap();
     fleet.log.reaches(job, JobState::Completed).await;
     assert_eq!(fleet.log.job(job).lost, 1);
@@ -146,7 +149,8 @@ async fn a_long_wait_parks_and_wakes_a_short_one_keeps_the_slot() {
     let fleet = Fleet::start(1, &[1]).await;
     let job = fleet.submit(1, "wait:60000 call").await;
     fleet.log.reaches(job, JobState::Waiting).await;
-    assert_eq!(fleet.node(1).observe().await.robot.unwrap().jobs, 0, "a parked job has no slot");
+    // A parked job has no slot.
+    fleet.is_free(1).await;
     let run = fleet.effects.next().await;
     run.end.send(done()).unwrap();
     fleet.log.reaches(job, JobState::Completed).await;
@@ -275,4 +279,21 @@ async fn a_follower_refuses_changes_and_names_the_leader() {
     let error = fleet.node(2).control(job, JobAction::Cancel).await.unwrap_err();
     assert_eq!(error.kind(), fleet_core::ErrorKind::NotLeader);
     assert!(matches!(error, fleet_node::Error::NotLeader { leader: Some(leader), .. } if leader == id(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_goes_only_to_a_robot_that_has_its_version_of_the_interpreter() {
+    let mut fleet = Fleet::start(3, &[2]).await;
+    let job = fleet.submit_for_interpreter(1, "call", 2).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(fleet.effects.is_quiet(), "a robot that names no version has the first");
+    let reason = fleet.node(1).explain(job).await.unwrap();
+    assert!(reason.starts_with("no robot has version 2 of the interpreter"), "{reason}");
+    fleet.log.found(&[id(1), id(4)]).await;
+    fleet.start_node_with(4, 1, 2, &["http", "interpreter:2"]).await;
+    fleet.log.elect(id(1));
+    let run = fleet.effects.next().await;
+    assert_eq!(run.node, id(4));
+    run.end.send(done()).unwrap();
+    fleet.log.reaches(job, JobState::Completed).await;
 }

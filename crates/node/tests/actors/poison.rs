@@ -44,7 +44,7 @@ async fn records_that_can_never_be_committed_fail_their_job_only() {
     fleet.effects.next().await.end.send(done()).unwrap();
     fleet.log.reaches(rest, JobState::Completed).await;
     assert_eq!(fleet.links_opened(), 1, "the link was never broken");
-    assert_eq!(fleet.node(2).observe().await.robot.unwrap().jobs, 0, "its slot is free");
+    fleet.is_free(2).await;
 }
 
 #[tokio::test(start_paused = true)]

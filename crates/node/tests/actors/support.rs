@@ -412,6 +412,10 @@ impl JobMachine for WordMachine {
     fn is_timed_out(&self) -> bool {
         false
     }
+
+    fn workflow(&self) -> String {
+        "test/words:1.0.0".to_owned()
+    }
 }
 
 impl Interpreter for Words {
@@ -506,12 +510,16 @@ impl Fleet {
     }
 
     pub(crate) async fn start_node(&mut self, number: u8, boot: u64, slots: u32) {
+        self.start_node_with(number, boot, slots, &["http"]).await;
+    }
+
+    pub(crate) async fn start_node_with(&mut self, number: u8, boot: u64, slots: u32, capabilities: &[&str]) {
         let node = id(number);
         let report = RobotReport {
             node_name: name_of(node),
             slots,
             tags: Vec::new(),
-            capabilities: vec!["http".to_owned()],
+            capabilities: capabilities.iter().map(|word| (*word).to_owned()).collect(),
             is_draining: false,
         };
         let config = NodeConfig {
@@ -544,6 +552,13 @@ impl Fleet {
         self.node(leader).submit(Self::request(words)).await.unwrap()
     }
 
+    /// Submits a definition pinned to a version of the interpreter.
+    pub(crate) async fn submit_for_interpreter(&self, leader: u8, words: &str, interpreter: u32) -> JobId {
+        let request = Self::request(words);
+        let spec = JobSpec { interpreter, ..request.spec };
+        self.node(leader).submit(JobRequest { spec, ..request }).await.unwrap()
+    }
+
     /// A new job that runs `words`.
     pub(crate) fn request(words: &str) -> JobRequest {
         let (definition, spec) = definition_of(words);
@@ -564,6 +579,17 @@ impl Fleet {
         let job = submission.job;
         self.log.commit(Action::Submit(Box::new(submission))).await.unwrap().accepted().unwrap();
         job
+    }
+
+    /// Waits until the robot of node `number` has no job: it hears of a commit a little later than the state shows it.
+    pub(crate) async fn is_free(&self, number: u8) {
+        let free = async {
+            while self.node(number).observe().await.robot.is_none_or(|robot| robot.jobs > 0) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(60), free).await;
+        assert!(waited.is_ok(), "{:?}", self.node(number).observe().await.robot);
     }
 
     /// How often robots opened a link to the leader of another node.

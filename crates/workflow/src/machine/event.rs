@@ -106,6 +106,12 @@ impl ErrorObject {
         }
     }
 
+    /// The error of a job whose interpreter took too long ([`Event::Overrun`]).
+    pub fn overrun() -> Self {
+        let error = Self::standard("runtime", 500, "Runtime Error", "the interpreter took too long");
+        Self { instance: Some("/".to_owned()), ..error }
+    }
+
     /// The same error, each of its texts cut where it would be longer than [`ERROR_TEXT_BYTES_MAX`].
     #[must_use]
     pub fn bounded(mut self) -> Self {

@@ -30,10 +30,7 @@ impl Machine {
                 }
             }
             Event::TimerFired { path, .. } => self.timer_fired(path),
-            Event::Overrun { .. } => {
-                let detail = "the interpreter took too long";
-                self.fail(ErrorObject { instance: Some("/".to_owned()), ..fault::runtime(detail) });
-            }
+            Event::Overrun { .. } => self.fail(ErrorObject::overrun()),
         }
     }
 
