@@ -5,6 +5,7 @@ mod asking;
 mod counts;
 mod custody;
 mod enroll;
+mod expulsion;
 mod facts;
 mod founding;
 mod keep;
@@ -13,6 +14,7 @@ mod observer;
 mod parts;
 pub(crate) mod recovery;
 mod renewal;
+mod seeds;
 mod signals;
 mod standing;
 #[cfg(test)]
@@ -140,6 +142,7 @@ async fn wait_for_end(parts: &Parts, stop: &mut watch::Receiver<bool>, restarts:
     let mut group_status = parts.site.group().status();
     tokio::select! {
         _ = stop.wait_for(|stop| *stop) => End::Stopped,
+        () = expulsion::noticed(parts) => End::Expelled,
         _ = restarts.wait_for(|restart| *restart) => End::Restart,
         _ = group_status.wait_for(fleet_replication::Status::is_stopped) => End::Restart,
         // Actors cannot do without the store; with a new one they can.
@@ -158,6 +161,8 @@ enum End {
     Restart,
     /// Its actors cannot be kept alive.
     GaveUp,
+    /// It was removed from the fleet.
+    Expelled,
 }
 
 fn observer(
@@ -180,11 +185,13 @@ fn observer(
 
 /// The tasks beside the actors; their owner is [`run_on`], which ends them. One that panics is told by the panic hook.
 fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHandle<()>> {
+    let contacts = parts.identity.contacts.iter().chain(&around.settings.seeds).cloned().collect();
     vec![
         around.peer.spawn(observer.run()),
         around.peer.spawn(renewal::run(parts.clone(), around.directory.path().to_owned())),
         around.peer.spawn(validity::run(around.store.clone(), parts.tls.trust.validity.clone())),
         around.peer.spawn(custody::run(parts.site.clone(), parts.trust.clone())),
+        around.peer.spawn(seeds::call(parts.membership.clone(), contacts)),
         tokio::spawn(counts::run(parts.site.clone())),
     ]
 }

@@ -1,13 +1,11 @@
 //! The parts of a node and how each is made.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_api::PeerDialer;
-use fleet_api::Revocations;
 use fleet_api::Revocations;
 use fleet_api::pb::peer::peer_server::PeerServer;
 use fleet_api::pb::v1::admission_server::AdmissionServer;
@@ -30,6 +28,7 @@ use tonic::service::Routes;
 
 use super::clock;
 use super::enroll::Enrolled;
+use super::seeds;
 use super::standing::Standing;
 use crate::config::Settings;
 use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, PeerService};
@@ -38,6 +37,7 @@ use crate::listener::{Bounds, ListenerOptions, Policy, Services};
 use crate::ports::{EffectsPort, InterpreterPort, JobLogs, LinkPort, NetworkPort, Peers, StoreMemory};
 use crate::site::Site;
 use crate::trust::keeper::TrustKeeper;
+use crate::trust::revoked;
 use crate::trust::verification::FleetTrust;
 
 /// Counter of the store that numbers the boots of the data directory.
@@ -161,6 +161,9 @@ pub(super) fn tls(enrolled: &Enrolled, store: &Store) -> Result<Tls, Error> {
             .with_next_step("The data directory is damaged. Join again with an empty one.")
     })?;
     let revocations = Revocations::new();
+    // Before the first connection either way: a removed node must find no gap after a restart.
+    let state = store.reader(enrolled.identity.group_id).map_err(crate::site::read_failed)?;
+    revocations.extend(revoked::read(&state)?);
     let validity = super::validity::load(store)?;
     let trust = FleetTrust { root, revocations: revocations.clone(), validity };
     Ok(Tls { certificate: enrolled.key.cell()?, trust, revocations })
@@ -194,8 +197,8 @@ pub(super) async fn start_membership(
     let config = MembershipConfig {
         node: identity.node_id,
         listen: settings.listen,
-        advertise: resolve(&identity.advertise),
-        seeds: identity.contacts.iter().filter_map(|contact| resolve(contact)).collect(),
+        advertise: Some(seeds::own_address(&identity.advertise).await),
+        seeds: identity.contacts.iter().filter_map(|contact| contact.parse().ok()).collect(),
         keyring: Keyring::new(0, primary, keys).map_err(failed)?,
         profile: Profile::Lan,
         metadata: Metadata {
@@ -208,10 +211,6 @@ pub(super) async fn start_membership(
     let memory = Arc::new(StoreMemory::new(store.clone()));
     let started = tokio::task::spawn_blocking(move || Membership::start(config, memory)).await;
     started.map_err(|source| Error::new(ErrorKind::Internal, "start gossip").with_source(source))?.map_err(failed)
-}
-
-fn resolve(address: &str) -> Option<SocketAddr> {
-    address.to_socket_addrs().ok().and_then(|mut found| found.next())
 }
 
 /// Opens the group on the runtime of peers, so that clients' work cannot starve it.

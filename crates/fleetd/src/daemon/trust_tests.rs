@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_api::{PeerDialer, Revocations, ValidityClock};
+use fleet_api::revocation::Revocation;
+use fleet_api::{PeerDialer, Revocations, Subject, ValidityClock};
 use fleet_core::timing::Timing;
 use fleet_core::{Clock, Digest, ErrorKind, FleetId, GroupId, NodeId, SiteName, SystemClock, Timestamp};
 use fleet_replication::command::{ADMIT_VERSION, Action, NodeAdmission, TokenGrant};
@@ -12,14 +13,15 @@ use fleet_store::Store;
 use fleet_store::record::{Founding, NodeProfile, TokenId};
 use tokio::runtime::Handle;
 
-use super::custody;
 use super::renewal::sign_own;
+use super::{custody, expulsion};
 use crate::grpc::live_tokens;
 use crate::ports::{NetworkPort, Peers};
 use crate::site::Site;
 use crate::trust::authority::{Authority, SigningRequest};
 use crate::trust::keeper::{TrustKeeper, dropped_row, sealed_for, sealed_row, sealing_key_row, sealing_keys};
 use crate::trust::node_key::NodeKey;
+use crate::trust::revoked;
 use crate::trust::sealing::SealingKey;
 
 /// A founded site with one voter and nobody else.
@@ -133,6 +135,17 @@ async fn a_live_token_is_found_among_any_number_that_are_over() {
         let found: Vec<_> = live_tokens(&state, now, at_once).unwrap().into_iter().map(|(id, _)| id).collect();
         assert_eq!(found, [TokenId(6)], "{at_once} at a time");
     }
+    alone.site.group().shutdown().await;
+}
+
+#[tokio::test]
+async fn a_node_reads_of_its_own_removal() {
+    let alone = Alone::found().await;
+    assert!(!expulsion::is_removed(&alone.site).unwrap());
+    alone.site.propose(Action::RemoveNode { node: alone.node() }).await.unwrap();
+    assert!(expulsion::is_removed(&alone.site).unwrap());
+    let revoked = revoked::read(&alone.site.reader().unwrap()).unwrap();
+    assert!(revoked.contains(&Revocation::Subject(Subject::Node(alone.node()))), "{revoked:?}");
     alone.site.group().shutdown().await;
 }
 
