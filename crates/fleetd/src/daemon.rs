@@ -9,6 +9,7 @@ mod expulsion;
 mod facts;
 mod founding;
 mod keep;
+mod keyring;
 mod links;
 mod observer;
 mod parts;
@@ -190,6 +191,7 @@ fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHan
         around.peer.spawn(observer.run()),
         around.peer.spawn(renewal::run(parts.clone(), around.directory.path().to_owned())),
         around.peer.spawn(validity::run(around.store.clone(), parts.tls.trust.validity.clone())),
+        around.peer.spawn(keyring::run(parts.clone(), around.directory.path().to_owned())),
         around.peer.spawn(custody::run(parts.site.clone(), parts.trust.clone())),
         around.peer.spawn(seeds::call(parts.membership.clone(), contacts)),
         tokio::spawn(counts::run(parts.site.clone())),

@@ -12,6 +12,7 @@ pub mod keeper;
 pub mod node_key;
 pub mod renewal;
 pub mod revoked;
+pub mod rotation;
 pub mod sealing;
 pub mod token;
 pub mod verification;

@@ -1,6 +1,5 @@
 //! The parts of a node and how each is made.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use fleet_core::limits::{GRPC_MESSAGE_BYTES_MAX, JOB_LOGS_BYTES_MAX};
 use fleet_core::timing::Timing;
 use fleet_core::{Digest, Error, ErrorKind};
 use fleet_effects::{BaseEnvironment, Effects, Options};
-use fleet_membership::{GossipKey, Keyring, Membership, MembershipConfig, Metadata, Profile};
+use fleet_membership::{Membership, MembershipConfig, Metadata, Profile};
 use fleet_node::link::RobotReport;
 use fleet_node::links::Links;
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
@@ -190,16 +189,13 @@ pub(super) async fn start_membership(
     identity: &Identity,
     store: &Store,
 ) -> Result<Membership, Error> {
-    let keys: BTreeMap<u8, GossipKey> =
-        identity.gossip_keys.iter().map(|stored| (stored.key_id, GossipKey::new(stored.key))).collect();
-    let primary = identity.gossip_keys.first().map_or(0, |stored| stored.key_id);
     let failed = |source: fleet_membership::Error| Error::new(source.kind(), "start gossip").with_source(source);
     let config = MembershipConfig {
         node: identity.node_id,
         listen: settings.listen,
         advertise: Some(seeds::own_address(&identity.advertise).await),
         seeds: identity.contacts.iter().filter_map(|contact| contact.parse().ok()).collect(),
-        keyring: Keyring::new(0, primary, keys).map_err(failed)?,
+        keyring: super::keyring::ring(identity)?,
         profile: Profile::Lan,
         metadata: Metadata {
             name: identity.name.clone(),
