@@ -48,6 +48,14 @@ impl PeerDialer {
         Connector::new(self.towards(node), ALPN_ACTORS, Established::Handshake)?.dial(address).await
     }
 
+    /// Connects to `node` at `address` and hangs up: whether it takes us.
+    ///
+    /// # Errors
+    /// What kept it from taking us.
+    pub async fn greet(&self, address: &str, node: NodeId) -> Result<(), Error> {
+        Connector::new(self.towards(node), ALPN_PEER, Established::FirstByte)?.dial(address).await.map(drop)
+    }
+
     fn towards(&self, node: NodeId) -> ClientTls {
         ClientTls { expected: Some(node), ..self.tls.clone() }
     }

@@ -259,6 +259,12 @@ fn refused(refusal: Error) -> CertificateError {
     CertificateError::Other(OtherError(Arc::new(refusal)))
 }
 
+/// Whether `error` of a connection says that the node there holds our certificate void.
+pub fn is_revoked_here(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRevoked)))
+}
+
 /// Whether `error` of a connection says that the node there belongs to another fleet.
 pub fn is_other_fleet(error: &Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<rustls::Error>());
@@ -292,7 +298,7 @@ pub fn error_of_tls(address: &str, error: &rustls::Error) -> Error {
             denied(format!("the node at {address} refused our certificate: it has expired or is not valid yet"))
         }
         rustls::Error::AlertReceived(Alert::CertificateRevoked) => {
-            denied(format!("the node at {address} refused our certificate: it was revoked"))
+            denied(format!("the node at {address} refused our certificate: it was revoked")).with_source(error.clone())
         }
         rustls::Error::AlertReceived(Alert::CertificateRequired) => {
             denied(format!("the node at {address} requires a certificate"))

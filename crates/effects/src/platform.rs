@@ -14,12 +14,12 @@ use std::os::fd::AsFd;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use alarm::Alarm;
 pub(crate) use launch::{LAUNCH_WORD, exec_program, find_program};
 pub(crate) use lock::{Lock, try_exclusive};
+pub(crate) use tokio::net::unix::pipe;
 pub(crate) use tree::{Fate, Tree};
 
 /// This executable, even after its file was replaced by another version.

@@ -5,15 +5,18 @@ mod asking;
 mod counts;
 mod custody;
 mod enroll;
+mod expulsion;
 mod facts;
 mod founding;
 mod keep;
+mod keyring;
 mod links;
 mod observer;
 mod parts;
 pub(crate) mod recovery;
 mod rejoin;
 mod renewal;
+mod seeds;
 mod signals;
 mod standing;
 #[cfg(test)]
@@ -142,6 +145,7 @@ async fn wait_for_end(parts: &Parts, stop: &mut watch::Receiver<bool>, restarts:
     tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => return End::Stopped,
+        () = expulsion::noticed(parts) => return End::Expelled,
         _ = restarts.wait_for(|restart| *restart) => return End::Restart,
         _ = status.wait_for(fleet_replication::Status::is_stopped) => return End::Restart,
         _ = epochs.wait_for(|status| status.superseded_by.is_some()) => {}
@@ -176,6 +180,8 @@ enum End {
     Restart,
     /// Its actors cannot be kept alive.
     GaveUp,
+    /// It was removed from the fleet.
+    Expelled,
 }
 
 fn observer(
@@ -198,11 +204,14 @@ fn observer(
 
 /// The tasks beside the actors; their owner is [`run_on`], which ends them. One that panics is told by the panic hook.
 fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHandle<()>> {
+    let contacts = parts.identity.contacts.iter().chain(&around.settings.seeds).cloned().collect();
     vec![
         around.peer.spawn(observer.run()),
         around.peer.spawn(renewal::run(parts.clone(), around.directory.path().to_owned())),
-        around.peer.spawn(validity::run(parts.site.store().clone(), parts.tls.trust.validity.clone())),
+        around.peer.spawn(validity::run(around.store.clone(), parts.tls.trust.validity.clone())),
+        around.peer.spawn(keyring::run(parts.clone(), around.directory.path().to_owned())),
         around.peer.spawn(custody::run(parts.site.clone(), parts.trust.clone())),
+        around.peer.spawn(seeds::call(parts.membership.clone(), contacts)),
         tokio::spawn(counts::run(parts.site.clone())),
     ]
 }

@@ -39,6 +39,12 @@ pub struct Identity {
     pub advertise: String,
     /// Gossip keys; the first is the one to seal with.
     pub gossip_keys: Vec<StoredGossipKey>,
+    /// Generation of the gossip keys; 0 where it was not written.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub keyring_generation: u64,
+    /// What the links of actors are derived from, where the gossip keys are not the first ones any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_secret: Option<[u8; 32]>,
     /// `host:port` of nodes known when this was written, to ask and to gossip with first.
     pub contacts: Vec<String>,
 }
@@ -80,6 +86,10 @@ pub struct NewIdentity {
     pub advertise: String,
     /// Gossip keys.
     pub gossip_keys: Vec<StoredGossipKey>,
+    /// Their generation; 0 if that is not known.
+    pub keyring_generation: u64,
+    /// What the links of actors are derived from; `None`: the first gossip key.
+    pub link_secret: Option<[u8; 32]>,
     /// Contacts.
     pub contacts: Vec<String>,
 }
@@ -97,9 +107,37 @@ impl From<NewIdentity> for Identity {
             dev: new.dev,
             advertise: new.advertise,
             gossip_keys: new.gossip_keys,
+            keyring_generation: new.keyring_generation,
+            link_secret: new.link_secret,
             contacts: new.contacts,
         }
     }
+}
+
+impl Identity {
+    /// What the links of actors are derived from: the same on every node, and for ever. It was the fleet's first gossip
+    /// key, which a node that never saw a rotation still has.
+    pub fn link_secret(&self) -> Option<[u8; 32]> {
+        self.link_secret.or_else(|| self.gossip_keys.first().map(|stored| stored.key))
+    }
+
+    /// Writes it into the data directory `directory` so that a crash leaves either the old or the new one.
+    ///
+    /// # Errors
+    /// `Internal` if the directory cannot be written.
+    pub fn save(&self, directory: &Path) -> Result<(), Error> {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
+            Error::new(ErrorKind::Internal, format!("write {}", directory.join(FILE_NAME).display()))
+                .with_source(source)
+        };
+        let text = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into()))?;
+        write_secret(directory, FILE_NAME, &text).map_err(|error| failed(error.into()))
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A node's data directory, held by this process alone.
@@ -170,12 +208,7 @@ impl DataDir {
     /// # Errors
     /// `Internal` if the directory cannot be written.
     pub fn save_identity(&self, identity: &Identity) -> Result<(), Error> {
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
-            Error::new(ErrorKind::Internal, format!("write {}", self.path.join(FILE_NAME).display()))
-                .with_source(source)
-        };
-        let text = serde_json::to_vec_pretty(identity).map_err(|error| failed(error.into()))?;
-        write_secret(&self.path, FILE_NAME, &text).map_err(|error| failed(error.into()))
+        identity.save(&self.path)
     }
 }
 
@@ -205,6 +238,8 @@ mod tests {
             dev: false,
             advertise: "alpha:7000".to_owned(),
             gossip_keys: vec![StoredGossipKey { key_id: 1, key: [7; 32] }],
+            keyring_generation: 0,
+            link_secret: None,
             contacts: Vec::new(),
         }
         .into()
@@ -240,6 +275,22 @@ mod tests {
         let _held = DataDir::open(root.path()).expect("it is free");
         let error = DataDir::open(root.path()).expect_err("it is taken");
         assert_eq!(error.kind, ErrorKind::Conflict);
+    }
+
+    #[test]
+    fn a_file_of_the_first_version_is_read_and_written_as_it_was() {
+        let text = serde_json::to_string(&identity()).expect("it can be written");
+        assert!(!text.contains("keyringGeneration") && !text.contains("linkSecret"), "{text}");
+        let read: Identity = serde_json::from_str(&text).expect("it can be read");
+        assert_eq!(read.link_secret(), Some([7; 32]), "the first gossip key, before any rotation");
+        let rotated = Identity {
+            gossip_keys: vec![StoredGossipKey { key_id: 2, key: [8; 32] }],
+            link_secret: read.link_secret(),
+            keyring_generation: 4,
+            ..read
+        };
+        let again: Identity = serde_json::from_slice(&serde_json::to_vec(&rotated).expect("written")).expect("read");
+        assert_eq!((again.link_secret(), again.keyring_generation), (Some([7; 32]), 4));
     }
 
     #[test]

@@ -38,12 +38,6 @@ pub(crate) fn lock(file: &File) -> io::Result<()> {
     rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from)
 }
 
-/// A clock that nothing slews, to measure the others by.
-pub(crate) fn raw_time() -> Duration {
-    let reading = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicRaw);
-    Duration::new(u64::try_from(reading.tv_sec).unwrap_or_default(), u32::try_from(reading.tv_nsec).unwrap_or_default())
-}
-
 /// Resolves at the first signal that asks this process to end. The signals are watched from the call on.
 pub(crate) fn termination() -> io::Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -54,6 +48,12 @@ pub(crate) fn termination() -> io::Result<impl Future<Output = ()> + Send> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// A clock that nothing slews, to measure the others by.
+pub(crate) fn raw_time() -> Duration {
+    let reading = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicRaw);
+    Duration::new(u64::try_from(reading.tv_sec).unwrap_or_default(), u32::try_from(reading.tv_nsec).unwrap_or_default())
 }
 
 /// The host's name; empty if it has none.

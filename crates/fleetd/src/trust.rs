@@ -11,6 +11,8 @@ pub mod joining;
 pub mod keeper;
 pub mod node_key;
 pub mod renewal;
+pub mod revoked;
+pub mod rotation;
 pub mod sealing;
 pub mod token;
 pub mod verification;

@@ -3,6 +3,7 @@
 //!
 //! Packets that wait are read before timers fire: a node that was held up hears the answers before it suspects anybody.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,7 @@ pub(crate) struct Ends {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) published: watch::Receiver<Metadata>,
     pub(crate) keyring: watch::Receiver<Keyring>,
+    pub(crate) banned: watch::Receiver<BTreeSet<NodeId>>,
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) is_deaf: watch::Sender<bool>,
 }
@@ -153,6 +155,11 @@ impl Driver {
                     self.step(Input::Publish(metadata));
                 }
                 Woken::Keyring => self.take_keyring(),
+                Woken::Banned => {
+                    let banned = self.ends.banned.borrow_and_update().clone();
+                    self.opener.ban(&banned);
+                    self.step(Input::Ban(banned));
+                }
                 Woken::Abandoned => self.is_over = true,
             }
             self.recorder.offer(self.now(), || self.swim.remembered());
@@ -175,6 +182,7 @@ impl Driver {
             command = ends.commands.recv() => command.map_or(Woken::Abandoned, Woken::Command),
             Ok(()) = ends.published.changed() => Woken::Published,
             Ok(()) = ends.keyring.changed() => Woken::Keyring,
+            Ok(()) = ends.banned.changed() => Woken::Banned,
         }
     }
 
@@ -328,5 +336,6 @@ enum Woken {
     Command(Command),
     Published,
     Keyring,
+    Banned,
     Abandoned,
 }

@@ -1,5 +1,6 @@
 //! The handle by which the rest of the node uses membership: a cheap clone that hides thread, channels and socket.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +23,10 @@ use crate::view::View;
 
 /// Commands that may wait for the gossip thread.
 const COMMANDS_MAX: usize = 64;
-/// Packets of one probe: UDP may lose one on any link.
-const PROBE_TRIES: u32 = 3;
 /// How long a goodbye may take: many times what its packets need.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
+/// Packets of one probe: UDP may lose one on any link.
+const PROBE_TRIES: u32 = 3;
 
 /// How this node takes part in gossip.
 #[derive(Clone, Debug)]
@@ -57,6 +58,7 @@ pub struct Membership {
     is_deaf: watch::Receiver<bool>,
     published: Arc<watch::Sender<Metadata>>,
     keyring: Arc<watch::Sender<Keyring>>,
+    banned: Arc<watch::Sender<BTreeSet<NodeId>>>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -82,12 +84,14 @@ impl Membership {
         let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
         let (published, published_receiver) = watch::channel(config.metadata.clone());
         let (keyring, keyring_receiver) = watch::channel(config.keyring);
+        let (banned, banned_receiver) = watch::channel(BTreeSet::new());
         let (view_sender, view) = watch::channel(Arc::new(View::default()));
         let (deaf_sender, is_deaf) = watch::channel(false);
         let ends = Ends {
             commands,
             published: published_receiver,
             keyring: keyring_receiver,
+            banned: banned_receiver,
             view: view_sender,
             is_deaf: deaf_sender,
         };
@@ -109,6 +113,7 @@ impl Membership {
             is_deaf,
             published: Arc::new(published),
             keyring: Arc::new(keyring),
+            banned: Arc::new(banned),
             commands: command_sender,
         })
     }
@@ -168,6 +173,15 @@ impl Membership {
     /// Seals and opens with these keys from now on.
     pub fn set_keyring(&self, keyring: Keyring) {
         self.keyring.send_replace(keyring);
+    }
+
+    /// Hears nothing of these nodes any more, and shows them no more: they were removed from the fleet. Only adds.
+    pub fn ban(&self, nodes: impl IntoIterator<Item = NodeId>) {
+        self.banned.send_if_modified(|banned| {
+            let before = banned.len();
+            banned.extend(nodes.into_iter().filter(|node| *node != self.node));
+            banned.len() != before
+        });
     }
 
     /// Whether packets come and none can be opened: this node missed a rotation and should fetch the keyring.
@@ -259,6 +273,7 @@ mod tests {
             is_deaf: watch::channel(false).1,
             published: Arc::new(published),
             keyring: Arc::new(keyring),
+            banned: Arc::new(watch::channel(BTreeSet::new()).0),
             commands,
         };
         tokio::time::timeout(LEAVE_MAX * 2, membership.leave()).await.expect("it returns");

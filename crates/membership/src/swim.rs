@@ -73,6 +73,8 @@ pub enum Input<'a> {
     Tick,
     /// Call this address, now and whenever nobody active is there.
     Announce(SocketAddr),
+    /// These nodes are no members any more, whatever is said of them.
+    Ban(BTreeSet<NodeId>),
     /// This node has something new to say about itself.
     Publish(Metadata),
     /// Say goodbye.
@@ -119,6 +121,7 @@ pub struct Swim {
     timers: TimerQueue<Waiting>,
     removals: BTreeMap<NodeId, TimerKey>,
     accused: BTreeSet<NodeId>,
+    banned: BTreeSet<NodeId>,
     table: Rc<RefCell<MetadataTable>>,
     health: LocalHealth,
     profile: Profile,
@@ -152,6 +155,7 @@ impl Swim {
             timers: TimerQueue::new(),
             removals: BTreeMap::new(),
             accused: BTreeSet::new(),
+            banned: BTreeSet::new(),
             table,
             health: LocalHealth::default(),
             profile: config.profile,
@@ -184,6 +188,10 @@ impl Swim {
             Input::Announce(address) => {
                 self.contacts.add_seed(address);
                 self.send(address, Payload::Who, &mut effects);
+            }
+            Input::Ban(nodes) => {
+                self.banned = nodes;
+                self.view_is_stale = true;
             }
             Input::Publish(metadata) => {
                 self.own.set(metadata);
@@ -392,6 +400,9 @@ impl Swim {
     }
 
     fn announce(&mut self, member: Identity, effects: &mut Vec<Effect>) {
+        if self.banned.contains(&member.node) {
+            return;
+        }
         if self.foca.announce(member, &mut self.runtime).is_err() {
             effects.push(Effect::Dropped("announce"));
         }

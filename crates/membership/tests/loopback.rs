@@ -188,3 +188,25 @@ fn a_configuration_that_cannot_work_is_refused() {
     let error = Membership::start(MembershipConfig { listen, ..config(1, &[]) }, Arc::new(Forgetful)).unwrap_err();
     assert_eq!(error.kind(), fleet_core::ErrorKind::FailedPrecondition);
 }
+
+#[tokio::test]
+async fn a_removed_node_is_neither_heard_nor_shown_however_much_it_talks() {
+    let nodes = fleet(3);
+    for node in &nodes {
+        until(node, "three members", |view| view.active().count() == 3).await;
+    }
+    let removed = NodeId::from_bytes([3; 16]);
+    for node in &nodes[..2] {
+        node.ban([removed]);
+        node.ban([removed, removed]);
+        until(node, "the removed one is gone", |view| view.get(removed).is_none()).await;
+    }
+    // It lives, has the keys, and goes on calling: nobody takes notice.
+    nodes[2].publish(Metadata { name: "still here".to_owned(), ..Metadata::default() }).unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    for node in &nodes[..2] {
+        let view = node.current_view();
+        assert!(view.get(removed).is_none() && view.active().count() == 2, "{view:#?}");
+    }
+    until(&nodes[2], "it sees nobody", |view| view.active_peers().count() == 0).await;
+}

@@ -4,10 +4,9 @@ use std::io;
 
 use fleet_core::limits::LOG_TAIL_BYTES_MAX;
 use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
 
 use super::protocol::{Decoder, FromGuard, ToGuard, encode_from_guard};
-use crate::platform;
+use crate::platform::{self, pipe};
 
 /// Unwritten bytes above which no more of the child's output is read.
 const PENDING_BYTES_MAX: usize = 4 * LOG_TAIL_BYTES_MAX;

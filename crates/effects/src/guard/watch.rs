@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use fleet_core::{Clock, SystemClock};
 use tempfile::TempDir;
-use tokio::net::unix::pipe;
 
 use super::course::Course;
 use super::link::{self, Orders, Reports};
 use super::protocol::{Ending, FromGuard, Launch, Script, Stream, ToGuard};
-use crate::platform::{self, Alarm, Fate, Lock, Tree};
+use crate::platform::{self, Alarm, Fate, Lock, Tree, pipe};
 
 /// How long the last report may take to be read: nothing runs any more, but the lock is still held.
 const LAST_REPORT_BOUND: Duration = Duration::from_secs(10);

@@ -169,6 +169,8 @@ fn found(
         dev: settings.dev,
         advertise: advertised(settings, HostFacts::read().route),
         gossip_keys: vec![StoredGossipKey { key_id: 1, key: random_key()? }],
+        keyring_generation: 0,
+        link_secret: None,
         contacts: Vec::new(),
     }
     .into();
@@ -267,6 +269,9 @@ fn joined(
         dev: response.dev,
         advertise,
         gossip_keys,
+        keyring_generation: response.keyring_generation,
+        // Seeds of before there was a rotation name none: theirs is the first gossip key.
+        link_secret: response.link_secret.as_slice().try_into().ok(),
         contacts: response.members.iter().map(|member| member.address.clone()).collect(),
     }
     .into())

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::expulsion::expelled;
 use super::standing::Standing;
 use super::{Beginning, End, run};
 use crate::config::Settings;
@@ -72,6 +73,7 @@ where
         let why = match run().await {
             Ok(End::Stopped) => return Ok(()),
             Ok(End::GaveUp) => return Err(gave_up()),
+            Ok(End::Expelled) => return Err(expelled()),
             Ok(End::Restart) => "the node starts again after its store or its group stopped".to_owned(),
             Err(error) if !was_up => return Err(error),
             Err(error) => chain(&error),

@@ -44,10 +44,10 @@ async fn try_start(
     membership: &Membership,
     runtime: &Handle,
 ) -> Result<Links, Error> {
-    let key = identity.gossip_keys.first().ok_or_else(|| {
+    let secret = identity.link_secret().ok_or_else(|| {
         Error::new(ErrorKind::Internal, "start the links to other nodes: the data directory has no gossip key")
     })?;
-    let cookie = cookie(&key.key, identity.fleet_id);
+    let cookie = cookie(&secret, identity.fleet_id);
     let config = LinksConfig { node: identity.node_id, site: identity.site.clone(), cookie };
     let dialer = Arc::new(ActorDialer::new(site.peers().dialer().clone()));
     let answerer = Arc::new(NodeAnswerer::new(identity.name.clone(), site.clone(), node.clone()));

@@ -4,25 +4,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fleet_api::revocation::Revocation;
-use fleet_api::{Revocations, Subject};
+use fleet_api::Revocations;
 use fleet_core::{BootInstant, Clock, NodeId, SystemClock};
 use fleet_membership::{GroupStatus, Membership, Metadata, NodeState, Protocols, View};
 use fleet_node::Node;
 use fleet_replication::command::{Action, COMMAND_VERSION, NodeAdmission};
 use fleet_replication::{Role, SiteNode, SiteView};
-use fleet_store::record::{NodeProfile, NodeRecord, NodeStanding, TrustKind};
+use fleet_store::record::{NodeProfile, NodeRecord, NodeStanding};
 use fleet_store::state::members;
 use tokio::sync::watch;
 
 use crate::grpc::current_profile;
 use crate::identity::Identity;
 use crate::site::Site;
+use crate::trust::revoked;
 
 /// How often everything is looked at anew, whether or not something was announced.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Most revoked certificates that are looked at.
-const REVOCATIONS_READ_MAX: usize = 10_000;
 /// Version of the gRPC protocol between nodes.
 const PEER_PROTOCOL: u16 = 1;
 
@@ -57,7 +55,7 @@ impl Observer {
             self.site.peers().learn(addresses(&current));
             match self.site.reader().and_then(|state| members::nodes(&state).map_err(crate::site::read_failed)) {
                 Ok(nodes) => {
-                    self.revoke_removed(&nodes);
+                    self.ban_removed(&nodes);
                     self.learn_admitted(&nodes);
                     self.note_changed(&nodes, &current).await;
                     let observed = site_view(&nodes, &current, &mut down_since, SystemClock.boot_now());
@@ -79,10 +77,10 @@ impl Observer {
         }
     }
 
-    /// A removed node is nobody here any more, whichever certificate it shows.
-    fn revoke_removed(&self, nodes: &[NodeRecord]) {
+    /// A removed node is nobody to gossip any more, whichever keys it has.
+    fn ban_removed(&self, nodes: &[NodeRecord]) {
         let removed = nodes.iter().filter(|node| node.standing == NodeStanding::Removed);
-        self.revocations.extend(removed.map(|node| Revocation::Subject(Subject::Node(node.id))));
+        self.membership.ban(removed.map(|node| node.id));
     }
 
     /// Addresses that the group admitted serve where gossip has none yet.
@@ -131,11 +129,8 @@ impl Observer {
 
     /// Learns what was revoked since the last look; what is revoked stays so.
     fn learn_revocations(&self) {
-        let revoked = self.site.reader().and_then(|state| {
-            members::trust_of(&state, TrustKind::Revoked, None, REVOCATIONS_READ_MAX).map_err(crate::site::read_failed)
-        });
-        match revoked {
-            Ok(rows) => self.revocations.extend(rows.into_iter().map(|(serial, _)| Revocation::Serial(serial))),
+        match self.site.reader().and_then(|state| revoked::read(&state)) {
+            Ok(revoked) => self.revocations.extend(revoked),
             Err(error) => tracing::warn!(%error, "revocations cannot be read"),
         }
     }

@@ -1,7 +1,5 @@
 //! The parts of a node and how each is made.
 
-use std::collections::BTreeMap;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +14,7 @@ use fleet_core::limits::{GRPC_MESSAGE_BYTES_MAX, JOB_LOGS_BYTES_MAX};
 use fleet_core::timing::Timing;
 use fleet_core::{Digest, Error, ErrorKind};
 use fleet_effects::{BaseEnvironment, Effects, Options};
-use fleet_membership::{GossipKey, Keyring, Membership, MembershipConfig, Metadata, Profile};
+use fleet_membership::{Membership, MembershipConfig, Metadata, Profile};
 use fleet_node::link::RobotReport;
 use fleet_node::links::Links;
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
@@ -29,6 +27,7 @@ use tonic::service::Routes;
 
 use super::clock;
 use super::enroll::Enrolled;
+use super::seeds;
 use super::standing::Standing;
 use crate::config::Settings;
 use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, PeerService};
@@ -37,6 +36,7 @@ use crate::listener::{Bounds, ListenerOptions, Policy, Services};
 use crate::ports::{EffectsPort, InterpreterPort, JobLogs, LinkPort, NetworkPort, Peers, StoreMemory};
 use crate::site::Site;
 use crate::trust::keeper::TrustKeeper;
+use crate::trust::revoked;
 use crate::trust::verification::FleetTrust;
 
 /// Counter of the store that numbers the boots of the data directory.
@@ -160,6 +160,9 @@ pub(super) fn tls(enrolled: &Enrolled, store: &Store) -> Result<Tls, Error> {
             .with_next_step("The data directory is damaged. Join again with an empty one.")
     })?;
     let revocations = Revocations::new();
+    // Before the first connection either way: a removed node must find no gap after a restart.
+    let state = store.reader(enrolled.identity.group_id).map_err(crate::site::read_failed)?;
+    revocations.extend(revoked::read(&state)?);
     let validity = super::validity::load(store)?;
     let trust = FleetTrust { root, revocations: revocations.clone(), validity };
     Ok(Tls { certificate: enrolled.key.cell()?, trust, revocations })
@@ -186,16 +189,13 @@ pub(super) async fn start_membership(
     identity: &Identity,
     store: &Store,
 ) -> Result<Membership, Error> {
-    let keys: BTreeMap<u8, GossipKey> =
-        identity.gossip_keys.iter().map(|stored| (stored.key_id, GossipKey::new(stored.key))).collect();
-    let primary = identity.gossip_keys.first().map_or(0, |stored| stored.key_id);
     let failed = |source: fleet_membership::Error| Error::new(source.kind(), "start gossip").with_source(source);
     let config = MembershipConfig {
         node: identity.node_id,
         listen: settings.listen,
-        advertise: resolve(&identity.advertise),
-        seeds: identity.contacts.iter().filter_map(|contact| resolve(contact)).collect(),
-        keyring: Keyring::new(0, primary, keys).map_err(failed)?,
+        advertise: Some(seeds::own_address(&identity.advertise).await),
+        seeds: identity.contacts.iter().filter_map(|contact| contact.parse().ok()).collect(),
+        keyring: super::keyring::ring(identity)?,
         profile: Profile::Lan,
         metadata: Metadata {
             name: identity.name.clone(),
@@ -207,10 +207,6 @@ pub(super) async fn start_membership(
     let memory = Arc::new(StoreMemory::new(store.clone()));
     let started = tokio::task::spawn_blocking(move || Membership::start(config, memory)).await;
     started.map_err(|source| Error::new(ErrorKind::Internal, "start gossip").with_source(source))?.map_err(failed)
-}
-
-fn resolve(address: &str) -> Option<SocketAddr> {
-    address.to_socket_addrs().ok().and_then(|mut found| found.next())
 }
 
 /// Opens the group on the runtime of peers, so that clients' work cannot starve it.

@@ -1,25 +1,33 @@
 //! What a node does with the site's trust, on a group of one in memory.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_api::{PeerDialer, Revocations, ValidityClock};
+use fleet_api::revocation::Revocation;
+use fleet_api::{PeerDialer, Revocations, Subject, ValidityClock};
 use fleet_core::timing::Timing;
 use fleet_core::{Clock, Digest, ErrorKind, FleetId, GroupId, NodeId, SiteName, SystemClock, Timestamp};
+use fleet_membership::{Forgetful, Membership, MembershipConfig, Metadata, Profile};
 use fleet_replication::command::{ADMIT_VERSION, Action, NodeAdmission, TokenGrant};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
-use fleet_store::record::{Founding, NodeProfile, TokenId};
+use fleet_store::record::{Founding, GossipKey, Keyring, NodeProfile, Payload, TokenId};
+use fleet_store::state::members;
 use tokio::runtime::Handle;
 
-use super::custody;
+use super::keyring::{Follower, Rotator, ring};
 use super::renewal::sign_own;
+use super::{custody, expulsion};
 use crate::grpc::live_tokens;
+use crate::identity::{Identity, NewIdentity, StoredGossipKey};
 use crate::ports::{NetworkPort, Peers};
 use crate::site::Site;
 use crate::trust::authority::{Authority, SigningRequest};
 use crate::trust::keeper::{TrustKeeper, dropped_row, sealed_for, sealed_row, sealing_key_row, sealing_keys};
 use crate::trust::node_key::NodeKey;
+use crate::trust::revoked;
+use crate::trust::rotation::STEP_WAIT;
 use crate::trust::sealing::SealingKey;
 
 /// A founded site with one voter and nobody else.
@@ -133,6 +141,103 @@ async fn a_live_token_is_found_among_any_number_that_are_over() {
         let found: Vec<_> = live_tokens(&state, now, at_once).unwrap().into_iter().map(|(id, _)| id).collect();
         assert_eq!(found, [TokenId(6)], "{at_once} at a time");
     }
+    alone.site.group().shutdown().await;
+}
+
+#[tokio::test]
+async fn removing_a_node_replaces_the_gossip_keys_once() {
+    let alone = Alone::found().await;
+    let site = &alone.site;
+    let first = GossipKey { key_id: 1, key: Payload::from(vec![1; 32]) };
+    site.propose(Action::PutKeyring(Keyring { generation: 1, keys: vec![first] })).await.unwrap();
+    let removed = NodeId::generate();
+    site.propose(admission(removed, "removed")).await.unwrap();
+    let ids = || {
+        let keyring = members::keyring(&site.reader().unwrap()).unwrap();
+        keyring.keys.iter().map(|key| key.key_id).collect::<Vec<_>>()
+    };
+    let (mut rotator, mut now) = (Rotator::default(), SystemClock.boot_now());
+    let mut look = async || {
+        now = now.saturating_add(STEP_WAIT);
+        rotator.look(site, now).await.unwrap();
+    };
+    site.propose(Action::RemoveNode { node: removed }).await.unwrap();
+    look().await;
+    look().await;
+    assert_eq!(ids(), [1], "not before every program knows the rows");
+    site.propose(Action::Gate { version: ADMIT_VERSION }).await.unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..12 {
+        look().await;
+        seen.push(ids());
+    }
+    seen.dedup();
+    assert_eq!(seen, [vec![1], vec![1, 2], vec![2, 1], vec![2]], "once for one removal");
+    site.group().shutdown().await;
+}
+
+/// A follower of a node that was never told of a rotation, with gossip that nobody answers.
+fn follower(data_dir: &Path) -> Follower {
+    let identity: Identity = NewIdentity {
+        fleet_id: FleetId::generate(),
+        node_id: NodeId::generate(),
+        name: "alpha".to_owned(),
+        site: SiteName::default(),
+        group_id: GroupId::generate(),
+        epoch: 1,
+        dev: false,
+        advertise: "127.0.0.1:7000".to_owned(),
+        gossip_keys: vec![StoredGossipKey { key_id: 1, key: [1; 32] }],
+        keyring_generation: 0,
+        link_secret: None,
+        contacts: Vec::new(),
+    }
+    .into();
+    let config = MembershipConfig {
+        node: identity.node_id,
+        listen: "127.0.0.1:0".parse().unwrap(),
+        advertise: None,
+        seeds: Vec::new(),
+        keyring: ring(&identity).unwrap(),
+        profile: Profile::Lan,
+        metadata: Metadata::default(),
+    };
+    let membership = Membership::start(config, Arc::new(Forgetful)).unwrap();
+    Follower { identity, membership, data_dir: data_dir.to_owned() }
+}
+
+#[tokio::test]
+async fn a_newer_keyring_is_kept_and_used_and_an_older_one_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut follower = follower(directory.path());
+    let keyring = |generation, ids: &[u8]| {
+        let keys = ids.iter().map(|key_id| GossipKey { key_id: *key_id, key: Payload::from(vec![*key_id; 32]) });
+        Keyring { generation, keys: keys.collect() }
+    };
+    let kept = || std::fs::read(directory.path().join("identity.json")).ok();
+    assert!(!follower.adopt(&keyring(1, &[1])).unwrap() && kept().is_none(), "these are the keys it has");
+    assert!(follower.adopt(&keyring(3, &[2, 1])).unwrap());
+    assert!(!follower.adopt(&keyring(2, &[1, 2])).unwrap(), "the state may be behind what was fetched");
+    assert!(!follower.adopt(&Keyring::default()).unwrap(), "a state with nothing applied");
+    let read: Identity = serde_json::from_slice(&kept().unwrap()).unwrap();
+    assert_eq!((read.keyring_generation, read.gossip_keys[0].key_id), (3, 2));
+    assert_eq!(read.link_secret(), Some([1; 32]), "the links of actors stay as they are");
+    assert!(follower.adopt(&keyring(4, &[2])).unwrap());
+    assert_eq!(follower.identity.link_secret(), Some([1; 32]));
+    let damaged = Keyring { generation: 9, keys: vec![GossipKey { key_id: 1, key: Payload::from("short") }] };
+    assert!(follower.adopt(&damaged).is_err());
+    assert_eq!(follower.identity.keyring_generation, 4, "nothing of a damaged one is used");
+    follower.membership.leave().await;
+}
+
+#[tokio::test]
+async fn a_node_reads_of_its_own_removal() {
+    let alone = Alone::found().await;
+    assert!(!expulsion::is_removed(&alone.site).unwrap());
+    alone.site.propose(Action::RemoveNode { node: alone.node() }).await.unwrap();
+    assert!(expulsion::is_removed(&alone.site).unwrap());
+    let revoked = revoked::read(&alone.site.reader().unwrap()).unwrap();
+    assert!(revoked.contains(&Revocation::Subject(Subject::Node(alone.node()))), "{revoked:?}");
     alone.site.group().shutdown().await;
 }
 

@@ -14,7 +14,7 @@ use fleet_store::record::{NodeCertificate, NodeProfile, Payload, TokenId};
 use fleet_store::state::{jobs, members};
 use tonic::{Request, Response, Status};
 
-use super::convert::gossip_keys;
+use super::convert::{gossip_keys, keyring};
 use super::forward::answer;
 use crate::config::is_host_port;
 use crate::identity::Identity;
@@ -139,11 +139,14 @@ impl AdmissionService {
                 ..v1::Node::default()
             })
             .collect();
+        let keyring = keyring(&self.site.reader()?, &self.identity)?;
         Ok(v1::JoinResponse {
             fleet_id: self.identity.fleet_id.as_bytes().to_vec(),
             certificates,
             root: authority.root().to_vec(),
-            gossip_keys: gossip_keys(&self.identity),
+            gossip_keys: gossip_keys(&keyring),
+            keyring_generation: keyring.generation,
+            link_secret: self.identity.link_secret().map(|secret| secret.to_vec()).unwrap_or_default(),
             site: self.site.name().to_owned(),
             group_id: group_bytes(self.site.group().id()),
             epoch: self.site.group().epoch(),
@@ -300,6 +303,8 @@ mod tests {
             dev: false,
             advertise: "alpha:7000".to_owned(),
             gossip_keys: Vec::new(),
+            keyring_generation: 0,
+            link_secret: None,
             contacts: Vec::new(),
         }
         .into()

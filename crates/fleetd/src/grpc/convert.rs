@@ -1,26 +1,38 @@
 //! From the crates' own values to the protocol's messages.
 
 use fleet_api::pb::{peer, v1};
-use fleet_core::NodeId;
+use fleet_core::{Error, NodeId};
 use fleet_membership::{Member, MemberState, Metadata, View};
 use fleet_replication::Status;
-use fleet_store::record::{NodeProfile, NodeRecord, NodeStanding};
+use fleet_store::StateReader;
+use fleet_store::record::{GossipKey, Keyring, NodeProfile, NodeRecord, NodeStanding, Payload};
 
 use crate::http::{HealthCheck, HealthDocument};
 use crate::identity::Identity;
+use crate::site::read_failed;
+use fleet_store::state::members;
+
+/// The gossip keys in force, as the site's state has them.
+pub(super) fn keyring(state: &StateReader, identity: &Identity) -> Result<Keyring, Error> {
+    let keyring = members::keyring(state).map_err(read_failed)?;
+    if !keyring.keys.is_empty() {
+        return Ok(keyring);
+    }
+    // A node that has applied nothing yet still knows what it was given.
+    let keys = identity.gossip_keys.iter();
+    let keys = keys.map(|stored| GossipKey { key_id: stored.key_id, key: Payload::from(stored.key.to_vec()) });
+    Ok(Keyring { generation: identity.keyring_generation, keys: keys.collect() })
+}
 
 /// The gossip keys as a joiner gets them.
-pub(super) fn gossip_keys(identity: &Identity) -> Vec<v1::GossipKey> {
-    identity
-        .gossip_keys
-        .iter()
-        .map(|stored| v1::GossipKey { key_id: u32::from(stored.key_id), key: stored.key.to_vec() })
-        .collect()
+pub(super) fn gossip_keys(keyring: &Keyring) -> Vec<v1::GossipKey> {
+    let keys = keyring.keys.iter();
+    keys.map(|key| v1::GossipKey { key_id: u32::from(key.key_id), key: key.key.as_slice().to_vec() }).collect()
 }
 
 /// The gossip keys as another node gets them.
-pub(super) fn peer_gossip_keys(identity: &Identity) -> Vec<peer::PeerGossipKey> {
-    gossip_keys(identity).into_iter().map(|key| peer::PeerGossipKey { key_id: key.key_id, key: key.key }).collect()
+pub(super) fn peer_gossip_keys(keyring: &Keyring) -> Vec<peer::PeerGossipKey> {
+    gossip_keys(keyring).into_iter().map(|key| peer::PeerGossipKey { key_id: key.key_id, key: key.key }).collect()
 }
 
 /// A node as this node sees it: what the group admitted, and what gossip says of it now.

@@ -9,12 +9,13 @@ use fleet_core::{Error, ErrorKind, NodeId};
 use fleet_node::Node;
 use fleet_replication::command::{ADMIT_VERSION, Action, NodeAdmission};
 use fleet_store::StateReader;
+use fleet_store::record::{Keyring, NodeStanding};
 use fleet_store::state::{jobs, members};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::admission::certificate_row;
-use super::convert::peer_gossip_keys;
+use super::convert::{keyring, peer_gossip_keys};
 use crate::identity::Identity;
 use crate::listener::PeerIdentity;
 use crate::ports::pump;
@@ -38,6 +39,17 @@ impl PeerService {
     /// Serves for this node.
     pub fn new(site: Site, node: Node, identity: Identity, trust: TrustKeeper) -> Self {
         Self { site, node, identity, trust }
+    }
+
+    /// The keyring, unless the same state says that `caller` was removed: its certificate may be revoked a moment later.
+    fn keyring_for(&self, caller: NodeId) -> Result<Keyring, Error> {
+        let state = self.site.reader()?;
+        let record = members::node(&state, caller).map_err(read_failed)?;
+        if record.is_some_and(|record| record.standing == NodeStanding::Removed) {
+            let message = format!("hand out the gossip keys: node {caller} was removed from the fleet");
+            return Err(Error::new(ErrorKind::PermissionDenied, message));
+        }
+        keyring(&state, &self.identity)
     }
 }
 
@@ -129,8 +141,11 @@ impl Peer for PeerService {
 
     async fn get_keyring(
         &self,
-        _request: Request<peer::GetKeyringRequest>,
+        request: Request<peer::GetKeyringRequest>,
     ) -> Result<Response<peer::GetKeyringResponse>, Status> {
-        Ok(Response::new(peer::GetKeyringResponse { keys: peer_gossip_keys(&self.identity) }))
+        let caller = PeerIdentity::of_request(request.extensions()).require_node();
+        let keyring = caller.and_then(|caller| self.keyring_for(caller)).map_err(|error| status_of(&error))?;
+        let keys = peer_gossip_keys(&keyring);
+        Ok(Response::new(peer::GetKeyringResponse { keys, generation: keyring.generation }))
     }
 }

@@ -17,9 +17,9 @@ use crate::site::Site;
 /// Keeps the cookie apart from whatever else is derived from the same key.
 const COOKIE_PURPOSE: &[u8] = b"fleet-actors/1 cookie";
 
-/// The cookie of the fleet's actor links: the same on every node that has `gossip_key`, and telling nothing about it.
-pub fn cookie(gossip_key: &[u8; 32], fleet: FleetId) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, gossip_key);
+/// The cookie of the fleet's actor links: the same on every node that has `secret`, and telling nothing about it.
+pub fn cookie(secret: &[u8; 32], fleet: FleetId) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     let mut context = hmac::Context::with_key(&key);
     context.update(COOKIE_PURPOSE);
     context.update(fleet.as_bytes());

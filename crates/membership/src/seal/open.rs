@@ -1,15 +1,16 @@
 //! Opening what comes: keys by sender, replay windows, boots in order. All tables are bounded, and nothing of a packet is
 //! remembered before it was authenticated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_lc_rs::aead::{Aad, LessSafeKey};
+use fleet_core::NodeId;
 
 use super::source::Sources;
 use super::window::Window;
-use super::{HEADER_BYTES, Header, OVERHEAD_BYTES, Salt, derive};
+use super::{HEADER_BYTES, Header, OVERHEAD_BYTES, Salt, derive, sender_of};
 use crate::keyring::Keyring;
 
 /// Most senders remembered; past it the one not heard for longest goes.
@@ -22,6 +23,8 @@ const SALTS_MAX: usize = 4;
 pub enum Refusal {
     /// Its address sent too many.
     RateLimited,
+    /// Its sender was removed from the fleet.
+    Banned,
     /// It is shorter than an envelope.
     Truncated,
     /// It is not an envelope of a version known here.
@@ -43,6 +46,7 @@ impl Refusal {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::RateLimited => "rate_limited",
+            Self::Banned => "banned",
             Self::Truncated => "truncated",
             Self::UnknownVersion => "unknown_version",
             Self::OtherRing => "other_ring",
@@ -74,12 +78,13 @@ pub struct Opener {
     keyring: Keyring,
     senders: BTreeMap<u64, Sender>,
     sources: Sources,
+    banned: BTreeSet<u64>,
 }
 
 impl Opener {
     /// An opener with these keys.
     pub fn new(keyring: Keyring) -> Self {
-        Self { keyring, senders: BTreeMap::new(), sources: Sources::new() }
+        Self { keyring, senders: BTreeMap::new(), sources: Sources::new(), banned: BTreeSet::new() }
     }
 
     /// Opens with these keys from now on. Replay windows stay.
@@ -88,6 +93,12 @@ impl Opener {
         for session in self.senders.values_mut().flat_map(|sender| sender.sessions.iter_mut()) {
             session.key = None;
         }
+    }
+
+    /// Opens nothing of `nodes` from now on, whichever key they have.
+    pub fn ban(&mut self, nodes: &BTreeSet<NodeId>) {
+        self.banned = nodes.iter().map(|node| sender_of(*node)).collect();
+        self.senders.retain(|sender, _| !self.banned.contains(sender));
     }
 
     /// The payload of `packet`, which came from `source` at `now`.
@@ -100,6 +111,9 @@ impl Opener {
             return Err(Refusal::Truncated);
         }
         let header = Header::decode(head).ok_or(Refusal::UnknownVersion)?;
+        if self.banned.contains(&header.sender) {
+            return Err(Refusal::Banned);
+        }
         if header.ring != self.keyring.ring() {
             return Err(Refusal::OtherRing);
         }

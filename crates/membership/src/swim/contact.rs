@@ -93,6 +93,7 @@ impl Swim {
             }
         }
         let mut members: Vec<_> = members.into_values().collect();
+        members.retain(|member| !self.banned.contains(&member.node));
         members.sort_by_key(|member| (!member.was_active, member.node));
         members.truncate(MEMBERS_MAX);
         members.sort_by_key(|member| member.node);
@@ -138,7 +139,7 @@ impl Swim {
         let own_node = self.identity().node;
         let down = self.foca.iter_membership_state().map(|member| *member.id());
         let mut known: Vec<_> = self.contacts.remembered.iter().map(identity).chain(down).collect();
-        known.retain(|member| member.node != own_node);
+        known.retain(|member| member.node != own_node && !self.banned.contains(&member.node));
         // Of one node the latest identity is enough.
         known.sort_by_key(|member| (member.node, std::cmp::Reverse(member.incarnation)));
         known.dedup_by_key(|member| member.node);

@@ -45,7 +45,8 @@ impl Swim {
 
     /// Whether foca sees any member otherwise than the view shows.
     pub(super) fn appearances_differ(&self) -> bool {
-        self.foca.iter_membership_state().any(|member| {
+        let mut members = self.foca.iter_membership_state().filter(|member| !self.banned.contains(&member.id().node));
+        members.any(|member| {
             let shown = self.view.get(member.id().node).map(|shown| (shown.state, shown.incarnation));
             let now = self.member(member.id(), member.state());
             shown != Some((now.state, now.incarnation))
@@ -58,6 +59,7 @@ impl Swim {
         let known = self.foca.iter_membership_state().map(|member| self.member(member.id(), member.state()));
         let mut members: BTreeMap<_, _> = known.map(|member| (member.node, member)).collect();
         let own = *self.identity();
+        members.retain(|node, _| !self.banned.contains(node));
         members.insert(own.node, self.member(&own, foca::State::Alive));
         let strangers = self.table.borrow().len().saturating_sub(members.len());
         if strangers > STRANGERS_MAX {
