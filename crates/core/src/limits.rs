@@ -37,6 +37,12 @@ pub const CHUNK_BYTES: usize = 128 * KIB;
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 * MIB;
 /// Most client and peer connections of one node.
 pub const CONNECTIONS_MAX: usize = 1_024;
+/// Most connections of the HTTP listener; past it new ones wait until one ends.
+pub const HTTP_CONNECTIONS_MAX: usize = 256;
+/// How long a caller of the HTTP listener may take over the head of a request, the wait for the next one included.
+pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one connection of the HTTP listener may last; whoever asks regularly connects again.
+pub const HTTP_CONNECTION_LIFE_MAX: Duration = Duration::from_secs(600);
 /// Most TLS handshakes under way at once, counted apart from connections.
 pub const HANDSHAKES_PENDING_MAX: usize = 256;
 /// How long a TLS handshake may take.
@@ -60,6 +66,8 @@ pub const LOST_MAX_DEFAULT: u32 = 5;
 pub const PROCESS_OUTPUT_BYTES_MAX: usize = MIB;
 /// Tail of stdout or stderr kept in the journal for each effect, bytes.
 pub const LOG_TAIL_BYTES_MAX: usize = 64 * KIB;
+/// What the processes of jobs printed, kept whole on one robot's disk, bytes of all jobs together; the oldest goes first.
+pub const JOB_LOGS_BYTES_MAX: u64 = 512 * MIB as u64;
 /// Free bytes below which a node's store refuses admissions.
 pub const STORE_RESERVE_BYTES: u64 = 256 * MIB as u64;
 /// Highest priority; the lowest is 0.

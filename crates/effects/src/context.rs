@@ -48,6 +48,10 @@ pub struct EffectReport {
     pub stdout_tail: String,
     /// Last bytes of standard error, empty if it has none.
     pub stderr_tail: String,
+    /// All of standard output up to the limit of a process; not for the journal.
+    pub stdout: Vec<u8>,
+    /// All of standard error, likewise.
+    pub stderr: Vec<u8>,
     /// Set if it was not the effect that ended but its right to run: then `outcome` says nothing about the effect and
     /// does not belong in a journal.
     pub interrupted: Option<Interruption>,
@@ -65,7 +69,14 @@ pub enum Interruption {
 impl EffectReport {
     /// A report of an effect without output streams.
     pub(crate) fn of(outcome: Outcome) -> Self {
-        Self { outcome, stdout_tail: String::new(), stderr_tail: String::new(), interrupted: None }
+        Self {
+            outcome,
+            stdout_tail: String::new(),
+            stderr_tail: String::new(),
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            interrupted: None,
+        }
     }
 
     /// The report of an effect that `interruption` stopped.

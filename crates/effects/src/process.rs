@@ -120,6 +120,8 @@ impl Processes {
         };
         report.stdout_tail = outcome::log_tail(&guarded.stdout);
         report.stderr_tail = outcome::log_tail(&guarded.stderr);
+        report.stdout = std::mem::take(&mut guarded.stdout);
+        report.stderr = std::mem::take(&mut guarded.stderr);
         report
     }
 

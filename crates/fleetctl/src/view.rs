@@ -88,6 +88,7 @@ pub(crate) fn status(status: &v1::Status) -> Value {
         "node": status.node,
         "version": status.version,
         "dev": status.dev,
+        "checks": status.checks.iter().map(check).collect::<Vec<_>>(),
         "site": status.site.as_ref().map(site),
         "nodes": counts(&status.nodes),
         "jobs": counts(&status.jobs),
@@ -110,6 +111,7 @@ pub(crate) fn log(chunk: &v1::LogChunk) -> Value {
         "stream": chunk.stream,
         "at": time(chunk.at_ms),
         "node": text(&chunk.node),
+        "file": text(&chunk.file),
         "text": chunk.text,
     })
 }

@@ -1,7 +1,6 @@
 //! From the command line to a running node, and from an error to what a person reads and the exit code.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
 use fleet_core::error::chain;
@@ -10,15 +9,12 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::{Cli, Command, JoinFlags};
 use crate::config::{FileConfig, HostFacts, NodeFlags, Settings, parse_file};
-use crate::daemon::{self, Beginning, End};
+use crate::daemon::{self, Beginning};
 use crate::demo::{run_demo, run_dev};
 use crate::telemetry;
 
 /// Where the configuration is looked for if nobody names a file.
 const CONFIG_DEFAULT: &str = "/etc/fleet/fleetd.yaml";
-
-/// Pause before a node starts again in its process, so that a disk that fails is not hammered.
-const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs the command line and says what went wrong.
 pub fn run() -> ExitCode {
@@ -56,15 +52,7 @@ fn run_node(flags: &NodeFlags, join: Option<&JoinFlags>) -> Result<ExitCode, Err
         if settings.stop_on_stdin_close {
             daemon::watch_stdin(sender);
         }
-        loop {
-            let (settings, beginning) = (settings.clone(), beginning.clone());
-            let end = daemon::run(settings, beginning, peers.handle().clone(), metrics.clone(), stop.clone()).await?;
-            if end == End::Stopped {
-                return Ok(());
-            }
-            tracing::warn!("starting again in this process");
-            tokio::time::sleep(RESTART_PAUSE).await;
-        }
+        daemon::keep(settings, beginning, peers.handle().clone(), metrics, stop).await
     })?;
     peers.shutdown_background();
     clients.shutdown_background();

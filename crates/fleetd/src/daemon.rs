@@ -1,9 +1,11 @@
-//! A node from start to stop. [`run`] reads top to bottom as the order of starting; stopping goes the other way.
+//! A node from start to stop. [`run_on`] reads top to bottom as the order of starting; stopping goes the other way.
+//! [`keep()`] runs it again in the same process when its store or group failed.
 
 mod counts;
 mod enroll;
 mod facts;
 mod founding;
+mod keep;
 mod links;
 mod observer;
 mod parts;
@@ -11,24 +13,24 @@ pub(crate) mod recovery;
 mod rejoin;
 mod renewal;
 mod signals;
+mod standing;
 mod welcome;
 
 pub use enroll::Beginning;
+pub use keep::keep;
 pub use signals::{watch_signals, watch_stdin};
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::{Error, ErrorKind, SystemClock};
+use fleet_core::{Error, SystemClock};
 use fleet_membership::NodeState;
-use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
+use fleet_store::Store;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::Settings;
-use crate::http;
 use crate::identity::DataDir;
 use crate::listener::{Listener, Runtimes};
 use crate::ports::{EffectsPort, InterpreterPort};
@@ -37,101 +39,106 @@ use crate::trust::keeper::TrustKeeper;
 use facts::NodeFacts;
 use observer::{Load, Observer};
 use parts::Parts;
+use standing::Standing;
 
 /// How long calls under way may take once the node stops.
 const LISTENER_GRACE: Duration = Duration::from_secs(2);
 /// How long processes that run on after their tasks may take to be gone once the node stops.
 const DETACHED_GRACE: Duration = Duration::from_secs(2);
-/// How often histograms are tidied.
-const METRICS_UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Runs a node until `stop` turns true, then stops it in order. Clients' work runs on the caller's runtime, everything
-/// between nodes on `peer`.
+/// Runs a node until it ends, then stops it in order. Clients' work runs on the caller's runtime, everything between nodes
+/// on `peer`. However it ends, its store is closed: the same file may be opened again.
 ///
 /// # Errors
-/// What starting failed with; once started, only an actor that failed too often.
-pub async fn run(
+/// What starting failed with.
+async fn run(
     settings: Settings,
     beginning: Beginning,
     peer: Handle,
-    metrics: PrometheusHandle,
-    mut stop: watch::Receiver<bool>,
+    standing: Standing,
+    stop: watch::Receiver<bool>,
 ) -> Result<End, Error> {
     let directory = DataDir::open(&settings.data_dir)?;
-    let http_listener = bind_http(&settings).await?;
     parts::check_free(&settings)?;
     let store = parts::open_store(&directory, settings.cache_bytes).await?;
-    let boot = parts::raise_boot_number(&store).await?;
-    let enrolled = enroll::enroll(&settings, &beginning, &directory, store.node_id()).await?;
+    let around = Around { settings, directory, peer, standing, store: store.clone() };
+    let ended = Box::pin(run_on(&around, &beginning, stop)).await;
+    around.standing.down("the node has stopped");
+    store.close();
+    ended
+}
+
+/// What a run of the node starts from.
+struct Around {
+    settings: Settings,
+    directory: DataDir,
+    peer: Handle,
+    standing: Standing,
+    store: Store,
+}
+
+async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receiver<bool>) -> Result<End, Error> {
+    let Around { settings, directory, peer, standing, store } = around;
+    let boot = parts::raise_boot_number(store).await?;
+    let enrolled = enroll::enroll(settings, beginning, directory, store.node_id()).await?;
     let identity = enrolled.identity.clone();
 
     let tls = parts::tls(&enrolled)?;
-    let peers = parts::peers(&tls, &peer);
+    let peers = parts::peers(&tls, peer);
     let listener = Listener::bind(settings.listen, parts::listener_options(&tls, identity.dev))?;
-    let membership = parts::start_membership(&settings, &identity, &store).await?;
-    recovery::carry_out(&store, identity.group_id, &directory).await?;
-    let group = parts::open_group(&identity, &store, &peers, &peer).await?;
+    let membership = parts::start_membership(settings, &identity, store).await?;
+    recovery::carry_out(store, identity.group_id, directory).await?;
+    let group = parts::open_group(&identity, store, &peers, peer).await?;
     let site = Site::new(group, store.clone(), peers.clone(), identity.site.as_str());
     let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key);
     let interpreter = InterpreterPort::default();
-    let effects = parts::open_effects(&settings, &directory).await?;
-    let node = parts::start_node(&peer, &settings, &identity, boot, &site, &interpreter, effects.clone()).await?;
-    let links = links::start(&identity, &site, &node, &membership, &peer).await;
+    let effects = parts::open_effects(settings, directory).await?;
+    let node = parts::start_node(peer, settings, &identity, boot, &site, &interpreter, effects.clone()).await?;
+    let links = links::start(&identity, &site, &node, &membership, peer).await;
 
-    let reserve_bytes = settings.reserve_bytes;
+    let (reserve_bytes, standing) = (settings.reserve_bytes, standing.clone());
     let (restart, mut restarts) = watch::channel(false);
-    let parts = Parts { site, node, membership, identity, trust, tls, interpreter, links, reserve_bytes, restart };
+    let parts =
+        Parts { site, node, membership, identity, trust, tls, interpreter, links, reserve_bytes, standing, restart };
     let runtimes = Runtimes { client: Handle::current(), peer: peer.clone() };
-    let running = listener.start(parts.services(), &runtimes)?;
-    founding::found_site(&parts, enrolled.authority.as_ref(), &settings, &directory).await?;
+    let serving = async {
+        let running = listener.start(parts.services(), &runtimes)?;
+        founding::found_site(&parts, enrolled.authority.as_ref(), settings, directory).await?;
+        Ok(running)
+    };
+    // Actors live on without their handle.
+    let running = serving.await.inspect_err(|_: &Error| parts.node.abandon())?;
 
     let (state, states) = watch::channel(NodeState::Starting);
     let (load, loads) = watch::channel(Load::default());
-    let facts = Arc::new(NodeFacts::new(&parts, settings.reserve_bytes, states.clone(), loads));
-    let observer = Observer {
-        site: parts.site.clone(),
-        node: parts.node.clone(),
-        membership: parts.membership.clone(),
-        identity: parts.identity.clone(),
-        profile: founding::profile(&parts.identity, &settings),
-        revocations: parts.tls.revocations.clone(),
-        state: states,
-        load,
-    };
-    let tasks = background(&parts, observer, &directory, &peer, metrics.clone());
-    let http_task = tokio::spawn(http::serve(http_listener, facts, metrics, stopped(stop.clone())));
+    parts.standing.up(NodeFacts::new(&parts, settings.reserve_bytes, states.clone(), loads));
+    let tasks = background(around, &parts, observer(&parts, settings, states, load));
     state.send_replace(NodeState::Running);
-    welcome::greet(&parts, &settings, &directory).await;
+    welcome::greet(&parts, settings, directory).await;
 
     let end = wait_for_end(&parts, &mut stop, &mut restarts).await;
     tracing::info!(node = %parts.identity.name, ?end, "stopping");
     state.send_replace(NodeState::Stopping);
-    stop_work(&parts, &effects.port, settings.grace).await;
+    // Without a store nothing that runs can be journaled: it ends with its lease anyway.
+    let grace = if store.is_poisoned() { Duration::ZERO } else { settings.grace };
+    stop_work(&parts, &effects.port, grace).await;
     running.shutdown(LISTENER_GRACE).await;
     parts.membership.leave().await;
     tasks.iter().for_each(JoinHandle::abort);
-    http_task.abort();
-    // Its port must be free before the node may start again.
-    let _aborted = http_task.await;
     parts.site.group().shutdown().await;
-    store.close();
     tracing::info!(node = %parts.identity.name, "stopped");
-    end
+    Ok(end)
 }
 
 /// Waits for what ends a node's run.
-async fn wait_for_end(
-    parts: &Parts,
-    stop: &mut watch::Receiver<bool>,
-    restarts: &mut watch::Receiver<bool>,
-) -> Result<End, Error> {
+async fn wait_for_end(parts: &Parts, stop: &mut watch::Receiver<bool>, restarts: &mut watch::Receiver<bool>) -> End {
     let mut failed = parts.node.failed();
     let (mut status, mut epochs) = (parts.site.group().status(), parts.site.group().status());
     tokio::select! {
         biased;
-        _ = stop.wait_for(|stop| *stop) => return Ok(End::Stopped),
-        _ = restarts.wait_for(|restart| *restart) => return Ok(End::Restart),
-        _ = status.wait_for(fleet_replication::Status::is_stopped) => return Ok(End::Restart),
+        _ = stop.wait_for(|stop| *stop) => return End::Stopped,
+        _ = restarts.wait_for(|restart| *restart) => return End::Restart,
+        _ = status.wait_for(fleet_replication::Status::is_stopped) => return End::Restart,
         _ = epochs.wait_for(|status| status.superseded_by.is_some()) => {}
         _ = failed.wait_for(|failed| *failed) => {
             let is_stopped = parts.site.group().status().borrow().is_stopped();
@@ -146,47 +153,50 @@ async fn wait_for_end(
             tracing::warn!(%error, "the later epoch was not noted");
         }
     }
-    Ok(End::Restart)
+    End::Restart
 }
 
 /// What follows when an actor failed too often. Where the store or the group is gone, that is why, and starting again in
 /// the process mends it.
-fn after_failure(is_ground_gone: bool) -> Result<End, Error> {
-    if is_ground_gone { Ok(End::Restart) } else { Err(gave_up()) }
+fn after_failure(is_ground_gone: bool) -> End {
+    if is_ground_gone { End::Restart } else { End::GaveUp }
 }
 
 /// How a node's run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+enum End {
     /// It was told to stop.
     Stopped,
-    /// It is to be run again at once, in this process.
+    /// It is to be run again, in this process.
     Restart,
+    /// Its actors cannot be kept alive.
+    GaveUp,
 }
 
-fn gave_up() -> Error {
-    Error::new(ErrorKind::Internal, "run the node's actors: one failed too often")
-        .with_next_step("Start fleetd again; systemd does so by itself. The log above says what failed.")
-}
-
-/// The tasks beside the actors; their owner is [`run`], which ends them. One that panics is told by the panic hook.
-fn background(
+fn observer(
     parts: &Parts,
-    observer: Observer,
-    directory: &DataDir,
-    peer: &Handle,
-    metrics: PrometheusHandle,
-) -> Vec<JoinHandle<()>> {
+    settings: &Settings,
+    state: watch::Receiver<NodeState>,
+    load: watch::Sender<Load>,
+) -> Observer {
+    Observer {
+        site: parts.site.clone(),
+        node: parts.node.clone(),
+        membership: parts.membership.clone(),
+        identity: parts.identity.clone(),
+        profile: founding::profile(&parts.identity, settings),
+        revocations: parts.tls.revocations.clone(),
+        state,
+        load,
+    }
+}
+
+/// The tasks beside the actors; their owner is [`run_on`], which ends them. One that panics is told by the panic hook.
+fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHandle<()>> {
     vec![
-        peer.spawn(observer.run()),
-        peer.spawn(renewal::run(parts.clone(), directory.path().to_owned())),
+        around.peer.spawn(observer.run()),
+        around.peer.spawn(renewal::run(parts.clone(), around.directory.path().to_owned())),
         tokio::spawn(counts::run(parts.site.clone())),
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(METRICS_UPKEEP_EVERY).await;
-                metrics.run_upkeep();
-            }
-        }),
     ]
 }
 
@@ -200,18 +210,6 @@ async fn stop_work(parts: &Parts, effects: &EffectsPort, grace: Duration) {
     links::stop(parts.links.as_ref()).await;
 }
 
-async fn bind_http(settings: &Settings) -> Result<TcpListener, Error> {
-    TcpListener::bind(settings.http).await.map_err(|source| {
-        Error::new(ErrorKind::Conflict, format!("listen for HTTP on {}", settings.http))
-            .with_next_step("Choose another address with --http.")
-            .with_source(source)
-    })
-}
-
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    let _sender_gone = stop.wait_for(|stop| *stop).await;
-}
-
 /// The clock of everything that is started here.
 fn clock() -> Arc<SystemClock> {
     Arc::new(SystemClock)
@@ -223,7 +221,7 @@ mod tests {
 
     #[test]
     fn actors_that_fail_because_the_store_is_gone_start_again_with_it() {
-        assert_eq!(after_failure(true).ok(), Some(End::Restart));
-        assert!(after_failure(false).is_err());
+        assert_eq!(after_failure(true), End::Restart);
+        assert_eq!(after_failure(false), End::GaveUp);
     }
 }

@@ -20,6 +20,7 @@ mod tokens;
 mod watch;
 
 pub use admission::AdmissionService;
+pub(crate) use convert::current_profile;
 pub use fleet::{FleetService, FleetServiceParts};
 pub use peer::PeerService;
 pub(crate) use peer::renew_certificate;

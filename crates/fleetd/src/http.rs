@@ -3,5 +3,5 @@
 mod health;
 mod server;
 
-pub use health::{DatabaseState, HealthDocument, HealthFacts, HealthStatus, NamedCheck, QueueState};
-pub use server::{FactsSource, serve};
+pub use health::{DatabaseState, HealthCheck, HealthDocument, HealthFacts, HealthStatus, NamedCheck, QueueState};
+pub use server::{Bounds, FactsSource, Server, ServerParts};

@@ -3,6 +3,7 @@
 mod actors;
 mod effects;
 mod interpreter;
+pub(crate) mod job_logs;
 mod link;
 mod memory;
 mod network;
@@ -11,6 +12,7 @@ mod peers;
 pub use actors::{ActorDialer, NodeAnswerer, cookie};
 pub use effects::EffectsPort;
 pub use interpreter::InterpreterPort;
+pub use job_logs::JobLogs;
 pub use link::{LinkPort, pump};
 pub use memory::StoreMemory;
 pub use network::NetworkPort;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_core::NodeId;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use crate::keyring::Keyring;
 use crate::metadata::Metadata;
 use crate::metrics as names;
+use crate::payload::Payload;
 use crate::recorder::Recorder;
 use crate::seal::{Opener, Refusal, Sealer};
 use crate::swim::{Effect, Input, Swim};
@@ -28,6 +30,8 @@ const RECEIVE_BYTES: usize = 2_048;
 const DEAF_AFTER: Duration = Duration::from_secs(5);
 /// Packets that must have failed meanwhile.
 const DEAF_PACKETS: u64 = 5;
+/// Most questions of operators that wait for an answer at once.
+const PROBES_MAX: usize = 1_024;
 
 /// What the handle asks of the loop.
 #[derive(Debug)]
@@ -36,6 +40,22 @@ pub(crate) enum Command {
     Announce(SocketAddr),
     /// Say goodbye, then answer.
     Leave(oneshot::Sender<()>),
+    /// Ask who is at an address, and tell when this node answers.
+    Probe {
+        /// Who is expected there.
+        node: NodeId,
+        /// Where.
+        address: SocketAddr,
+        /// Told how long the answer took.
+        answered: oneshot::Sender<Duration>,
+    },
+}
+
+/// A question that waits for its answer.
+struct Probe {
+    node: NodeId,
+    asked: Instant,
+    answered: oneshot::Sender<Duration>,
 }
 
 /// The loop's ends of the handle's channels.
@@ -61,6 +81,7 @@ pub(crate) struct Driver {
     opened_at: Duration,
     failed_since: u64,
     waiting_for_goodbye: Vec<oneshot::Sender<()>>,
+    probes: Vec<Probe>,
     is_over: bool,
 }
 
@@ -103,6 +124,7 @@ impl Driver {
             opened_at: Duration::ZERO,
             failed_since: 0,
             waiting_for_goodbye: Vec::new(),
+            probes: Vec::new(),
             is_over: false,
         }
     }
@@ -172,6 +194,33 @@ impl Driver {
                 self.waiting_for_goodbye.push(done);
                 self.step(Input::Leave);
             }
+            Command::Probe { node, address, answered } => self.probe(node, address, answered),
+        }
+    }
+
+    /// Asks beside the failure detector: what it knows of the other end must not hide that packets do not get through.
+    fn probe(&mut self, node: NodeId, address: SocketAddr, answered: oneshot::Sender<Duration>) {
+        self.probes.retain(|probe| !probe.answered.is_closed());
+        // The last place is never taken: whoever asks gives up by itself.
+        if self.probes.len() < PROBES_MAX
+            && let Some(question) = Payload::Who.encode()
+        {
+            self.probes.push(Probe { node, asked: Instant::now(), answered });
+            self.send(address, &question);
+        }
+    }
+
+    fn answer_probes(&mut self, payload: &[u8]) {
+        if self.probes.is_empty() {
+            return;
+        }
+        let Ok(Payload::Iam(identity)) = Payload::decode(payload) else { return };
+        let (answered, waiting) =
+            std::mem::take(&mut self.probes).into_iter().partition(|probe| probe.node == identity.node);
+        self.probes = waiting;
+        for probe in answered {
+            // Whoever asked may have given up meanwhile.
+            let _told = probe.answered.send(probe.asked.elapsed());
         }
     }
 
@@ -212,6 +261,7 @@ impl Driver {
                 self.opened_at = now;
                 self.failed_since = 0;
                 self.ends.is_deaf.send_if_modified(|is_deaf| std::mem::replace(is_deaf, false));
+                self.answer_probes(&payload);
                 self.step(Input::Packet { from, payload: &payload });
             }
             Err(refusal) => self.refused(now, refusal),

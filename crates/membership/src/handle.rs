@@ -22,6 +22,8 @@ use crate::view::View;
 
 /// Commands that may wait for the gossip thread.
 const COMMANDS_MAX: usize = 64;
+/// Packets of one probe: UDP may lose one on any link.
+const PROBE_TRIES: u32 = 3;
 
 /// How this node takes part in gossip.
 #[derive(Clone, Debug)]
@@ -135,6 +137,19 @@ impl Membership {
             mpsc::error::TrySendError::Full(_) => Error::QueueFull,
             mpsc::error::TrySendError::Closed(_) => Error::Stopped,
         })
+    }
+
+    /// Asks over UDP who is at `address`, and gives how long the answer of `node` took: packets get through both ways and
+    /// open there and here. `None` if it did not answer within `patience`.
+    pub async fn probe(&self, node: NodeId, address: SocketAddr, patience: Duration) -> Option<Duration> {
+        for _ in 0..PROBE_TRIES {
+            let (answered, answer) = oneshot::channel();
+            self.commands.send(Command::Probe { node, address, answered }).await.ok()?;
+            if let Ok(Ok(took)) = tokio::time::timeout(patience / PROBE_TRIES, answer).await {
+                return Some(took);
+            }
+        }
+        None
     }
 
     /// Tells all others this about the node. Only the latest counts; it may be called as often as something changes.

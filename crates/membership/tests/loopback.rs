@@ -133,6 +133,17 @@ async fn a_restarted_node_finds_the_others_without_a_seed() {
 }
 
 #[tokio::test]
+async fn a_probe_tells_whether_packets_get_through() {
+    let nodes = fleet(2);
+    let (asker, asked) = (&nodes[0], &nodes[1]);
+    let node = NodeId::from_bytes([2; 16]);
+    assert!(asker.probe(node, asked.address(), PATIENCE).await.is_some());
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let nobody = silent.local_addr().unwrap();
+    assert_eq!(asker.probe(node, nobody, Duration::from_millis(300)).await, None, "the other node is not there");
+}
+
+#[tokio::test]
 async fn a_node_that_missed_a_rotation_learns_that_it_is_deaf() {
     let nodes = fleet(2);
     until_all_know_all(&nodes).await;

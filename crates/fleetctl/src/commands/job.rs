@@ -58,7 +58,7 @@ pub(crate) enum Command {
         #[arg(short, long)]
         verbose: bool,
     },
-    /// What the processes of a job printed: the last 64 KiB of each
+    /// What the processes of a job printed: the last 64 KiB of each, and where all of it is
     Logs {
         /// Id, or a unique beginning of it
         job: String,
@@ -203,7 +203,8 @@ async fn logs(session: &Session, job: String) -> Result<(), Failure> {
         let chunks = chunks.iter().map(|chunk| {
             let at = view::time(chunk.at_ms).unwrap_or_default();
             let end = if chunk.text.ends_with('\n') { "" } else { "\n" };
-            format!("==> {} {} {} {at}\n{}{end}", chunk.task, chunk.stream, chunk.node, render::plain(&chunk.text))
+            let whole = format!("    all of it: DATA-DIR/{} on {}", chunk.file, chunk.node);
+            format!("==> {} {} {at}\n{whole}\n{}{end}", chunk.task, chunk.stream, render::plain(&chunk.text))
         });
         chunks.collect()
     })?;

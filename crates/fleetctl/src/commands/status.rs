@@ -20,9 +20,13 @@ pub(crate) fn text(status: &v1::Status) -> String {
     let kind = if status.dev { " (development)" } else { "" };
     let leader = if site.leader.is_empty() { "none known".to_owned() } else { site.leader.clone() };
     let held = if site.held { ", held after a recovery" } else { "" };
+    let checks = status.checks.iter().filter(|check| check.result != "ok");
+    let checks: Vec<String> =
+        checks.map(|check| format!("{} {}: {}", check.name, check.result, check.detail)).collect();
     render::list(&[
         ("fleet", format!("{fleet}{kind}")),
         ("health", status.health.clone()),
+        ("checks", if checks.is_empty() { format!("{} ok", status.checks.len()) } else { checks.join("; ") }),
         ("asked", format!("{} (version {})", status.node, status.version)),
         ("site", format!("{}{held}", site.name)),
         ("leader", leader),

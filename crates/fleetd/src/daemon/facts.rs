@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::observer::Load;
 use super::parts::Parts;
-use crate::http::{FactsSource, HealthFacts, NamedCheck};
+use crate::http::{FactsSource, HealthCheck, HealthFacts, NamedCheck};
 use crate::site::Site;
 
 /// Reads the facts of one node.
@@ -43,7 +43,7 @@ impl NodeFacts {
     }
 
     fn disk_check(&self) -> NamedCheck {
-        let (result, detail) = match self.site.store().free_bytes() {
+        let (status, detail) = match self.site.store().free_bytes() {
             Ok(Some(free)) if free < self.reserve_bytes => {
                 ("warn", format!("{free} bytes free, below the reserve of {}: new work is refused", self.reserve_bytes))
             }
@@ -51,7 +51,7 @@ impl NodeFacts {
             Ok(None) => ("ok", "in memory".to_owned()),
             Err(error) => ("warn", error.to_string()),
         };
-        NamedCheck { name: "disk", result, detail }
+        NamedCheck { name: "disk", check: HealthCheck { status, detail } }
     }
 }
 
@@ -72,6 +72,7 @@ impl FactsSource for NodeFacts {
             held,
             robots_online: self.robots_online(),
             checks: vec![self.disk_check()],
+            failure: None,
             now: SystemClock.now(),
         }
     }

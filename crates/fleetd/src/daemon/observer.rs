@@ -9,12 +9,13 @@ use fleet_api::{Revocations, Subject};
 use fleet_core::{BootInstant, Clock, NodeId, SystemClock};
 use fleet_membership::{GroupStatus, Membership, Metadata, NodeState, Protocols, View};
 use fleet_node::Node;
-use fleet_replication::command::COMMAND_VERSION;
+use fleet_replication::command::{Action, COMMAND_VERSION, NodeAdmission};
 use fleet_replication::{Role, SiteNode, SiteView};
 use fleet_store::record::{NodeProfile, NodeRecord, NodeStanding, TrustKind};
 use fleet_store::state::members;
 use tokio::sync::watch;
 
+use crate::grpc::current_profile;
 use crate::identity::Identity;
 use crate::site::Site;
 
@@ -58,6 +59,7 @@ impl Observer {
                 Ok(nodes) => {
                     self.revoke_removed(&nodes);
                     self.learn_admitted(&nodes);
+                    self.note_changed(&nodes, &current).await;
                     let observed = site_view(&nodes, &current, &mut down_since, SystemClock.boot_now());
                     self.site.group().observe(observed);
                 }
@@ -87,6 +89,36 @@ impl Observer {
     fn learn_admitted(&self, nodes: &[NodeRecord]) {
         let unknown = nodes.iter().filter(|node| self.site.peers().address(node.id).is_none());
         self.site.peers().learn(unknown.map(|node| (node.id, node.profile.address.clone())).collect::<Vec<_>>());
+    }
+
+    /// As leader, has the group note what nodes say of themselves since they came back with other flags: one a look, so
+    /// that a group that does not answer holds up nothing here.
+    async fn note_changed(&self, nodes: &[NodeRecord], view: &View) {
+        if self.site.group().serving_term().is_none() {
+            return;
+        }
+        let Some(admission) = nodes.iter().find_map(|node| self.changed(node, view)) else { return };
+        let node = admission.node;
+        let noting = self.site.propose(Action::PutNode(Box::new(admission)));
+        match tokio::time::timeout(LOOK_EVERY, noting).await {
+            Ok(Ok(_)) => tracing::info!(%node, "noted what the node says of itself now"),
+            Ok(Err(error)) => tracing::debug!(%node, %error, "not noted what the node says of itself now"),
+            Err(_) => {}
+        }
+    }
+
+    fn changed(&self, node: &NodeRecord, view: &View) -> Option<NodeAdmission> {
+        if node.standing == NodeStanding::Removed || !view.is_active(node.id) {
+            return None;
+        }
+        let now = if node.id == self.identity.node_id {
+            self.profile.clone()
+        } else {
+            let metadata = view.get(node.id)?.metadata.as_deref();
+            current_profile(&node.profile, metadata)
+        };
+        let admission = NodeAdmission { node: node.id, profile: now, certificate: None, replaces: None };
+        (admission.profile != node.profile).then_some(admission)
     }
 
     async fn observe_load(&self) -> Load {

@@ -12,7 +12,7 @@ use fleet_api::pb::v1::admission_server::AdmissionServer;
 use fleet_api::pb::v1::fleet_server::FleetServer;
 use fleet_api::tls::CertificateCell;
 use fleet_api::{Revocations, ValidityClock};
-use fleet_core::limits::GRPC_MESSAGE_BYTES_MAX;
+use fleet_core::limits::{GRPC_MESSAGE_BYTES_MAX, JOB_LOGS_BYTES_MAX};
 use fleet_core::timing::Timing;
 use fleet_core::{Digest, Error, ErrorKind};
 use fleet_effects::{BaseEnvironment, Effects, Options};
@@ -29,11 +29,12 @@ use tonic::service::Routes;
 
 use super::clock;
 use super::enroll::Enrolled;
+use super::standing::Standing;
 use crate::config::Settings;
 use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, PeerService};
 use crate::identity::{DataDir, Identity};
 use crate::listener::{Bounds, ListenerOptions, Policy, Services};
-use crate::ports::{EffectsPort, InterpreterPort, LinkPort, NetworkPort, Peers, StoreMemory};
+use crate::ports::{EffectsPort, InterpreterPort, JobLogs, LinkPort, NetworkPort, Peers, StoreMemory};
 use crate::site::Site;
 use crate::trust::keeper::TrustKeeper;
 use crate::trust::verification::FleetTrust;
@@ -59,6 +60,8 @@ pub(super) struct Parts {
     pub(super) interpreter: InterpreterPort,
     pub(super) links: Option<Links>,
     pub(super) reserve_bytes: u64,
+    /// How the process stands, as `/health` says it.
+    pub(super) standing: Standing,
     /// Turned true by who wants the node to go through a stop and a start.
     pub(super) restart: watch::Sender<bool>,
 }
@@ -90,6 +93,7 @@ impl Parts {
             interpreter: self.interpreter.clone(),
             links: self.links.clone(),
             reserve_bytes: self.reserve_bytes,
+            health: Arc::new(self.standing.clone()),
             restart: self.restart.clone(),
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
@@ -253,7 +257,9 @@ pub(super) async fn open_effects(settings: &Settings, directory: &DataDir) -> Re
         detached_max: DETACHED_MAX,
     })
     .map_err(|source| Error::new(ErrorKind::Internal, "prepare to run effects").with_source(source))?;
-    Ok(OpenedEffects { port: EffectsPort::new(effects), guards_gone: gone.is_ok() })
+    let logs = JobLogs::open(directory.path(), JOB_LOGS_BYTES_MAX)
+        .map_err(|source| Error::new(ErrorKind::Internal, "open the logs of jobs").with_source(source))?;
+    Ok(OpenedEffects { port: EffectsPort::new(effects, logs), guards_gone: gone.is_ok() })
 }
 
 /// Starts the actors on the runtime of peers: nothing that clients ask for may delay a heartbeat.

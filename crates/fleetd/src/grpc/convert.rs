@@ -2,10 +2,11 @@
 
 use fleet_api::pb::{peer, v1};
 use fleet_core::NodeId;
-use fleet_membership::{Member, MemberState, View};
+use fleet_membership::{Member, MemberState, Metadata, View};
 use fleet_replication::Status;
-use fleet_store::record::{NodeRecord, NodeStanding};
+use fleet_store::record::{NodeProfile, NodeRecord, NodeStanding};
 
+use crate::http::{HealthCheck, HealthDocument};
 use crate::identity::Identity;
 
 /// The gossip keys as a joiner gets them.
@@ -26,26 +27,40 @@ pub(super) fn peer_gossip_keys(identity: &Identity) -> Vec<peer::PeerGossipKey> 
 pub(super) fn node(record: &NodeRecord, view: &View, status: &Status) -> v1::Node {
     let member = view.get(record.id);
     let metadata = member.and_then(|member| member.metadata.as_deref());
+    let profile = current_profile(&record.profile, metadata);
     v1::Node {
         node_id: record.id.as_bytes().to_vec(),
-        name: record.profile.name.clone(),
-        site: record.profile.site.to_string(),
+        name: profile.name,
+        site: profile.site.to_string(),
         state: node_state(record, member).to_owned(),
         leader: status.leader == Some(record.id),
         voter: status.voters().contains(&record.id),
-        tags: record.profile.tags.clone(),
-        slots: record.profile.slots,
+        tags: profile.tags,
+        slots: profile.slots,
         slots_busy: metadata.map_or(0, |metadata| metadata.slots_busy),
-        version: metadata
-            .map(|metadata| metadata.software_version.clone())
-            .filter(|version| !version.is_empty())
-            .unwrap_or_else(|| record.profile.version.clone()),
-        address: metadata
-            .map(|metadata| metadata.grpc_address.clone())
-            .filter(|address| !address.is_empty())
-            .unwrap_or_else(|| record.profile.address.clone()),
-        http_address: record.profile.http_address.clone(),
+        version: profile.version,
+        address: profile.address,
+        http_address: profile.http_address,
     }
+}
+
+/// What a node says of itself now: by gossip where it says it there, else as the group noted it when it was admitted,
+/// which may be of before a restart with other flags.
+pub(crate) fn current_profile(noted: &NodeProfile, metadata: Option<&Metadata>) -> NodeProfile {
+    let mut profile = noted.clone();
+    // The first thing that a node gossips has only its name and its address.
+    if let Some(metadata) = metadata.filter(|metadata| !metadata.software_version.is_empty()) {
+        if metadata.tags_omitted == 0 {
+            profile.tags.clone_from(&metadata.tags);
+        }
+        profile.slots = metadata.slots;
+        profile.version.clone_from(&metadata.software_version);
+        profile.http_address.clone_from(&metadata.http_address);
+    }
+    if let Some(address) = metadata.map(|metadata| &metadata.grpc_address).filter(|address| !address.is_empty()) {
+        profile.address.clone_from(address);
+    }
+    profile
 }
 
 /// The word for a node's state: draining by the group's word counts while it is there at all.
@@ -53,6 +68,18 @@ fn node_state(record: &NodeRecord, member: Option<&Member>) -> &'static str {
     let state = member.map_or(MemberState::Down, |member| member.state);
     let is_drained = matches!(record.standing, NodeStanding::Draining { .. });
     if is_drained && state == MemberState::Alive { MemberState::Draining.as_str() } else { state.as_str() }
+}
+
+/// What `/health` of the node called `node` says, check by check.
+pub(super) fn health_checks(node: &str, document: HealthDocument) -> Vec<v1::Check> {
+    let check = |(name, check): (&'static str, HealthCheck)| v1::Check {
+        name: name.to_owned(),
+        node: node.to_owned(),
+        result: check.status.to_owned(),
+        detail: check.detail,
+        next_step: if check.status == "ok" { String::new() } else { "`fleetctl doctor` says what to do.".to_owned() },
+    };
+    document.checks.into_iter().map(check).collect()
 }
 
 /// A site as this node sees it.
@@ -74,5 +101,39 @@ pub(super) fn site(name: &str, group: &fleet_replication::Group, nodes: &[NodeRe
         voters: voter_names,
         learners,
         held,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_came_back_with_other_flags_is_shown_as_it_is_now() {
+        let noted = NodeProfile {
+            name: "a".to_owned(),
+            site: fleet_core::SiteName::default(),
+            address: "old:1".to_owned(),
+            http_address: "old:2".to_owned(),
+            tags: vec!["old".to_owned()],
+            slots: 1,
+            capabilities: vec!["http".to_owned()],
+            version: "0.1.0".to_owned(),
+        };
+        assert_eq!(current_profile(&noted, None), noted);
+        let first = Metadata { grpc_address: "new:1".to_owned(), ..Metadata::default() };
+        let expected = NodeProfile { address: "new:1".to_owned(), ..noted.clone() };
+        assert_eq!(current_profile(&noted, Some(&first)), expected, "what was not said yet is as noted");
+        let whole = Metadata {
+            tags: vec!["new".to_owned()],
+            slots: 8,
+            software_version: "0.2.0".to_owned(),
+            http_address: "new:2".to_owned(),
+            ..first
+        };
+        let now = current_profile(&noted, Some(&whole));
+        assert_eq!((now.tags, now.slots, now.version.as_str()), (vec!["new".to_owned()], 8, "0.2.0"));
+        let cut = Metadata { tags: Vec::new(), tags_omitted: 3, ..whole };
+        assert_eq!(current_profile(&noted, Some(&cut)).tags, noted.tags, "tags that did not fit are not gone");
     }
 }

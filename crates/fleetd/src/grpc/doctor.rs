@@ -1,32 +1,30 @@
-//! The node's own checks: store, disk, quorum, certificate, links, interpreters; and those of the other nodes, asked of
-//! each by gRPC. Each check is ok, warn or fail, with the next step.
+//! `doctor`: the checks of each node of the site, of itself and of its links to every other, asked of each by gRPC. Each
+//! is ok, warn or fail, with the next step.
 
-use std::time::{Duration, Instant};
+mod own;
+mod pairs;
 
-use fleet_api::identity::CertificateFacts;
+use std::time::Duration;
+
 use fleet_api::pb::v1;
 use fleet_api::status::error_of;
 use fleet_api::tls::CertificateCell;
-use fleet_core::{Clock, Error, NodeId, SystemClock};
-use fleet_membership::{Member, View};
+use fleet_core::{Error, NodeId};
+use fleet_membership::{Membership, View};
 use fleet_node::links::Links;
-use fleet_store::Store;
 use fleet_store::record::NodeRecord;
 use futures_util::{StreamExt, stream};
 
 use super::forward::fleet_client;
 use crate::ports::Purpose;
 use crate::site::Site;
-use crate::trust::renewal::renewal_in;
 
-/// An fdatasync slower than this on an idle node is worth a warning.
-const SYNC_WARN: Duration = Duration::from_millis(50);
-/// Free space below which a warning is given, bytes.
-const FREE_WARN_BYTES: u64 = 1 << 30;
 /// How long another node may take over its checks.
-const OTHER_PATIENCE: Duration = Duration::from_secs(2);
+const OTHER_PATIENCE: Duration = Duration::from_secs(4);
 /// Nodes asked at once.
 const ASKED_AT_ONCE_MAX: usize = 64;
+/// The programs that jobs may need, with the capability under which a robot runs them.
+const INTERPRETERS: [(&str, &str); 3] = [("sh", "shell"), ("python3", "script:python"), ("node", "script:js")];
 
 /// What the checks of a node look at.
 pub(super) struct OwnParts<'a> {
@@ -38,16 +36,25 @@ pub(super) struct OwnParts<'a> {
     pub(super) certificate: &'a CertificateCell,
     /// Its links, if they were started.
     pub(super) links: Option<&'a Links>,
-    /// Who is alive.
-    pub(super) view: &'a View,
+    /// Its gossip.
+    pub(super) membership: &'a Membership,
 }
 
-/// Runs the checks of this node.
-pub(super) async fn run(own: OwnParts<'_>) -> Vec<v1::Check> {
-    let OwnParts { name, site, certificate, links, view } = own;
-    let mut checks = vec![quorum(site), free_space(site.store()), sync_time(site.store()).await, age(certificate)];
-    checks.push(actor_links(links, view, site.name()));
-    checks.extend(["sh", "python3", "node"].map(interpreter));
+/// Runs the checks of this node: of itself, and of its ways to every other.
+pub(super) async fn run(parts: OwnParts<'_>) -> Vec<v1::Check> {
+    let OwnParts { name, site, certificate, links, membership } = parts;
+    let view = membership.current_view();
+    let (sync_time, clock_rate, pairs) =
+        tokio::join!(own::sync_time(site.store()), own::clock_rate(), pairs::run(site, membership));
+    let mut checks = vec![own::quorum(site), own::free_space(site.store()), sync_time, own::certificate(certificate)];
+    checks.push(clock_rate);
+    checks.extend(pairs);
+    checks.push(own::actor_links(links, &view, site.name()));
+    let nodes = site.nodes().unwrap_or_default();
+    let profile = nodes.iter().find(|node| node.id == site.group().node()).map(|node| &node.profile);
+    let may =
+        |capability: &str| profile.is_some_and(|profile| profile.capabilities.iter().any(|has| has == capability));
+    checks.extend(INTERPRETERS.map(|(program, capability)| own::interpreter(program, may(capability))));
     for check in &mut checks {
         name.clone_into(&mut check.node);
     }
@@ -99,84 +106,5 @@ fn check(name: &str, result: &str, detail: String, next_step: &str) -> v1::Check
         result: result.to_owned(),
         detail,
         next_step: if result == "ok" { String::new() } else { next_step.to_owned() },
-    }
-}
-
-fn quorum(site: &Site) -> v1::Check {
-    let status = site.group().status().borrow().clone();
-    let result = if status.leader.is_some() { "ok" } else { "fail" };
-    let voters = status.voters().len();
-    let leader = status.leader.map_or_else(|| "no leader".to_owned(), |leader| format!("led by {leader}"));
-    check("quorum", result, format!("{voters} voters, {leader}"), "Bring voters back until a majority is up.")
-}
-
-fn actor_links(links: Option<&Links>, view: &View, site_name: &str) -> v1::Check {
-    let next_step =
-        "Nothing waits for them, what is shown of other nodes is only older. Check 7000/tcp between the nodes.";
-    let Some(links) = links else {
-        return check("actor links", "warn", "they could not be started".to_owned(), next_step);
-    };
-    let is_of_site =
-        |peer: &&Member| peer.metadata.as_ref().is_some_and(|metadata| metadata.site.as_str() == site_name);
-    let alive: Vec<NodeId> = view.active_peers().filter(is_of_site).map(|peer| peer.node).collect();
-    let linked = links.linked();
-    let reached = alive.iter().filter(|node| linked.contains(node)).count();
-    let result = if reached == alive.len() { "ok" } else { "warn" };
-    check("actor links", result, format!("linked to {reached} of {} alive peers", alive.len()), next_step)
-}
-
-fn free_space(store: &Store) -> v1::Check {
-    match store.free_bytes() {
-        Ok(Some(free)) => {
-            let result = if free < FREE_WARN_BYTES { "warn" } else { "ok" };
-            check("disk space", result, format!("{} MiB free", free >> 20), "Free space, or move the data directory.")
-        }
-        Ok(None) => check("disk space", "ok", "in memory".to_owned(), ""),
-        Err(error) => check("disk space", "fail", error.to_string(), "Check the disk of the data directory."),
-    }
-}
-
-async fn sync_time(store: &Store) -> v1::Check {
-    let began = Instant::now();
-    match store.put_meta("doctor", b"probe".to_vec()).await {
-        Ok(()) => {
-            let took = began.elapsed();
-            let result = if took > SYNC_WARN { "warn" } else { "ok" };
-            let detail = format!("a durable write took {:.1} ms", took.as_secs_f64() * 1_000.0);
-            check("disk sync", result, detail, "Use a faster disk, or one with less other load.")
-        }
-        Err(error) => check("disk sync", "fail", error.to_string(), "Check the disk of the data directory."),
-    }
-}
-
-fn age(certificate: &CertificateCell) -> v1::Check {
-    let current = certificate.current();
-    let facts = current
-        .cert
-        .first()
-        .ok_or("there is none".to_owned())
-        .and_then(|leaf| CertificateFacts::read(leaf).map_err(|error| error.to_string()));
-    match facts {
-        Ok(facts) => {
-            let overdue = renewal_in(facts.not_after, SystemClock.now()).is_zero();
-            let detail = format!("valid until {}", facts.not_after);
-            check(
-                "certificate",
-                if overdue { "warn" } else { "ok" },
-                detail,
-                "It is renewed by the leader: check the link to it.",
-            )
-        }
-        Err(error) => check("certificate", "fail", error, "Join again with an empty data directory."),
-    }
-}
-
-/// Whether an interpreter is on this process's path; a robot needs it only for what its configuration allows.
-fn interpreter(program: &str) -> v1::Check {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file());
-    match found {
-        Some(file) => check(program, "ok", file.display().to_string(), ""),
-        None => check(program, "warn", "not found".to_owned(), "Install it if jobs on this node need it."),
     }
 }

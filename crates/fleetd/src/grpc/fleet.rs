@@ -1,6 +1,7 @@
 //! What clients ask: one method a call, each either answered here, where that is right, or passed on to the leader.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use fleet_api::pb::v1;
 use fleet_api::pb::v1::fleet_server::Fleet;
@@ -22,6 +23,7 @@ use super::forward::{Place, TIMEOUT_HEADER, answer, fleet_client, passed_on, pla
 use super::intake::Intake;
 use super::jobs::Jobs;
 use super::{convert, doctor, live, recover, tokens, watch};
+use crate::http::FactsSource;
 use crate::identity::Identity;
 use crate::ports::InterpreterPort;
 use crate::site::{Site, not_found, read_failed};
@@ -39,6 +41,7 @@ pub struct FleetService {
     jobs: Jobs,
     links: Option<Links>,
     reserve_bytes: u64,
+    health: Arc<dyn FactsSource>,
     restart: tokio_watch::Sender<bool>,
 }
 
@@ -62,6 +65,8 @@ pub struct FleetServiceParts {
     pub links: Option<Links>,
     /// Free space below which new work is refused, bytes.
     pub reserve_bytes: u64,
+    /// What `/health` says.
+    pub health: Arc<dyn FactsSource>,
     /// Turned true to send the node through a stop and a start.
     pub restart: tokio_watch::Sender<bool>,
 }
@@ -79,11 +84,25 @@ impl FleetService {
             interpreter,
             links,
             reserve_bytes,
+            health,
             restart,
         } = parts;
         let jobs = Jobs::new(site.clone(), interpreter.clone());
         let intake = Intake::new(identity.site.clone(), interpreter);
-        Self { site, node, identity, membership, certificate, root, intake, jobs, links, reserve_bytes, restart }
+        Self {
+            site,
+            node,
+            identity,
+            membership,
+            certificate,
+            root,
+            intake,
+            jobs,
+            links,
+            reserve_bytes,
+            health,
+            restart,
+        }
     }
 
     async fn submit_here(self, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, Error> {
@@ -183,17 +202,17 @@ impl FleetService {
     }
 
     async fn checks(&self, local_only: bool) -> Vec<v1::Check> {
-        let view = self.membership.current_view();
         let own = doctor::OwnParts {
             name: &self.identity.name,
             site: &self.site,
             certificate: &self.certificate,
             links: self.links.as_ref(),
-            view: &view,
+            membership: &self.membership,
         };
         if local_only {
             return doctor::run(own).await;
         }
+        let view = self.membership.current_view();
         let (mut checks, others) = tokio::join!(doctor::run(own), doctor::ask_others(&self.site, &view));
         checks.extend(others);
         checks
@@ -238,17 +257,18 @@ impl FleetService {
         for node in self.nodes()? {
             *nodes.entry(node.state).or_default() += 1;
         }
-        let site = self.site_here()?;
-        let health = if site.leader.is_empty() { "degraded" } else { "healthy" };
+        let health = self.health.facts().document();
         Ok(v1::Status {
             fleet_id: self.identity.fleet_id.as_bytes().to_vec(),
             node: self.identity.name.clone(),
-            site: Some(site),
+            site: Some(self.site_here()?),
             nodes,
             jobs,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            health: health.to_owned(),
+            health: health.status.as_str().to_owned(),
             dev: self.identity.dev,
+            now_ms: SystemClock.now().0,
+            checks: convert::health_checks(&self.identity.name, health),
         })
     }
 }

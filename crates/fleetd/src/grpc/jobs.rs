@@ -13,7 +13,7 @@ use prost::Message;
 use super::contents::{Contents, Names, Records};
 use super::page::Room;
 use super::tasks::Replay;
-use crate::ports::InterpreterPort;
+use crate::ports::{InterpreterPort, job_logs};
 use crate::site::{Site, not_found, read_failed};
 
 /// Jobs of one page if nobody said how many.
@@ -216,7 +216,7 @@ impl Jobs {
                 }
                 read_bytes += record.event.length();
                 let node = names.of_some(record.node);
-                let mut printed = printed(self.contents.event(record).await?, &node);
+                let mut printed = printed(id, self.contents.event(record).await?, &node);
                 if !room.takes(printed.iter().map(Message::encoded_len).sum()) {
                     return Ok(v1::GetLogsResponse { chunks, next: Some(position) });
                 }
@@ -226,14 +226,15 @@ impl Jobs {
     }
 }
 
-/// What the effect printed that `event` tells the end of.
-fn printed(event: Event, node: &str) -> Vec<v1::LogChunk> {
+/// What the effect of `job` printed that `event` tells the end of.
+fn printed(job: JobId, event: Event, node: &str) -> Vec<v1::LogChunk> {
     let Event::EffectEnded { path, at_ms, stdout_tail, stderr_tail, .. } = event else { return Vec::new() };
     [("stdout", stdout_tail), ("stderr", stderr_tail)]
         .into_iter()
         .filter(|(_, text)| !text.is_empty())
         .map(|(stream, text)| v1::LogChunk {
             task: path.0.clone(),
+            file: job_logs::file_of(job, &path.0, stream),
             stream: stream.to_owned(),
             text,
             at_ms,

@@ -1,6 +1,8 @@
 //! What `/health` and `/ready` say: a pure function of facts. The first four keys are those that users of an RPA
 //! orchestrator's probe already parse.
 
+use std::collections::BTreeMap;
+
 use fleet_core::Timestamp;
 use serde::Serialize;
 
@@ -23,17 +25,26 @@ pub struct HealthFacts {
     pub robots_online: u32,
     /// Checks beside those above.
     pub checks: Vec<NamedCheck>,
+    /// Why the store is not open, where that is known.
+    pub failure: Option<String>,
     /// Wall time of the reading.
     pub now: Timestamp,
 }
 
 /// One named check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedCheck {
     /// What was checked.
     pub name: &'static str,
+    /// How it is.
+    pub check: HealthCheck,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HealthCheck {
     /// `ok`, `warn` or `fail`.
-    pub result: &'static str,
+    pub status: &'static str,
     /// What was found.
     pub detail: String,
 }
@@ -48,6 +59,17 @@ pub enum HealthStatus {
     Degraded,
     /// The store or the group is down.
     Unhealthy,
+}
+
+impl HealthStatus {
+    /// The word for it, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
 }
 
 /// State of the store.
@@ -68,7 +90,7 @@ pub enum QueueState {
     Active,
     /// Dispatch is held, or this node drains.
     Paused,
-    /// There is no leader to place jobs.
+    /// There is no leader to place jobs, or no store to keep them in.
     Unavailable,
 }
 
@@ -85,14 +107,14 @@ pub struct HealthDocument {
     pub robots_online: u32,
     /// RFC 3339.
     pub timestamp: String,
-    /// The single checks.
-    pub checks: Vec<NamedCheck>,
+    /// The single checks by name.
+    pub checks: BTreeMap<&'static str, HealthCheck>,
 }
 
 impl HealthFacts {
     /// The document for these facts.
     pub fn document(&self) -> HealthDocument {
-        let warns = self.checks.iter().any(|check| check.result != "ok");
+        let warns = self.checks.iter().any(|named| named.check.status != "ok");
         let status = if !self.store_open || !self.group_running {
             HealthStatus::Unhealthy
         } else if !self.leader_known || warns {
@@ -100,7 +122,7 @@ impl HealthFacts {
         } else {
             HealthStatus::Healthy
         };
-        let queue = if !self.leader_known || !self.group_running {
+        let queue = if !self.leader_known || !self.group_running || !self.store_open {
             QueueState::Unavailable
         } else if self.held || self.draining {
             QueueState::Paused
@@ -113,8 +135,26 @@ impl HealthFacts {
             queue,
             robots_online: self.robots_online,
             timestamp: self.now.to_string(),
-            checks: self.checks.clone(),
+            checks: self.all_checks(),
         }
+    }
+
+    fn all_checks(&self) -> BTreeMap<&'static str, HealthCheck> {
+        let store = if self.store_open { ("ok", "open".to_owned()) } else { ("fail", self.why_closed()) };
+        let group = match (self.group_running, self.leader_known) {
+            (false, _) => ("fail", "not running"),
+            (true, false) => ("warn", "no leader is known"),
+            (true, true) => ("ok", "a leader is known"),
+        };
+        let named = self.checks.iter().map(|named| (named.name, named.check.clone()));
+        let mut checks: BTreeMap<_, _> = named.collect();
+        checks.insert("store", HealthCheck { status: store.0, detail: store.1 });
+        checks.insert("group", HealthCheck { status: group.0, detail: group.1.to_owned() });
+        checks
+    }
+
+    fn why_closed(&self) -> String {
+        self.failure.clone().unwrap_or_else(|| "it failed, and is opened again".to_owned())
     }
 
     /// Why the node is not ready for work; empty means it is.
@@ -163,7 +203,7 @@ mod tests {
     #[test]
     fn each_fault_shows() {
         let cases: [(Break, HealthStatus, QueueState, bool); 5] = [
-            (|facts| facts.store_open = false, HealthStatus::Unhealthy, QueueState::Active, false),
+            (|facts| facts.store_open = false, HealthStatus::Unhealthy, QueueState::Unavailable, false),
             (|facts| facts.group_running = false, HealthStatus::Unhealthy, QueueState::Unavailable, false),
             (|facts| facts.leader_known = false, HealthStatus::Degraded, QueueState::Unavailable, false),
             (|facts| facts.draining = true, HealthStatus::Healthy, QueueState::Paused, false),
@@ -181,7 +221,19 @@ mod tests {
     #[test]
     fn a_warning_degrades() {
         let mut facts = well();
-        facts.checks.push(NamedCheck { name: "disk", result: "warn", detail: "1 GiB free".to_owned() });
+        let check = HealthCheck { status: "warn", detail: "1 GiB free".to_owned() };
+        facts.checks.push(NamedCheck { name: "disk", check });
         assert_eq!(facts.document().status, HealthStatus::Degraded);
+    }
+
+    #[test]
+    fn checks_are_found_by_their_names() {
+        let mut facts = well();
+        facts.store_open = false;
+        facts.failure = Some("no space left".to_owned());
+        let text = serde_json::to_value(facts.document()).expect("it is plain data");
+        assert_eq!(text["checks"]["store"], serde_json::json!({ "status": "fail", "detail": "no space left" }));
+        assert_eq!(text["checks"]["group"]["status"], "ok");
+        assert_eq!(text["database"], "disconnected");
     }
 }

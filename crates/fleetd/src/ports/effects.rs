@@ -1,4 +1,5 @@
-//! Effects of this robot, run by `fleet-effects`, which also keeps to the hosts that the configuration allows.
+//! Effects of this robot, run by `fleet-effects`, which also keeps to the hosts that the configuration allows. What their
+//! processes print is kept here; the journal gets the end of it.
 
 use fleet_core::JobId;
 use fleet_effects::Effects;
@@ -7,16 +8,19 @@ use fleet_workflow::machine::effect::Effect;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use super::JobLogs;
+
 /// Runs effects for the node's executions.
 #[derive(Clone)]
 pub struct EffectsPort {
     effects: Effects,
+    logs: JobLogs,
 }
 
 impl EffectsPort {
-    /// Runs with `effects`.
-    pub fn new(effects: Effects) -> Self {
-        Self { effects }
+    /// Runs with `effects`, and keeps in `logs` what they print.
+    pub fn new(effects: Effects, logs: JobLogs) -> Self {
+        Self { effects, logs }
     }
 
     /// Ends every process that runs on after its task, and waits until they are gone. For a node that stops.
@@ -27,8 +31,9 @@ impl EffectsPort {
 
 impl ports::Effects for EffectsPort {
     fn run(&self, effect: Effect, context: ports::EffectContext) -> BoxFuture<'static, ports::EffectReport> {
-        let effects = self.effects.clone();
+        let (effects, logs) = (self.effects.clone(), self.logs.clone());
         async move {
+            let (job, path) = (context.job, context.path.clone());
             let context = fleet_effects::EffectContext {
                 job_id: context.job,
                 node_name: context.node_name.to_string(),
@@ -38,6 +43,11 @@ impl ports::Effects for EffectsPort {
                 lease: fleet_effects::Lease::watching(context.lease.watch()),
             };
             let report = effects.run(context, &effect).await;
+            if !report.stdout.is_empty() || !report.stderr.is_empty() {
+                let keep = move || logs.keep(job, &path.0, &report.stdout, &report.stderr);
+                // It panics at most: the effect ended all the same.
+                let _kept = tokio::task::spawn_blocking(keep).await;
+            }
             ports::EffectReport {
                 outcome: report.interrupted.is_none().then_some(report.outcome),
                 stdout_tail: report.stdout_tail,
