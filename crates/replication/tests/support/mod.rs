@@ -159,7 +159,9 @@ impl Router {
         if routes.cut.contains(&(from, to)) {
             return Route::Cut;
         }
-        routes.groups.get(&to).cloned().map_or(Route::Nobody, Route::To)
+        // A dead node sends nothing either.
+        let sender = routes.groups.get(&from);
+        sender.and(routes.groups.get(&to)).cloned().map_or(Route::Nobody, Route::To)
     }
 
     fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
