@@ -1,4 +1,4 @@
-//! A node from start to stop. [`run_on`] reads top to bottom as the order of starting; stopping goes the other way.
+//! A node from start to stop. `run_on` reads top to bottom as the order of starting; stopping goes the other way.
 //! [`keep()`] runs it again in the same process when its store or group failed.
 
 mod asking;
