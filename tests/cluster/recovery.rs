@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use fleet_api::pb::v1;
+use fleet_core::JobId;
+use serde_json::Value;
 
 use crate::harness::cluster::Cluster;
 use crate::harness::history::History;
@@ -18,9 +20,13 @@ async fn lost_voters_come_back_to_the_recovered_site_by_themselves() {
     let mut cluster = Cluster::start("rejoin", 3, 4).await;
     let recorder = Recorder::start().await;
     let mut history = History::default();
-    let workflow = workflows::calls(&recorder.url(), "before", 1, 0);
-    history.submit(&cluster.client(), workflow, steps("before", 1)).await;
-    finish_and_judge(&cluster, &history, &recorder, BOUND).await;
+    // What a node applied last gets to its disk with the next entry that it logs. So every node has the end of the first
+    // job there, while a killed one may tell the end of the second as commands that it had not applied.
+    for prefix in ["first", "second"] {
+        let workflow = workflows::calls(&recorder.url(), prefix, 1, 0);
+        history.submit(&cluster.client(), workflow, steps(prefix, 1)).await;
+        finish_and_judge(&cluster, &history, &recorder, BOUND).await;
+    }
 
     cluster.nodes[1].kill();
     cluster.nodes[2].kill();
@@ -51,9 +57,21 @@ async fn lost_voters_come_back_to_the_recovered_site_by_themselves() {
     for node in &cluster.nodes[1..] {
         let file = node.data_dir.join("before-epoch-2.jsonl");
         let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        assert_eq!(text.lines().count(), 2, "the head and the one job: {text}");
+        assert_whole(&text, history.submits[0].0, history.submits[1].0);
     }
     let workflow = workflows::calls(&recorder.url(), "after", 1, 0);
     history.submit(&cluster.client_of(&[1]), workflow, steps("after", 1)).await;
     finish_and_judge(&cluster, &history, &recorder, BOUND).await;
+}
+
+/// The file of a node that gave up its copy: the head, the first job as it ended, and all of the second, applied or not.
+fn assert_whole(text: &str, first: JobId, second: JobId) {
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    let of = |job: JobId| lines.iter().filter(|line| line["jobId"] == job.to_string()).collect::<Vec<_>>();
+    let (first, second) = (of(first), of(second));
+    assert_eq!((first.len(), lines.len()), (1, 2 + second.len()), "the head and the two jobs: {text}");
+    assert_eq!((&first[0]["state"], &first[0]["journalRecords"]), (&"completed".into(), &2.into()), "{text}");
+    let applied = second.iter().find_map(|line| line["journalRecords"].as_u64()).unwrap_or(0);
+    let unapplied = second.iter().filter(|line| line["command"] == "record").count() as u64;
+    assert!(applied + unapplied >= 2, "the start and the end of the second job's call: {text}");
 }
