@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use fleet_api::pb::v1;
 use harness::cluster::Cluster;
-use harness::node::TestNode;
-use harness::node::binary;
+use harness::node::{TestNode, binary};
 use serde_json::{Value, json};
 use support::load::{Bound, Load, request};
 use support::options::Options;

@@ -6,10 +6,11 @@ use std::time::Duration;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::harness::cluster::{Cluster, free_port};
+use crate::harness::node::binary;
 use crate::harness::recorder::Recorder;
 use crate::harness::wait::until;
 use crate::harness::workflows;
-use crate::tool::{Operator, built, get, get_json};
+use crate::tool::{Operator, get, get_json};
 
 const BOUND: Duration = Duration::from_secs(90);
 
@@ -55,7 +56,7 @@ impl Limited {
         // Past the limit a write is to fail, not to kill: an ignored signal stays ignored over exec.
         let child = Command::new("sh")
             .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
-            .arg(built("fleetd"))
+            .arg(binary("fleetd"))
             .args(["start", "--dev", "--name", "node-1", "--listen", &format!("127.0.0.1:{port}")])
             .args(["--http", &format!("127.0.0.1:{http_port}"), "--data-dir"])
             .arg(&root)

@@ -2,25 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::harness::node::binary;
+
 /// How long an answer over HTTP may take.
 const HTTP_BOUND: Duration = Duration::from_secs(20);
-
-/// The binary `name` of the same build.
-pub(crate) fn built(name: &str) -> PathBuf {
-    if let Some(path) = std::env::var_os(format!("FLEET_TEST_{}", name.to_uppercase())) {
-        return PathBuf::from(path);
-    }
-    let own = std::env::current_exe().expect("a test has an executable");
-    let path = own.ancestors().nth(2).expect("it lies in target/PROFILE/deps").join(name);
-    assert!(path.exists(), "{} is missing: run `cargo build -p {name}` first", path.display());
-    path
-}
 
 /// What one run of the program left.
 #[derive(Debug)]
@@ -51,7 +41,7 @@ impl Operator {
 
     /// The command line `fleetctl --endpoint … arguments`, ready to run.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(built("fleetctl"));
+        let mut command = Command::new(binary("fleetctl"));
         command.args(["--endpoint", &self.endpoint]).args(arguments);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).stdin(Stdio::null());
         command

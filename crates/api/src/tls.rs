@@ -261,14 +261,16 @@ fn refused(refusal: Error) -> CertificateError {
 
 /// Whether `error` of a connection says that the node there holds our certificate void.
 pub fn is_revoked_here(error: &Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<rustls::Error>());
-    matches!(cause, Some(rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRevoked)))
+    matches!(tls_cause(error), Some(rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRevoked)))
 }
 
 /// Whether `error` of a connection says that the node there belongs to another fleet.
 pub fn is_other_fleet(error: &Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<rustls::Error>());
-    matches!(cause, Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)))
+    matches!(tls_cause(error), Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)))
+}
+
+fn tls_cause(error: &Error) -> Option<&rustls::Error> {
+    std::error::Error::source(error).and_then(|source| source.downcast_ref())
 }
 
 /// What a failed handshake or a broken TLS connection to `address` means.

@@ -8,5 +8,5 @@ mod settings;
 
 pub use file::{FileConfig, parse_file};
 pub use host::HostFacts;
-pub(crate) use settings::is_host_port;
 pub use settings::{LogFormat, NodeFlags, RobotAllow, Settings};
+pub(crate) use settings::{is_host_port, is_plain};

@@ -223,11 +223,12 @@ pub(crate) fn write_secret(directory: &Path, name: &str, content: &[u8]) -> std:
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn identity() -> Identity {
+    /// A node of a fleet of its own, with one gossip key and never told of a rotation.
+    pub(crate) fn identity() -> Identity {
         NewIdentity {
             fleet_id: FleetId::generate(),
             node_id: NodeId::generate(),

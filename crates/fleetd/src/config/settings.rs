@@ -207,7 +207,7 @@ impl Settings {
     }
 
     fn check(&self, problems: &mut Vec<String>) {
-        if self.name.is_empty() || self.name.len() > limits::TAG_BYTES_MAX || self.name.contains(char::is_control) {
+        if !is_plain(&self.name, limits::TAG_BYTES_MAX) {
             let bound = limits::TAG_BYTES_MAX;
             problems.push(format!("name: `{}` must have 1 to {bound} bytes and no control characters", self.name));
         }
@@ -248,6 +248,11 @@ fn parse_address(key: &str, text: &str, problems: &mut Vec<String>) -> SocketAdd
         problems.push(format!("{key}: `{text}` is not address:port, such as 0.0.0.0:7000"));
         SocketAddr::from(([127, 0, 0, 1], 0))
     })
+}
+
+/// Whether `text` has 1 to `bytes_max` bytes that can stand in one line of a table or a log.
+pub(crate) fn is_plain(text: &str, bytes_max: usize) -> bool {
+    !text.is_empty() && text.len() <= bytes_max && !text.contains(char::is_control)
 }
 
 /// Whether `text` is `host:port` with a port from 1.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleet_api::Revocations;
-use fleet_core::{BootInstant, Clock, NodeId, SystemClock};
+use fleet_core::{BootInstant, Clock, Error, NodeId, SystemClock};
 use fleet_membership::{GroupStatus, Membership, Metadata, NodeState, Protocols, View};
 use fleet_node::Node;
 use fleet_replication::command::{Action, COMMAND_VERSION, NodeAdmission};
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::grpc::current_profile;
 use crate::identity::Identity;
-use crate::site::Site;
+use crate::site::{Site, read_failed};
 use crate::trust::revoked;
 
 /// How often everything is looked at anew, whether or not something was announced.
@@ -53,7 +53,7 @@ impl Observer {
         loop {
             let current = self.membership.current_view();
             self.site.peers().learn(addresses(&current));
-            match self.site.reader().and_then(|state| members::nodes(&state).map_err(crate::site::read_failed)) {
+            match self.learn_nodes() {
                 Ok(nodes) => {
                     self.ban_removed(&nodes);
                     self.learn_admitted(&nodes);
@@ -63,7 +63,6 @@ impl Observer {
                 }
                 Err(error) => tracing::warn!(%error, "the site's nodes cannot be read"),
             }
-            self.learn_revocations();
             let load = self.observe_load().await;
             self.load.send_replace(load);
             if let Err(error) = self.membership.publish(self.metadata(load)) {
@@ -75,6 +74,17 @@ impl Observer {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
+    }
+
+    /// Reads the site's nodes, and learns from the same state what was revoked since the last look; that stays revoked.
+    fn learn_nodes(&self) -> Result<Vec<NodeRecord>, Error> {
+        let state = self.site.reader()?;
+        let nodes = members::nodes(&state).map_err(read_failed)?;
+        match revoked::read(&state, &nodes) {
+            Ok(revoked) => self.revocations.extend(revoked),
+            Err(error) => tracing::warn!(%error, "revocations cannot be read"),
+        }
+        Ok(nodes)
     }
 
     /// A removed node is nobody to gossip any more, whichever keys it has.
@@ -125,14 +135,6 @@ impl Observer {
             slots_busy: u32::try_from(robot.jobs).unwrap_or(u32::MAX),
             is_draining: robot.is_draining,
         })
-    }
-
-    /// Learns what was revoked since the last look; what is revoked stays so.
-    fn learn_revocations(&self) {
-        match self.site.reader().and_then(|state| revoked::read(&state)) {
-            Ok(revoked) => self.revocations.extend(revoked),
-            Err(error) => tracing::warn!(%error, "revocations cannot be read"),
-        }
     }
 
     fn metadata(&self, load: Load) -> Metadata {

@@ -20,6 +20,7 @@ use fleet_node::links::Links;
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
+use fleet_store::state::members;
 use fleet_workflow::machine::INTERPRETER_VERSION;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -34,7 +35,7 @@ use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, PeerService
 use crate::identity::{DataDir, Identity};
 use crate::listener::{Bounds, ListenerOptions, Policy, Services};
 use crate::ports::{EffectsPort, InterpreterPort, JobLogs, LinkPort, NetworkPort, Peers, StoreMemory};
-use crate::site::Site;
+use crate::site::{Site, read_failed};
 use crate::trust::keeper::TrustKeeper;
 use crate::trust::revoked;
 use crate::trust::verification::FleetTrust;
@@ -161,8 +162,9 @@ pub(super) fn tls(enrolled: &Enrolled, store: &Store) -> Result<Tls, Error> {
     })?;
     let revocations = Revocations::new();
     // Before the first connection either way: a removed node must find no gap after a restart.
-    let state = store.reader(enrolled.identity.group_id).map_err(crate::site::read_failed)?;
-    revocations.extend(revoked::read(&state)?);
+    let state = store.reader(enrolled.identity.group_id).map_err(read_failed)?;
+    let nodes = members::nodes(&state).map_err(read_failed)?;
+    revocations.extend(revoked::read(&state, &nodes)?);
     let validity = super::validity::load(store)?;
     let trust = FleetTrust { root, revocations: revocations.clone(), validity };
     Ok(Tls { certificate: enrolled.key.cell()?, trust, revocations })

@@ -68,26 +68,17 @@ fn hold(state: &mut StateTransaction<'_>, since: Timestamp) -> Result<(), fleet_
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::SiteName;
     use fleet_replication::fsm::{self, EntryPosition};
-    use fleet_store::record::{NodeProfile, NodeRecord};
+    use fleet_store::record::NodeRecord;
     use fleet_store::state::tables::NODES;
 
+    use super::super::trust_tests::profile;
     use super::*;
 
     const GROUP: GroupId = GroupId::from_bytes([3; 16]);
 
     fn node(byte: u8, standing: NodeStanding) -> NodeRecord {
-        let profile = NodeProfile {
-            name: format!("node-{byte}"),
-            site: SiteName::default(),
-            address: String::new(),
-            http_address: String::new(),
-            tags: Vec::new(),
-            slots: 1,
-            capabilities: Vec::new(),
-            version: String::new(),
-        };
+        let profile = profile(&format!("node-{byte}"));
         NodeRecord { id: NodeId::from_bytes([byte; 16]), profile, standing, joined_at: Timestamp(1), certificate: None }
     }
 

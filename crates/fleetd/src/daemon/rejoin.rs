@@ -26,6 +26,8 @@ const DONE: &[u8] = b"done";
 /// Jobs read at a time.
 const PAGE: usize = 1_000;
 
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Leaves the mark, durably.
 pub(super) async fn mark(store: &Store, epoch: u64) -> Result<(), Error> {
     store
@@ -60,7 +62,7 @@ pub(super) async fn carry_out(store: &Store, group: GroupId, directory: &Path) -
 
 /// Writes every job of `group` to `path`, a line each, and behind them the commands that were not applied here.
 fn export(store: &Store, group: GroupId, epoch: u64, path: &Path) -> Result<PathBuf, Error> {
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
+    let failed = |source: AnyError| {
         Error::new(ErrorKind::Internal, format!("write down the old epoch in {}", path.display()))
             .with_next_step("Check the disk and its free space, then start fleetd again; nothing was given up yet.")
             .with_source(source)
@@ -72,8 +74,6 @@ fn export(store: &Store, group: GroupId, epoch: u64, path: &Path) -> Result<Path
         .map_err(failed)?;
     Ok(path.to_owned())
 }
-
-type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 fn write_lines(store: &Store, group: GroupId, epoch: u64, file: File) -> Result<(), AnyError> {
     let mut out = BufWriter::new(file);
@@ -150,10 +150,11 @@ fn shown(content: &Content) -> Value {
 #[cfg(test)]
 mod tests {
     use fleet_core::{Digest, SiteName, Timestamp};
-    use fleet_replication::command::{NodeAdmission, Submission};
+    use fleet_replication::command::Submission;
     use fleet_replication::fsm::{self, EntryPosition};
-    use fleet_store::record::{CommandId, Founding, NodeProfile, WorkflowName};
+    use fleet_store::record::{CommandId, Founding, WorkflowName};
 
+    use super::super::trust_tests::admission;
     use super::*;
 
     const GROUP: GroupId = GroupId::from_bytes([3; 16]);
@@ -178,20 +179,6 @@ mod tests {
         Action::Submit(Box::new(Submission { job, spec, priority: 10, input, definition }))
     }
 
-    fn admission(store: &Store) -> Action {
-        let profile = NodeProfile {
-            name: "node-1".to_owned(),
-            site: SiteName::default(),
-            address: String::new(),
-            http_address: String::new(),
-            tags: Vec::new(),
-            slots: 1,
-            capabilities: Vec::new(),
-            version: String::new(),
-        };
-        Action::PutNode(Box::new(NodeAdmission { node: store.node_id(), profile, certificate: None, replaces: None }))
-    }
-
     #[tokio::test]
     async fn what_the_node_had_is_in_the_file_before_it_is_given_up() {
         let directory = tempfile::tempdir().unwrap();
@@ -204,7 +191,7 @@ mod tests {
             founder: store.node_id(),
             dev: false,
         };
-        let actions = [Action::Found(founding), admission(&store), submission(job)];
+        let actions = [Action::Found(founding), admission(store.node_id(), "node-1"), submission(job)];
         let commands: Vec<Command> =
             (1..).zip(actions).map(|(id, action)| Command { id: CommandId(id), at: Timestamp(9), action }).collect();
         let position = EntryPosition { epoch: 1, term: 1, index: 1 };

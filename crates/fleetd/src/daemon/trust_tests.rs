@@ -20,7 +20,8 @@ use super::keyring::{Follower, Rotator, ring};
 use super::renewal::sign_own;
 use super::{custody, expulsion};
 use crate::grpc::live_tokens;
-use crate::identity::{Identity, NewIdentity, StoredGossipKey};
+use crate::identity::tests::identity;
+use crate::identity::{Identity, StoredGossipKey};
 use crate::ports::{NetworkPort, Peers};
 use crate::site::Site;
 use crate::trust::authority::{Authority, SigningRequest};
@@ -76,9 +77,9 @@ impl Alone {
     }
 }
 
-/// Admits `node` as `name`.
-pub(super) fn admission(node: NodeId, name: &str) -> Action {
-    let profile = NodeProfile {
+/// What a node called `name` says of itself.
+pub(super) fn profile(name: &str) -> NodeProfile {
+    NodeProfile {
         name: name.to_owned(),
         site: SiteName::default(),
         address: format!("{name}:7000"),
@@ -87,7 +88,12 @@ pub(super) fn admission(node: NodeId, name: &str) -> Action {
         slots: 1,
         capabilities: Vec::new(),
         version: "0".to_owned(),
-    };
+    }
+}
+
+/// Admits `node` as `name`.
+pub(super) fn admission(node: NodeId, name: &str) -> Action {
+    let profile = profile(name);
     Action::PutNode(Box::new(NodeAdmission { node, profile, certificate: None, replaces: None }))
 }
 
@@ -178,21 +184,8 @@ async fn removing_a_node_replaces_the_gossip_keys_once() {
 
 /// A follower of a node that was never told of a rotation, with gossip that nobody answers.
 fn follower(data_dir: &Path) -> Follower {
-    let identity: Identity = NewIdentity {
-        fleet_id: FleetId::generate(),
-        node_id: NodeId::generate(),
-        name: "alpha".to_owned(),
-        site: SiteName::default(),
-        group_id: GroupId::generate(),
-        epoch: 1,
-        dev: false,
-        advertise: "127.0.0.1:7000".to_owned(),
-        gossip_keys: vec![StoredGossipKey { key_id: 1, key: [1; 32] }],
-        keyring_generation: 0,
-        link_secret: None,
-        contacts: Vec::new(),
-    }
-    .into();
+    let mut identity = identity();
+    identity.gossip_keys = vec![StoredGossipKey { key_id: 1, key: [1; 32] }];
     let config = MembershipConfig {
         node: identity.node_id,
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -236,7 +229,8 @@ async fn a_node_reads_of_its_own_removal() {
     assert!(!expulsion::is_removed(&alone.site).unwrap());
     alone.site.propose(Action::RemoveNode { node: alone.node() }).await.unwrap();
     assert!(expulsion::is_removed(&alone.site).unwrap());
-    let revoked = revoked::read(&alone.site.reader().unwrap()).unwrap();
+    let state = alone.site.reader().unwrap();
+    let revoked = revoked::read(&state, &members::nodes(&state).unwrap()).unwrap();
     assert!(revoked.contains(&Revocation::Subject(Subject::Node(alone.node()))), "{revoked:?}");
     alone.site.group().shutdown().await;
 }

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{gossip_keys, keyring};
 use super::forward::answer;
-use crate::config::is_host_port;
+use crate::config::{is_host_port, is_plain};
 use crate::identity::Identity;
 use crate::site::{Site, read_failed};
 use crate::trust::authority::{Authority, Issued, SigningRequest};
@@ -97,13 +97,15 @@ impl AdmissionService {
 
     /// What is redeemed for `token`, if it is of this fleet and site.
     fn redeemable(&self, token: &JoinToken, authority: &Authority) -> Result<(TokenId, Digest), Error> {
+        let foreign = |what: &str| {
+            Error::new(ErrorKind::PermissionDenied, format!("join with a token of another {what}"))
+                .with_next_step("Make one here with `fleetctl token create`, and pass it with --token.")
+        };
         if token.root != Digest::of(authority.root()) {
-            return Err(Error::new(ErrorKind::PermissionDenied, "join with a token of another fleet")
-                .with_next_step("Make one here with `fleetctl token create`, and pass it with --token."));
+            return Err(foreign("fleet"));
         }
         if token.group != self.identity.group_id {
-            return Err(Error::new(ErrorKind::PermissionDenied, "join with a token of another site")
-                .with_next_step("Make one here with `fleetctl token create`, and pass it with --token."));
+            return Err(foreign("site"));
         }
         Ok((token.id, token.secret_digest()))
     }
@@ -251,11 +253,6 @@ impl Joiner {
     }
 }
 
-/// Whether `text` has 1 to `bytes_max` bytes that can stand in one line of a table or a log.
-fn is_plain(text: &str, bytes_max: usize) -> bool {
-    !text.is_empty() && text.len() <= bytes_max && !text.contains(char::is_control)
-}
-
 /// As much of `text` as a message shows.
 fn shown(text: &str) -> String {
     text.chars().take(ADDRESS_SHOWN_MAX).collect()
@@ -286,29 +283,9 @@ fn group_bytes(group: GroupId) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::{FleetId, SiteName};
-
     use super::*;
-    use crate::identity::NewIdentity;
+    use crate::identity::tests::identity;
     use crate::trust::node_key::NodeKey;
-
-    fn identity() -> Identity {
-        NewIdentity {
-            fleet_id: FleetId::generate(),
-            node_id: NodeId::generate(),
-            name: "alpha".to_owned(),
-            site: SiteName::default(),
-            group_id: GroupId::generate(),
-            epoch: 1,
-            dev: false,
-            advertise: "alpha:7000".to_owned(),
-            gossip_keys: Vec::new(),
-            keyring_generation: 0,
-            link_secret: None,
-            contacts: Vec::new(),
-        }
-        .into()
-    }
 
     fn request() -> v1::JoinRequest {
         v1::JoinRequest {

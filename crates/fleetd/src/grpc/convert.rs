@@ -6,11 +6,11 @@ use fleet_membership::{Member, MemberState, Metadata, View};
 use fleet_replication::Status;
 use fleet_store::StateReader;
 use fleet_store::record::{GossipKey, Keyring, NodeProfile, NodeRecord, NodeStanding, Payload};
+use fleet_store::state::members;
 
 use crate::http::{HealthCheck, HealthDocument};
 use crate::identity::Identity;
 use crate::site::read_failed;
-use fleet_store::state::members;
 
 /// The gossip keys in force, as the site's state has them.
 pub(super) fn keyring(state: &StateReader, identity: &Identity) -> Result<Keyring, Error> {

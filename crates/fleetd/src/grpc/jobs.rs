@@ -102,8 +102,8 @@ impl Jobs {
             }
             view
         };
-        let mut tasks =
-            self.replay(reader, &rows).await?.tasks(&self.contents, reader, &rows.job, &self.names()?).await?;
+        let mut replay = self.replay(reader, &rows).await?;
+        let mut tasks = self.tasks(reader, &rows, &mut replay).await?;
         let from = request.tasks_from.unwrap_or(0);
         let skipped = tasks.len().min(usize::try_from(from).unwrap_or(usize::MAX));
         // A later page always has a task, or its reader would ask for it for ever.

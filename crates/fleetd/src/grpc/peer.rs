@@ -79,12 +79,12 @@ pub(crate) async fn renew_certificate(
 /// Keeps what secrets for `node` are sealed to, if that is news. What was sealed to an earlier key is of no use any more.
 async fn keep_sealing_key(site: &Site, state: &StateReader, node: NodeId, key: &[u8]) -> Result<(), Error> {
     let Ok(key) = <[u8; PUBLIC_KEY_BYTES]>::try_from(key) else { return Ok(()) };
-    let is_known = sealing_keys(state)?.get(&node) == Some(&key);
-    if is_known || jobs::site(state).map_err(read_failed)?.gate < ADMIT_VERSION {
+    let known = sealing_keys(state)?.remove(&node);
+    if known == Some(key) || jobs::site(state).map_err(read_failed)?.gate < ADMIT_VERSION {
         return Ok(());
     }
     let mut rows = vec![sealing_key_row(node, &key)];
-    if node != site.group().node() && sealing_keys(state)?.contains_key(&node) {
+    if node != site.group().node() && known.is_some() {
         rows.push(dropped_row(node));
     }
     site.propose(Action::PutTrust { rows }).await.map(drop)

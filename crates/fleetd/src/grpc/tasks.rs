@@ -125,38 +125,10 @@ fn task(report: TaskReport, nodes: &[Option<NodeId>], row: &Job, names: &Names) 
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use fleet_core::Timestamp;
-    use fleet_store::record::Absence;
 
     use super::*;
-
-    /// A job that was just accepted.
-    pub(in super::super) fn queued_job() -> Job {
-        Job {
-            number: 1,
-            state: JobState::Queued,
-            priority: 10,
-            generation: 0,
-            attempt: 0,
-            lost: 0,
-            created_at: Timestamp(1),
-            started_at: None,
-            ended_at: None,
-            assignment: None,
-            absence: Absence::default(),
-            stop: None,
-            node: None,
-            wake_at: None,
-            reason: None,
-            journal_length: 0,
-            journal_bytes: 0,
-            inbox_length: 0,
-            in_flight: Vec::new(),
-            settled: None,
-            handled: Vec::new(),
-        }
-    }
 
     const US: NodeId = NodeId::from_bytes([1; 16]);
 
@@ -179,7 +151,7 @@ pub(super) mod tests {
 
     fn shown(state: TaskState, job: JobState) -> v1::Task {
         let ended_at = job.is_ended().then_some(Timestamp(9));
-        let row = Job { state: job, ended_at, node: Some(US), ..queued_job() };
+        let row = Job { state: job, ended_at, node: Some(US), ..Job::queued(1, 10, Timestamp(1)) };
         task(report(state), &[None], &row, &Names::default())
     }
 

@@ -206,7 +206,8 @@ fn pages(tasks: Vec<v1::Task>) -> Vec<Vec<v1::Task>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tasks::tests::queued_job;
+    use fleet_core::Timestamp;
+
     use super::*;
 
     fn task(state: &str, node: &str, input_bytes: usize) -> v1::Task {
@@ -229,7 +230,7 @@ mod tests {
     #[test]
     fn a_job_that_was_moved_between_two_looks_is_told() {
         let node = Some(NodeId::from_bytes([1; 16]));
-        let mut job = Job { state: JobState::Running, node, attempt: 1, ..queued_job() };
+        let mut job = Job { state: JobState::Running, node, attempt: 1, ..Job::queued(1, 10, Timestamp(1)) };
         let before = job_look(&job);
         job.journal_length += 1;
         assert_eq!(before, job_look(&job), "a record alone is no news of the job");

@@ -378,4 +378,4 @@ fn to_json(operation: &'static str, value: &impl Serialize) -> Result<Payload, E
 
 #[cfg(test)]
 #[path = "course_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -15,7 +15,8 @@ fn path(text: &str) -> EffectPath {
     EffectPath(text.to_owned())
 }
 
-fn start(text: &str, on_lost: OnLost) -> Command {
+/// Starts a request at `text`.
+pub(in super::super) fn start(text: &str, on_lost: OnLost) -> Command {
     let request = HttpRequest {
         method: "GET".to_owned(),
         uri: "http://127.0.0.1/".to_owned(),

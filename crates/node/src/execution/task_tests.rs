@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use fleet_core::{BootInstant, Fence, JobId, SystemClock};
 use fleet_workflow::machine::command::{Command, OnLost};
-use fleet_workflow::machine::effect::{Effect as WorkflowEffect, HttpOutput, HttpRequest};
+use fleet_workflow::machine::effect::Effect as WorkflowEffect;
 
+use super::super::course::tests::start;
 use super::*;
 
 /// Results of effects that come at once.
@@ -45,18 +46,7 @@ impl JobMachine for OneEffectMachine {
             }
             return vec![Command::Complete { output: serde_json::Value::Null }];
         }
-        let effect = WorkflowEffect::Http(HttpRequest {
-            method: "GET".to_owned(),
-            uri: "http://127.0.0.1/".to_owned(),
-            headers: Vec::new(),
-            query: Vec::new(),
-            body: None,
-            output: HttpOutput::Content,
-            redirect: false,
-            authentication: None,
-        });
-        let path = EffectPath("/do/0".to_owned());
-        vec![Command::Start { path, task: "/do/0".to_owned(), effect, on_lost: OnLost::Retry, deadline_ms: None }]
+        vec![start("/do/0", OnLost::Retry)]
     }
 
     fn is_timed_out(&self) -> bool {

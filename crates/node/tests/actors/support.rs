@@ -615,7 +615,7 @@ pub(crate) fn done() -> EffectOutcome {
 }
 
 /// A definition, and the job that runs it.
-fn definition_of(words: &str) -> (Payload, JobSpec) {
+pub(crate) fn definition_of(words: &str) -> (Payload, JobSpec) {
     let definition = Payload::from(words.as_bytes().to_vec());
     let spec = JobSpec {
         workflow: WorkflowName { namespace: "test".to_owned(), name: "words".to_owned(), version: "1.0.0".to_owned() },

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 
 use fleet_core::limits::ENDED_JOBS_KEPT;
 use fleet_core::timing::Timing;
-use fleet_core::{Clock, Digest, FleetId, JobId, NodeId, SiteName, SystemClock};
+use fleet_core::{Clock, FleetId, JobId, NodeId, SiteName, SystemClock};
 use fleet_node::link::RobotReport;
 use fleet_node::ports::{EffectContext, EffectReport, Effects, Group as _};
 use fleet_node::{JobRequest, Node, NodeConfig, NodePorts, SiteGroup};
@@ -16,11 +16,11 @@ use fleet_replication::command::{Action, NodeAdmission};
 use fleet_replication::{CallError, CallFuture, Group, GroupConfig, GroupNetwork, fsm};
 use fleet_sim::TestSize;
 use fleet_store::Store;
-use fleet_store::record::{Founding, JobSpec, JobState, NodeProfile, Payload, WorkflowName};
+use fleet_store::record::{Founding, JobState, NodeProfile, Payload};
 use fleet_store::state::jobs;
 use fleet_workflow::machine::effect::Effect;
 
-use crate::support::{GROUP, TestLink, Words, done};
+use crate::support::{GROUP, TestLink, Words, definition_of, done};
 
 /// There is nobody else.
 struct Alone;
@@ -96,19 +96,7 @@ async fn start(group: &Group, effects: &Arc<Counted>) -> Node {
 }
 
 fn request() -> JobRequest {
-    let definition = Payload::from("call");
-    let workflow = WorkflowName { namespace: "test".to_owned(), name: "one".to_owned(), version: "1.0.0".to_owned() };
-    let spec = JobSpec {
-        workflow,
-        definition: Digest::of(definition.as_slice()),
-        interpreter: 1,
-        site: SiteName::default(),
-        tags: Vec::new(),
-        capabilities: vec!["http".to_owned()],
-        lost_max: 5,
-        finish_within_ms: None,
-        retry_of: None,
-    };
+    let (definition, spec) = definition_of("call");
     JobRequest { job: JobId::generate(), spec, priority: 10, input: Payload::from("{}"), definition }
 }
 

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 pub const FIRST_VERSION: u32 = 1;
 /// The version of commands that brought [`Action::SubmitAssigned`].
 pub const SUBMIT_ASSIGNED_VERSION: u32 = 2;
-
 /// The version of commands that brought [`Action::Forget`].
 pub const FORGET_VERSION: u32 = 3;
 /// The version of commands that brought [`Action::Admit`] and the kinds of trust of the same age.

@@ -2,7 +2,7 @@
 
 use fleet_core::limits::QUEUE_JOBS_MAX;
 use fleet_core::{Digest, SessionId};
-use fleet_store::record::{Absence, Content, DefinitionUse, Job, JobState};
+use fleet_store::record::{Content, DefinitionUse, Job, JobState};
 use fleet_store::state::jobs;
 use fleet_store::state::tables::{DEFINITION_USES, DEFINITIONS, JOB_INPUTS, JOB_SPECS};
 
@@ -36,7 +36,7 @@ pub(super) fn submit(scope: &mut Scope<'_, '_>, submission: &Submission) -> Resu
     scope.transaction.put(&JOB_INPUTS, &id, &submission.input)?;
     scope.count_blob(&submission.input)?;
     scope.site.counters.submitted += 1;
-    let job = new_job(scope, submission.priority);
+    let job = Job::queued(scope.site.counters.submitted, submission.priority, scope.now);
     Transition::create(id, job).save(scope)?;
     Ok(Outcome::Submitted { job: id, created: true })
 }
@@ -54,32 +54,6 @@ pub(super) fn submit_assigned(
     match assign(scope, submission.job, 0, session) {
         Err(Halt::Refused(_)) => Ok(submitted),
         assigned => assigned,
-    }
-}
-
-fn new_job(scope: &Scope<'_, '_>, priority: u8) -> Job {
-    Job {
-        number: scope.site.counters.submitted,
-        state: JobState::Queued,
-        priority,
-        generation: 0,
-        attempt: 0,
-        lost: 0,
-        created_at: scope.now,
-        started_at: None,
-        ended_at: None,
-        assignment: None,
-        absence: Absence::default(),
-        stop: None,
-        node: None,
-        wake_at: None,
-        reason: None,
-        journal_length: 0,
-        journal_bytes: 0,
-        inbox_length: 0,
-        in_flight: Vec::new(),
-        settled: None,
-        handled: Vec::new(),
     }
 }
 

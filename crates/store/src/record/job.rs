@@ -234,6 +234,35 @@ pub struct Job {
     pub handled: Vec<CommandId>,
 }
 
+impl Job {
+    /// A job that was accepted at `created_at` as the group's `number`th, and waits for a robot.
+    pub fn queued(number: u64, priority: u8, created_at: Timestamp) -> Self {
+        Self {
+            number,
+            state: JobState::Queued,
+            priority,
+            generation: 0,
+            attempt: 0,
+            lost: 0,
+            created_at,
+            started_at: None,
+            ended_at: None,
+            assignment: None,
+            absence: Absence::default(),
+            stop: None,
+            node: None,
+            wake_at: None,
+            reason: None,
+            journal_length: 0,
+            journal_bytes: 0,
+            inbox_length: 0,
+            in_flight: Vec::new(),
+            settled: None,
+            handled: Vec::new(),
+        }
+    }
+}
+
 /// What an ended job left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
