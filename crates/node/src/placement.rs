@@ -1,21 +1,27 @@
 //! Which queued job goes to which robot. Pure: a queue and the robots in, assignments out.
 //!
 //! Order: higher priority first, strictly; within a priority the workflow that was served least; within a workflow the
-//! oldest job. A job that fits nowhere holds back nobody. Each job goes to the fitting robot with the most free slots.
+//! oldest job. A job that fits nowhere holds back nobody. Each job goes to the fitting robot with the most free slots; of
+//! several, to the one that had it last.
 //! The cost is that of the assignments made and the classes looked at, never of the jobs queued.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use fleet_core::{JobId, SessionId};
+use fleet_core::{JobId, NodeId, SessionId};
+use fleet_workflow::hosts;
 
 use crate::queue::{ClassKey, Queue};
 
 /// What begins the word for a version of the interpreter among capabilities: `interpreter:1`.
 pub const INTERPRETER_WORD: &str = "interpreter:";
+
+/// What begins the word for a host among capabilities: `http:api.example` of a job, `http:*.example` of a robot.
+pub const HOST_WORD: &str = "http:";
 
 /// What a job asks of a robot. Both lists are sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -32,9 +38,9 @@ pub struct RobotView {
     /// Its live session.
     pub session: SessionId,
     /// Its tags, sorted.
-    pub tags: Vec<String>,
+    pub tags: Arc<[String]>,
     /// What it allows, sorted.
-    pub capabilities: Vec<String>,
+    pub capabilities: Arc<[String]>,
     /// How many more jobs it can take.
     pub slots_free: u32,
     /// Whether it takes no new work.
@@ -79,6 +85,9 @@ impl fmt::Display for Unplaced {
             Self::NoRobot => f.write_str("no robot is connected"),
             Self::TagMissing(tag) => write!(f, "no robot has the tag `{tag}`"),
             Self::NotAllowed(capability) => match capability.split_once(':') {
+                Some(("http", host)) => {
+                    write!(f, "no robot allows http to {host}: add `{host}` to `robot.allow.http` of a node")
+                }
                 Some((key, value)) => {
                     write!(f, "no robot allows {key} in {value}: add `{value}` to `robot.allow.{key}` of a node")
                 }
@@ -104,13 +113,21 @@ impl fmt::Display for Unplaced {
 impl RobotView {
     /// Whether it has and allows all that `needs` asks, whatever its load.
     pub fn fits(&self, needs: &Needs) -> bool {
-        contains_all(&self.tags, &needs.tags) && contains_all(&self.capabilities, &needs.capabilities)
+        let has_tag = |tag: &String| self.tags.binary_search(tag).is_ok();
+        needs.tags.iter().all(has_tag) && needs.capabilities.iter().all(|word| self.allows(word))
     }
-}
 
-/// Whether sorted `all` has every one of `wanted`.
-fn contains_all(all: &[String], wanted: &[String]) -> bool {
-    wanted.iter().all(|item| all.binary_search(item).is_ok())
+    /// Whether it allows the capability `word`. A host it allows by a pattern; without any, it is of the time when robots
+    /// named none, and may allow the host.
+    fn allows(&self, word: &str) -> bool {
+        let has = |word: &str| self.capabilities.binary_search_by(|has| has.as_str().cmp(word)).is_ok();
+        let allows_host = |host: &str| {
+            let mut patterns = self.capabilities.iter().filter_map(|word| word.strip_prefix(HOST_WORD)).peekable();
+            let names_none = patterns.peek().is_none() && has("http");
+            names_none || patterns.any(|pattern| hosts::matches(pattern, host))
+        };
+        has(word) || word.strip_prefix(HOST_WORD).is_some_and(allows_host)
+    }
 }
 
 /// At most `limit` assignments of the heads of `queue` to `robots`. The jobs it names are still in the queue.
@@ -140,7 +157,7 @@ pub fn unplaced(needs: &Needs, robots: &[RobotView]) -> Unplaced {
         return Unplaced::TagMissing(tag.clone());
     }
     let mut capabilities = needs.capabilities.iter();
-    let missing = capabilities.find(|item| nobody(&|robot| robot.capabilities.binary_search(item).is_ok()));
+    let missing = capabilities.find(|item| nobody(&|robot| robot.allows(item)));
     if let Some(capability) = missing {
         return match capability.strip_prefix(INTERPRETER_WORD) {
             Some(version) => Unplaced::InterpreterMissing(version.to_owned()),
@@ -195,7 +212,7 @@ impl<'a> Round<'a> {
             }
             let (key, jobs) = &mut heads[index];
             // A class that fits nowhere now is left out of the rest of the round.
-            let Some(robot) = self.take(&key.needs) else { continue };
+            let Some(robot) = self.take(&key.needs, head.last) else { continue };
             let session = self.robots[robot].session;
             self.assignments.push(Assigned { job: head.job, attempt: head.attempt, session });
             if let Some((number, next)) = jobs.next() {
@@ -204,8 +221,8 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Takes a slot of the fitting robot with the most free ones.
-    fn take(&mut self, needs: &'a Needs) -> Option<usize> {
+    /// Takes a slot of the fitting robot with the most free ones; of several, of that on the node `last`.
+    fn take(&mut self, needs: &'a Needs, last: Option<NodeId>) -> Option<usize> {
         let (robots, free) = (self.robots, &mut self.free);
         let heap = self.fitting.entry(needs).or_insert_with(|| {
             let fits = robots.iter().enumerate().filter(|(index, robot)| free[*index] > 0 && robot.fits(needs));
@@ -218,12 +235,15 @@ impl<'a> Round<'a> {
                 }
                 continue;
             }
-            free[index] -= 1;
+            let at_last = last.and_then(|node| robots.iter().position(|robot| robot.session.node == node));
+            let chosen = at_last.filter(|at| free[*at] == slots && robots[*at].fits(needs)).unwrap_or(index);
+            free[chosen] -= 1;
             self.free_total -= 1;
+            // The entry of another than the topmost stays where it is, out of date.
             if free[index] > 0 {
                 heap.push((free[index], Reverse(index)));
             }
-            return Some(index);
+            return Some(chosen);
         }
         None
     }

@@ -18,8 +18,8 @@ fn words(words: &[&str]) -> Vec<String> {
 fn robot(node: u8, tags: &[&str], slots_free: u32) -> RobotView {
     RobotView {
         session: SessionId { node: NodeId::from_bytes([node; 16]), boot: 1, number: 1 },
-        tags: words(tags),
-        capabilities: words(&["http"]),
+        tags: words(tags).into(),
+        capabilities: words(&["http"]).into(),
         slots_free,
         is_draining: false,
     }
@@ -37,7 +37,7 @@ fn class(priority: u8, workflow: &str, tags: &[&str]) -> ClassKey {
 fn queue(jobs: &[(u8, &str, &[&str])]) -> Queue {
     let mut queue = Queue::default();
     for (number, (priority, workflow, tags)) in (1..).zip(jobs) {
-        queue.insert(&class(*priority, workflow, tags), number, Head { job: job(number), attempt: 0 });
+        queue.insert(&class(*priority, workflow, tags), number, Head { job: job(number), attempt: 0, last: None });
     }
     queue
 }
@@ -78,6 +78,51 @@ fn the_emptiest_robot_that_fits_gets_the_job_and_draining_ones_get_none() {
 }
 
 #[test]
+fn of_robots_with_as_many_free_slots_the_one_that_had_the_job_gets_it() {
+    let place = |last: u8, robots: &[RobotView]| {
+        let mut queue = Queue::default();
+        for number in 1..=2 {
+            let last = Some(NodeId::from_bytes([last; 16]));
+            queue.insert(&class(10, "a", &[]), number, Head { job: job(number), attempt: 1, last });
+        }
+        let placed = placement(&queue, robots, 100);
+        placed.iter().map(|assigned| assigned.session.node.as_bytes()[0]).collect::<Vec<u8>>()
+    };
+    let even = [robot(1, &[], 2), robot(2, &[], 2), robot(3, &[], 2)];
+    assert_eq!(place(3, &even), [3, 1], "the second goes where more is free");
+    assert_eq!(place(2, &[robot(1, &[], 2), robot(2, &[], 1), robot(3, &[], 2)]), [1, 3], "load counts for more");
+    assert_eq!(place(3, &[robot(1, &[], 1), RobotView { is_draining: true, ..robot(3, &[], 1) }]), [1]);
+    assert_eq!(place(9, &even), [1, 2], "the one that had it is gone");
+}
+
+#[test]
+fn a_job_goes_where_its_hosts_are_allowed() {
+    let allowing =
+        |node: u8, capabilities: &[&str]| RobotView { capabilities: words(capabilities).into(), ..robot(node, &[], 1) };
+    let robots = [
+        allowing(1, &["http", "http:*.example", "http:127.0.0.1"]),
+        allowing(2, &["http", "http:other"]),
+        allowing(3, &["shell"]),
+    ];
+    for (capabilities, fitting) in [
+        (&["http"][..], &[1, 2][..]),
+        (&["http", "http:api.example"], &[1]),
+        (&["http", "http:127.0.0.1", "http:api.example"], &[1]),
+        (&["http", "http:other"], &[2]),
+        (&["http", "http:elsewhere"], &[]),
+    ] {
+        let needs = Needs { tags: Vec::new(), capabilities: words(capabilities) };
+        let found: Vec<u8> = (1..).zip(&robots).filter(|(_, robot)| robot.fits(&needs)).map(|(node, _)| node).collect();
+        assert_eq!(found, fitting, "{capabilities:?}");
+    }
+    let needs = |host: &str| Needs { tags: Vec::new(), capabilities: vec!["http".to_owned(), format!("http:{host}")] };
+    assert_eq!(
+        unplaced(&needs("elsewhere"), &robots).to_string(),
+        "no robot allows http to elsewhere: add `elsewhere` to `robot.allow.http` of a node"
+    );
+}
+
+#[test]
 fn the_reason_names_what_to_change() {
     let needs = |tags: &[&str], capabilities: &[&str]| Needs { tags: words(tags), capabilities: words(capabilities) };
     let robots = [robot(1, &["a"], 1), robot(2, &["b"], 0)];
@@ -85,6 +130,7 @@ fn the_reason_names_what_to_change() {
         (needs(&["gpu"], &[]), "no robot has the tag `gpu`"),
         (needs(&[], &["shell"]), "no robot allows shell: set `robot.allow.shell` of a node"),
         (needs(&[], &["script:js"]), "no robot allows script in js: add `js` to `robot.allow.script` of a node"),
+        (needs(&[], &["http", "http:api.example"]), "about to be assigned"),
         (
             needs(&[], &["http", "interpreter:2"]),
             "no robot has version 2 of the interpreter: start a node of the software that accepted it",
@@ -103,7 +149,7 @@ fn a_long_backlog_costs_no_more_than_a_short_one() {
     let mut queue = Queue::default();
     let class = class(10, "a", &[]);
     for number in 1..=100_000 {
-        queue.insert(&class, number, Head { job: job(number), attempt: 0 });
+        queue.insert(&class, number, Head { job: job(number), attempt: 0, last: None });
     }
     // A thousand rounds of one slot over the whole backlog: a rescan would look at 100 million jobs.
     for _ in 0..1_000 {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleet_core::JobId;
+use fleet_core::{JobId, NodeId};
 
 use crate::placement::Needs;
 
@@ -41,6 +41,8 @@ pub struct Head {
     pub job: JobId,
     /// How often it was assigned before.
     pub attempt: u32,
+    /// The node that had it last: what its effects left behind may still be there.
+    pub last: Option<NodeId>,
 }
 
 /// How a workflow with queued jobs stands beside the others.

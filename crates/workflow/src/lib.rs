@@ -5,6 +5,7 @@
 
 pub mod dsl;
 pub mod expr;
+pub mod hosts;
 pub mod machine;
 pub mod problem;
 pub mod source;

@@ -5,11 +5,15 @@ mod foreign;
 mod reference;
 mod schema;
 
+use std::collections::BTreeSet;
+
 use crate::dsl::call::Call;
 use crate::dsl::reader::Reader;
-use crate::dsl::run::RunTarget;
+use crate::dsl::resource::Endpoint;
+use crate::dsl::run::{RunTarget, ScriptCode};
 use crate::dsl::task::TaskKind;
 use crate::dsl::{Workflow, read_workflow};
+use crate::hosts;
 use crate::problem::{Problem, Severity};
 use crate::source::{self, SyntaxError, Tree};
 
@@ -62,23 +66,40 @@ pub fn unsupported(workflow: &Workflow) -> Vec<Problem> {
     workflow.unsupported.clone()
 }
 
-/// The capabilities that a robot needs to run the whole workflow, sorted: `http`, `script:js`, `script:python`, `shell`.
+/// Most hosts that a workflow's needs name; one that calls more is placed as if none were known.
+const HOSTS_MAX: usize = 16;
+
+/// The capabilities that a robot needs to run the whole workflow, sorted: `http`, `script:js`, `script:python`, `shell`, and
+/// `http:HOST` for each host that stands in the file as it is.
 pub fn needs(workflow: &Workflow) -> Vec<String> {
-    let found: std::collections::BTreeSet<String> =
-        workflow.all_tasks().into_iter().filter_map(|task| capability(&task.kind)).collect();
+    let (mut found, mut hosts) = (BTreeSet::new(), BTreeSet::new());
+    for task in workflow.all_tasks() {
+        match &task.kind {
+            TaskKind::Call(Call::Http(call)) => need_http(&call.endpoint, &mut found, &mut hosts),
+            TaskKind::Run(run) => match &run.target {
+                RunTarget::Shell(_) => drop(found.insert("shell".to_owned())),
+                RunTarget::Script(script) => {
+                    found.insert(format!("script:{}", script.language));
+                    if let ScriptCode::Source(source) = &script.code
+                        && hosts::is_http(&source.endpoint.uri)
+                    {
+                        need_http(&source.endpoint, &mut found, &mut hosts);
+                    }
+                }
+                RunTarget::Container(_) | RunTarget::Workflow(_) => {}
+            },
+            _ => {}
+        }
+    }
+    if hosts.len() <= HOSTS_MAX {
+        found.extend(hosts);
+    }
     found.into_iter().collect()
 }
 
-fn capability(kind: &TaskKind) -> Option<String> {
-    match kind {
-        TaskKind::Call(Call::Http(_)) => Some("http".to_owned()),
-        TaskKind::Run(run) => match &run.target {
-            RunTarget::Shell(_) => Some("shell".to_owned()),
-            RunTarget::Script(script) => Some(format!("script:{}", script.language)),
-            RunTarget::Container(_) | RunTarget::Workflow(_) => None,
-        },
-        _ => None,
-    }
+fn need_http(endpoint: &Endpoint, found: &mut BTreeSet<String>, hosts: &mut BTreeSet<String>) {
+    found.insert("http".to_owned());
+    hosts.extend(hosts::literal(&endpoint.uri).map(|host| format!("http:{host}")));
 }
 
 fn problem(error: SyntaxError) -> Problem {

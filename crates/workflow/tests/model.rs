@@ -96,7 +96,27 @@ fn calls_and_processes() {
     let workflow = document("tasks.yaml");
     let TaskKind::Run(run) = &workflow.tasks[5].1.kind else { panic!("not run") };
     assert_eq!((run.awaits, run.returns), (false, ProcessReturn::All));
-    assert_eq!(fleet_workflow::needs(&workflow), ["script:js", "script:python", "shell"]);
+    assert_eq!(fleet_workflow::needs(&workflow), ["http", "http:fleet.example", "script:js", "script:python", "shell"]);
+}
+
+#[test]
+fn a_workflow_needs_the_hosts_that_stand_in_it() {
+    let needs = |tasks: &str| {
+        let head = "document: {dsl: 1.0.3, namespace: n, name: w, version: 1.0.0}\ndo:\n";
+        let parsed = fleet_workflow::parse(format!("{head}{tasks}").as_bytes()).expect("a valid file");
+        fleet_workflow::needs(&parsed.workflow)
+    };
+    let call =
+        |number: usize, uri: &str| format!("- c{number}: {{call: http, with: {{method: get, endpoint: '{uri}'}}}}\n");
+    let known = call(1, "http://B.example/${ .x }") + &call(2, "https://a.example:1/") + &call(3, "${ .url }");
+    assert_eq!(needs(&known), ["http", "http:a.example", "http:b.example"]);
+    assert_eq!(needs(&call(1, "${ .url }")), ["http"]);
+    let many: String = (0..17).map(|number| call(number, &format!("http://h{number}.example/"))).collect();
+    assert_eq!(needs(&many), ["http"], "too many to name");
+    let script =
+        |uri: &str| needs(&format!("- s: {{run: {{script: {{language: python, source: {{endpoint: '{uri}'}}}}}}}}\n"));
+    assert_eq!(script("https://a.example/x.py"), ["http", "http:a.example", "script:python"], "it is fetched");
+    assert_eq!(script("file:///x.py"), ["script:python"]);
 }
 
 #[test]

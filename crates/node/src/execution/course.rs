@@ -62,8 +62,15 @@ struct Waiting {
     start: Start,
     /// Length of the journal that must be committed first.
     after: u32,
-    /// Whether its start must be journaled before it begins (`onLost: fail`).
-    needs_record: bool,
+    record: StartRecord,
+}
+
+/// Whether the start of an effect is journaled before it begins (`onLost: fail`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StartRecord {
+    None,
+    Needed,
+    Written,
 }
 
 /// How the machine ended.
@@ -206,8 +213,8 @@ impl Course {
                 Command::Start { path, task, effect, on_lost, deadline_ms } => {
                     let start = Start { path: path.clone(), task, effect, deadline: deadline_ms.map(Timestamp) };
                     self.wanted.insert(path);
-                    let needs_record = on_lost == OnLost::Fail;
-                    self.waiting.push_back(Waiting { start, after: self.gate, needs_record });
+                    let record = if on_lost == OnLost::Fail { StartRecord::Needed } else { StartRecord::None };
+                    self.waiting.push_back(Waiting { start, after: self.gate, record });
                 }
                 Command::Cancel { path } => {
                     let was_waiting = self.waiting.iter().any(|waiting| waiting.start.path == path);
@@ -233,13 +240,19 @@ impl Course {
         Ok(())
     }
 
-    /// The leader wants the job stopped. Returns whether running effects are to be broken off.
+    /// The leader wants the job stopped. Returns whether running effects are to be broken off. What waits does not begin,
+    /// except, at a pause, where the journal says already that it does: handed back now, it would count as lost.
     pub(crate) fn stop(&mut self, cause: StopCause) -> bool {
         self.stop = self.stop.max(Some(cause));
+        let breaks_off = self.stop != Some(StopCause::Pause);
         for waiting in std::mem::take(&mut self.waiting) {
-            self.wanted.remove(&waiting.start.path);
+            if waiting.record == StartRecord::Written && !breaks_off {
+                self.waiting.push_back(waiting);
+            } else {
+                self.wanted.remove(&waiting.start.path);
+            }
         }
-        self.stop != Some(StopCause::Pause)
+        breaks_off
     }
 
     /// Whether the batch by which the job leaves this robot was sent.
@@ -311,13 +324,13 @@ impl Course {
         for mut waiting in std::mem::take(&mut self.waiting) {
             if waiting.after > self.committed {
                 self.waiting.push_back(waiting);
-            } else if waiting.needs_record {
+            } else if waiting.record == StartRecord::Needed {
                 let started = Event::EffectStarted { path: waiting.start.path.clone(), at_ms: now.0 };
                 let record = self.record(&started)?;
                 self.unsent.push(record);
                 self.written += 1;
                 waiting.after = self.written;
-                waiting.needs_record = false;
+                waiting.record = StartRecord::Written;
                 self.waiting.push_back(waiting);
             } else {
                 acts.push(Act::Start(Box::new(waiting.start)));

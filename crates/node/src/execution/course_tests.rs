@@ -209,6 +209,42 @@ fn a_pause_lets_running_effects_end_and_starts_none() {
 }
 
 #[test]
+fn what_the_journal_says_begins_does_so_despite_a_pause_and_is_not_lost() {
+    // Paused while the start is under way to the journal, and once it is committed but nothing was told to begin.
+    for is_committed in [false, true] {
+        let mut course = course(1);
+        course.asked(vec![start("a", OnLost::Fail), start("b", OnLost::Retry)]).unwrap();
+        course.gate = 2;
+        course.asked(vec![start("c", OnLost::Fail)]).unwrap();
+        let (starts, sent) = split(course.next(NOW).unwrap());
+        assert_eq!((starts, sent.unwrap().records.len()), (vec!["b".to_owned()], 1));
+        if is_committed {
+            course.committed(2);
+        }
+        assert!(!course.stop(StopCause::Pause));
+        course.committed(2);
+        let (starts, sent) = split(course.next(NOW).unwrap());
+        assert_eq!((starts, sent), (vec!["a".to_owned()], None), "`c` is not journaled yet");
+        course.happened(&ended("b")).unwrap();
+        assert_eq!(split(course.next(NOW).unwrap()).1.unwrap().next, Next::Continue, "`a` runs still");
+        course.committed(3);
+        course.happened(&ended("a")).unwrap();
+        assert_eq!(split(course.next(NOW).unwrap()).1.unwrap().next, Next::HandBack);
+    }
+}
+
+#[test]
+fn a_drain_does_not_wait_for_what_did_not_begin() {
+    let mut course = course(1);
+    course.asked(vec![start("a", OnLost::Fail)]).unwrap();
+    split(course.next(NOW).unwrap());
+    assert!(course.stop(StopCause::Drain));
+    course.committed(2);
+    let (starts, sent) = split(course.next(NOW).unwrap());
+    assert_eq!((starts.len(), sent.unwrap().next), (0, Next::HandBack));
+}
+
+#[test]
 fn a_cancel_breaks_off_what_runs_and_hands_back_when_it_is_over() {
     let mut course = course(1);
     course.asked(vec![start("a", OnLost::Retry)]).unwrap();

@@ -80,6 +80,8 @@ pub(crate) struct RobotState {
     session: RobotSession,
     jobs: Jobs,
     definitions: Definitions,
+    /// Whether everything was told to stop: what is assigned after that is given back.
+    is_stopping: bool,
     leader: Option<NodeId>,
     link: Option<Link>,
     link_number: u64,
@@ -119,6 +121,7 @@ impl Actor for Robot {
             session: session.after_number(number_last),
             jobs: Jobs::default(),
             definitions: Definitions::default(),
+            is_stopping: false,
             leader: None,
             link: None,
             link_number: 0,
@@ -178,7 +181,13 @@ impl RobotState {
                 self.obey(commands);
             }
             RobotMessage::TakeNoMore(is_draining) => self.report.is_draining = is_draining,
-            RobotMessage::StopAll(cause) => self.jobs.stop_all(cause),
+            RobotMessage::StopAll(cause) => {
+                self.is_stopping = true;
+                self.jobs.stop_all(cause);
+                for pair in self.jobs.forget_all_incomplete() {
+                    self.give_back(pair, now);
+                }
+            }
             RobotMessage::Observe(reply) => {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.observe());
@@ -291,6 +300,10 @@ impl RobotState {
         let (pair, digest) = (assignment.pair, assignment.definition);
         let commands = self.session.assigned(now, assignment.term, assignment.session, pair);
         let is_ours = self.session.session() == Some(assignment.session) && self.session.is_running(pair);
+        if is_ours && self.is_stopping && !self.jobs.has(pair) {
+            self.obey(commands);
+            return self.give_back(pair, now);
+        }
         if is_ours {
             let session = assignment.session;
             if let Some(text) = &assignment.definition_text {
@@ -315,6 +328,12 @@ impl RobotState {
             let lease = self.lease();
             self.jobs.start(myself, job, &self.arguments.around, lease);
         }
+    }
+
+    /// Gives back an assignment of which nothing has begun.
+    fn give_back(&mut self, pair: Pair, now: BootInstant) {
+        let commands = self.session.ended(now, pair, EndKind::HandedBack);
+        self.obey(commands);
     }
 
     /// Stops what runs of `pair`; what has not begun is over at once.

@@ -56,6 +56,11 @@ impl Jobs {
         self.running.len() + self.incomplete.len()
     }
 
+    /// Whether `pair` runs.
+    pub(super) fn has(&self, pair: Pair) -> bool {
+        self.running.get(&pair.job).is_some_and(|running| running.pair == pair)
+    }
+
     /// Takes an assignment in, or the rest of one. The job waits until it is complete.
     pub(super) fn take_in(&mut self, assignment: Assignment, definition: Option<Payload>, now: BootInstant) {
         let Assignment { pair, definition: digest, input, journal, journal_len, .. } = assignment;
@@ -189,6 +194,11 @@ impl Jobs {
     pub(super) fn forget_incomplete(&mut self, pair: Pair) -> bool {
         let is_there = self.incomplete.get(&pair.job).is_some_and(|incomplete| incomplete.pair == pair);
         is_there && self.incomplete.remove(&pair.job).is_some()
+    }
+
+    /// Drops every assignment that is not complete.
+    pub(super) fn forget_all_incomplete(&mut self) -> Vec<Pair> {
+        std::mem::take(&mut self.incomplete).into_values().map(|incomplete| incomplete.pair).collect()
     }
 
     /// The execution of `pair` has reported its end.

@@ -50,6 +50,7 @@ pub(crate) enum SchedulerMessage {
     NeedDefinition { session: SessionId, pair: Pair },
     Confirmed { term: LeaderTerm, round: u64, is_confirmed: bool },
     Assigned { term: LeaderTerm, proposed: Vec<(Assigned, bool)> },
+    StopProposed { term: LeaderTerm, job: JobId },
     Fired { more: bool },
     ForgetMore,
     Submit { submission: Box<Submission>, reply: oneshot::Sender<Result<Outcome, fleet_core::Error>> },
@@ -252,6 +253,10 @@ impl SchedulerState {
                 leading.proposed(&proposed);
                 Vec::new()
             }
+            SchedulerMessage::StopProposed { term, job } if term == current => {
+                leading.stop_proposed(job);
+                Vec::new()
+            }
             SchedulerMessage::Fired { more } => {
                 leading.is_firing = false;
                 if more {
@@ -331,9 +336,17 @@ impl SchedulerState {
 
     fn tick(&mut self, myself: &ActorRef<SchedulerMessage>) -> Result<(), Error> {
         let Some(leading) = &mut self.leading else { return Ok(()) };
+        let term = leading.sessions.term();
         leading.look_again(&self.arguments.group.reader()?)?;
         for job in leading.drained_late(self.arguments.clock.now()) {
-            self.propose_and_forget(Action::Stop { job, cause: StopCause::Drain });
+            let proposed = self.arguments.group.propose(Action::Stop { job, cause: StopCause::Drain });
+            let (myself, term) = (myself.clone(), term);
+            tokio::spawn(async move {
+                if let Err(error) = proposed.await {
+                    tracing::debug!(%job, error = %fleet_core::error::chain(&error), "a stop was not committed");
+                }
+                cast(&myself, SchedulerMessage::StopProposed { term, job });
+            });
         }
         self.fire_timers(myself)
     }

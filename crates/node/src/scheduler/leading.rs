@@ -9,12 +9,11 @@ use fleet_core::{BootInstant, JobId, NodeId, SessionId, Timestamp};
 use fleet_replication::command::{FIRST_VERSION, FORGET_VERSION, SUBMIT_ASSIGNED_VERSION, Submission};
 use fleet_replication::fsm::Event;
 use fleet_store::StateReader;
-use fleet_store::record::{Assignment, Job, JobSpec, JobState, NodeStanding, StopCause};
+use fleet_store::record::{Assignment, Job, JobSpec, JobState, NodeStanding, Reason, StopCause};
 use fleet_store::state::{jobs, members, queue};
 
 use super::seats::Seats;
 use crate::Error;
-use crate::link::RobotReport;
 use crate::placement::{Assigned, INTERPRETER_WORD, Needs, RobotView, placement};
 use crate::queue::{ClassKey, Head, Queue};
 use crate::session::{Claim, LeaderCommand, LeaderSessions, LeaderTerm};
@@ -36,6 +35,8 @@ pub(super) struct Leading {
     /// Jobs to look at again: their assignment was not applied.
     doubtful: BTreeSet<JobId>,
     standings: BTreeMap<NodeId, NodeStanding>,
+    /// Stops that are proposed and whose fate is not known yet.
+    stops_proposed: BTreeSet<JobId>,
     /// The newest version of commands that may be proposed.
     gate: u32,
     /// Whether dispatch is held after a recovery.
@@ -60,6 +61,7 @@ impl Leading {
             proposing: BTreeMap::new(),
             doubtful: BTreeSet::new(),
             standings: BTreeMap::new(),
+            stops_proposed: BTreeSet::new(),
             gate: FIRST_VERSION,
             is_held: false,
             is_firing: false,
@@ -193,7 +195,9 @@ impl Leading {
         }
         let spec = jobs::spec(reader, job).map_err(Error::store("read a job"))?;
         let Some(spec) = spec else { return Ok(()) };
-        let head = Head { job, attempt: row.attempt };
+        // A node that lost the job may lose it again.
+        let was_lost = matches!(row.reason, Some(Reason::RobotLost { .. }));
+        let head = Head { job, attempt: row.attempt, last: row.node.filter(|_| !was_lost) };
         self.queue.remove(job);
         self.queue.insert(&class_of(row.priority, spec), row.number, head);
         Ok(())
@@ -212,8 +216,8 @@ impl Leading {
             let taken = self.sessions.held_by(node) + proposing.get(&node).copied().unwrap_or_default();
             Some(RobotView {
                 session,
-                tags: seat.report.tags.clone(),
-                capabilities: capabilities_of(&seat.report),
+                tags: Arc::clone(&seat.tags),
+                capabilities: Arc::clone(&seat.capabilities),
                 slots_free: seat.report.slots.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX)),
                 is_draining: seat.report.is_draining || *standing != NodeStanding::Active,
             })
@@ -231,7 +235,7 @@ impl Leading {
             return None;
         }
         let mut queue = Queue::default();
-        queue.insert(&class_of(submission.priority, submission.spec.clone()), 0, Head { job, attempt: 0 });
+        queue.insert(&class_of(submission.priority, submission.spec.clone()), 0, Head { job, attempt: 0, last: None });
         let session = placement(&queue, &self.robots(seats), 1).first()?.session;
         self.proposing.insert(job, session.node);
         Some(session)
@@ -276,15 +280,24 @@ impl Leading {
         Ok(())
     }
 
-    /// Held jobs of nodes whose drain is past its deadline and that nobody stopped yet.
-    pub(super) fn drained_late(&self, now: Timestamp) -> Vec<JobId> {
+    /// Held jobs of nodes whose drain is past its deadline and that nobody stopped yet. Their stops count as proposed from
+    /// now on.
+    pub(super) fn drained_late(&mut self, now: Timestamp) -> Vec<JobId> {
         let late = self.standings.iter().filter(|(_, standing)| match standing {
             NodeStanding::Draining { deadline: Some(deadline) } => *deadline <= now,
             NodeStanding::Removed => true,
             _ => false,
         });
         let claims = late.flat_map(|(node, _)| self.sessions.claims_of(*node));
-        claims.filter(|(_, claim)| !claim.is_stopping).map(|(job, _)| job).collect()
+        let due = claims.filter(|(job, claim)| !claim.is_stopping && !self.stops_proposed.contains(job));
+        let due: Vec<JobId> = due.map(|(job, _)| job).collect();
+        self.stops_proposed.extend(&due);
+        due
+    }
+
+    /// The stop of `job` was applied, refused or given up.
+    pub(super) fn stop_proposed(&mut self, job: JobId) {
+        self.stops_proposed.remove(&job);
     }
 }
 
@@ -296,16 +309,6 @@ pub(super) fn needs_of(spec: JobSpec) -> Needs {
         capabilities.insert(place, interpreter);
     }
     Needs { tags: spec.tags, capabilities }
-}
-
-/// What a robot said it can do. One that names no interpreter is of the time when there was only the first.
-fn capabilities_of(report: &RobotReport) -> Vec<String> {
-    let mut capabilities = report.capabilities.clone();
-    if !capabilities.iter().any(|word| word.starts_with(INTERPRETER_WORD)) {
-        capabilities.push(format!("{INTERPRETER_WORD}1"));
-        capabilities.sort();
-    }
-    capabilities
 }
 
 fn class_of(priority: u8, spec: JobSpec) -> ClassKey {

@@ -1,6 +1,7 @@
 //! The robots that are linked to this node, and the way down to them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
@@ -8,6 +9,7 @@ use fleet_core::{NodeId, SessionId};
 use fleet_store::record::StopCause;
 
 use crate::link::RobotReport;
+use crate::placement::INTERPRETER_WORD;
 use crate::session::{BeatAnswer, LeaderTerm, Pair};
 
 /// What a robot's work stream is to send.
@@ -39,6 +41,10 @@ pub(crate) struct Seat {
     work: Option<Stream<WorkOrder>>,
     /// What the robot said of itself last.
     pub(crate) report: RobotReport,
+    /// The report's tags, as every placement shares them.
+    pub(crate) tags: Arc<[String]>,
+    /// The report's capabilities, made whole, as every placement shares them.
+    pub(crate) capabilities: Arc<[String]>,
 }
 
 /// All robots that are linked.
@@ -57,7 +63,10 @@ impl Seats {
     pub(crate) fn report(&mut self, node: NodeId, report: RobotReport) -> bool {
         let seat = self.seats.entry(node).or_default();
         let is_new = seat.report != report;
-        seat.report = report;
+        if is_new {
+            (seat.tags, seat.capabilities) = (report.tags.as_slice().into(), capabilities_of(&report));
+            seat.report = report;
+        }
         is_new
     }
 
@@ -108,4 +117,14 @@ impl Seat {
     pub(crate) fn takes_work(&self) -> bool {
         self.work.is_some()
     }
+}
+
+/// What a robot said it can do. One that names no interpreter is of the time when there was only the first.
+fn capabilities_of(report: &RobotReport) -> Arc<[String]> {
+    let mut capabilities = report.capabilities.clone();
+    if !capabilities.iter().any(|word| word.starts_with(INTERPRETER_WORD)) {
+        capabilities.push(format!("{INTERPRETER_WORD}1"));
+        capabilities.sort();
+    }
+    capabilities.into()
 }

@@ -297,3 +297,58 @@ async fn a_job_goes_only_to_a_robot_that_has_its_version_of_the_interpreter() {
     run.end.send(done()).unwrap();
     fleet.log.reaches(job, JobState::Completed).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_effect_that_must_not_run_twice_is_not_lost_by_a_pause_before_it_begins() {
+    let fleet = Fleet::start(2, &[2]).await;
+    *fleet.log.held_back.lock().unwrap() = Some("effectStarted".to_owned());
+    let job = fleet.submit(1, "once call").await;
+    let is_journaled = |event: &Event| matches!(event, Event::EffectStarted { .. });
+    while !fleet.log.journal(job).iter().any(is_journaled) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    fleet.node(1).control(job, JobAction::Pause).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(fleet.effects.is_quiet(), "its start is not known to be committed");
+    *fleet.log.held_back.lock().unwrap() = None;
+    fleet.effects.next().await.end.send(done()).unwrap();
+    fleet.log.reaches(job, JobState::Suspended).await;
+    fleet.node(1).control(job, JobAction::Resume).await.unwrap();
+    fleet.effects.next().await.end.send(done()).unwrap();
+    fleet.log.reaches(job, JobState::Completed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_group_is_asked_once_to_stop_what_is_drained_late() {
+    let fleet = Fleet::start(2, &[2]).await;
+    let job = fleet.submit(1, "call").await;
+    let run = fleet.effects.next().await;
+    let deadline = fleet_core::Clock::now(&*fleet.clock).saturating_add(Duration::from_millis(200));
+    fleet.node(1).drain(run.node, Some(deadline)).await.unwrap();
+    fleet.log.stalls.store(true, std::sync::atomic::Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    assert_eq!(fleet.log.stops_proposed.load(std::sync::atomic::Ordering::Relaxed), 1);
+    fleet.log.stalls.store(false, std::sync::atomic::Ordering::Relaxed);
+    fleet.log.reaches(job, JobState::Queued).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopping_node_gives_back_what_it_waits_for() {
+    let mut fleet = Fleet::start(1, &[]).await;
+    fleet.lose_definitions();
+    fleet.log.found(&[id(1), id(2), id(3)]).await;
+    fleet.start_node(2, 1, 2).await;
+    fleet.log.elect(id(1));
+    let job = fleet.submit(1, "call").await;
+    while fleet.node(2).observe().await.robot.is_none_or(|robot| robot.jobs == 0) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(fleet.effects.is_quiet(), "its definition never comes");
+    assert_eq!(fleet.node(2).stop(Duration::from_secs(2)).await, 0, "nothing is left");
+    fleet.find_definitions();
+    fleet.start_node(3, 1, 2).await;
+    fleet.log.elect(id(1));
+    fleet.effects.next().await.end.send(done()).unwrap();
+    fleet.log.reaches(job, JobState::Completed).await;
+    assert_eq!(fleet.log.job(job).lost, 0, "giving back is no loss");
+}

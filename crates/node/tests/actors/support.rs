@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, Clock, Digest, Error, ErrorKind, FleetId, GroupId, JobId, NodeId, SiteName, Timestamp};
-use fleet_node::link::{Duplex, RobotReport, RobotStreams, duplex};
+use fleet_node::link::{Duplex, RobotReport, RobotStreams, WorkDown, WorkUp, duplex};
 use fleet_node::ports::{
     EffectContext, EffectReport, Effects, Group, GroupStanding, Interpreter, JobMachine, RobotLink,
 };
@@ -74,6 +74,12 @@ pub(crate) struct SharedLog {
     elected_at: Arc<Mutex<BootInstant>>,
     /// Records with this in an event are refused by every leader, for ever.
     pub(crate) poison: Arc<Mutex<Option<String>>>,
+    /// Records with this in an event are committed, but nobody is told so before the test takes it away.
+    pub(crate) held_back: Arc<Mutex<Option<String>>>,
+    /// Whether the group takes proposals in and answers none of them.
+    pub(crate) stalls: Arc<AtomicBool>,
+    /// Stops that were proposed.
+    pub(crate) stops_proposed: Arc<AtomicUsize>,
     /// What blobs are found to be.
     pub(crate) blobs: Arc<Mutex<BTreeMap<Digest, Result<Payload, ErrorKind>>>>,
     standings: Arc<Mutex<BTreeMap<NodeId, watch::Sender<GroupStanding>>>>,
@@ -89,6 +95,9 @@ impl SharedLog {
             end: Arc::new(Mutex::new(LogEnd { term: 0, index: 0, leader: NodeId::default() })),
             elected_at: Arc::new(Mutex::new(now)),
             poison: Arc::default(),
+            held_back: Arc::default(),
+            stalls: Arc::default(),
+            stops_proposed: Arc::default(),
             blobs: Arc::default(),
             standings: Arc::default(),
         }
@@ -122,8 +131,11 @@ impl SharedLog {
     }
 
     fn is_poisoned(&self, action: &Action) -> bool {
-        let poison = self.poison.lock().unwrap().clone();
-        let (Action::Record(records), Some(poison)) = (action, poison) else { return false };
+        Self::mentions(action, self.poison.lock().unwrap().clone())
+    }
+
+    fn mentions(action: &Action, text: Option<String>) -> bool {
+        let (Action::Record(records), Some(poison)) = (action, text) else { return false };
         records.records.iter().any(|record| match &record.event {
             Content::Inline(payload) => String::from_utf8_lossy(payload.as_slice()).contains(&poison),
             Content::Blob { .. } => false,
@@ -230,10 +242,21 @@ impl Group for NodeGroup {
         let (log, leads) = (self.log.clone(), self.leads());
         async move {
             leads?;
+            if matches!(action, Action::Stop { .. }) {
+                log.stops_proposed.fetch_add(1, Ordering::Relaxed);
+            }
+            while log.stalls.load(Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             if log.is_poisoned(&action) {
                 return Err(Error::new(ErrorKind::InvalidInput, "propose a command: it is poisoned"));
             }
-            log.commit_as(id, action).await
+            let is_held_back = SharedLog::mentions(&action, log.held_back.lock().unwrap().clone());
+            let outcome = log.commit_as(id, action).await;
+            while is_held_back && log.held_back.lock().unwrap().is_some() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            outcome
         }
         .boxed()
     }
@@ -434,6 +457,29 @@ pub(crate) struct TestLink {
     cut: Arc<Mutex<Vec<NodeId>>>,
     repeats: Arc<AtomicBool>,
     connects: Arc<AtomicUsize>,
+    /// Whether the texts of definitions get lost on the way.
+    loses_definitions: Arc<AtomicBool>,
+}
+
+/// Passes on what comes, without the texts of definitions.
+async fn lose_definitions(mut from: mpsc::Receiver<WorkDown>, to: mpsc::Sender<WorkDown>) {
+    while let Some(mut message) = from.recv().await {
+        if let WorkDown::Assign(assignment) = &mut message {
+            assignment.definition_text = None;
+        }
+        if to.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Passes on what comes, but no question for a definition.
+async fn lose_questions(mut from: mpsc::Receiver<WorkUp>, to: mpsc::Sender<WorkUp>) {
+    while let Some(message) = from.recv().await {
+        if !matches!(message, WorkUp::NeedDefinition { .. }) && to.send(message).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Passes on what comes, twice.
@@ -456,6 +502,7 @@ fn repeating<Out: Clone + Send + 'static, In: Clone + Send + 'static>(inner: Dup
 impl RobotLink for TestLink {
     fn connect(&self, leader: NodeId) -> BoxFuture<'static, Result<RobotStreams, Error>> {
         let (node, servers, cut) = (self.node, Arc::clone(&self.servers), Arc::clone(&self.cut));
+        let loses = self.loses_definitions.load(Ordering::Relaxed);
         let (repeats, connects) = (self.repeats.load(Ordering::Relaxed), Arc::clone(&self.connects));
         async move {
             let server = servers.lock().unwrap().get(&leader).cloned();
@@ -467,6 +514,12 @@ impl RobotLink for TestLink {
             let (work, leader_work) = duplex();
             server.accept_heartbeats(node, leader_heartbeats);
             server.accept_work(node, leader_work);
+            if loses {
+                let (outer, far) = duplex();
+                tokio::spawn(lose_questions(far.receiver, work.sender));
+                tokio::spawn(lose_definitions(work.receiver, far.sender));
+                return Ok(RobotStreams { heartbeats, work: outer });
+            }
             if repeats {
                 return Ok(RobotStreams { heartbeats: repeating(heartbeats), work: repeating(work) });
             }
@@ -595,6 +648,16 @@ impl Fleet {
     /// How often robots opened a link to the leader of another node.
     pub(crate) fn links_opened(&self) -> usize {
         self.link.connects.load(Ordering::Relaxed)
+    }
+
+    /// From now on every new link loses the texts of definitions.
+    pub(crate) fn lose_definitions(&self) {
+        self.link.loses_definitions.store(true, Ordering::Relaxed);
+    }
+
+    /// New links lose nothing any more.
+    pub(crate) fn find_definitions(&self) {
+        self.link.loses_definitions.store(false, Ordering::Relaxed);
     }
 
     /// From now on every new link repeats its messages.
