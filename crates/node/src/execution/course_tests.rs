@@ -6,6 +6,8 @@ use fleet_workflow::machine::event::Outcome;
 use super::*;
 
 const NOW: Timestamp = Timestamp(1_000_000);
+/// When a first word waits no longer.
+const LATER: Timestamp = Timestamp(NOW.0 + 20);
 
 fn course(journal_len: u32) -> Course {
     Course::new(NodeId::from_bytes([1; 16]), JobId::from_bytes([7; 16]), Fence::mint(1, 5, 0), journal_len)
@@ -68,12 +70,12 @@ fn the_first_effect_waits_for_no_commit_the_next_for_the_result_before_it() {
     let mut course = course(0);
     course.happened(&Event::Started { at_ms: NOW.0 }).unwrap();
     course.asked(vec![start("a", OnLost::Retry)]).unwrap();
-    let (starts, sent) = split(course.next(NOW).unwrap());
-    assert_eq!((starts, sent.unwrap().records.len()), (vec!["a".to_owned()], 1));
+    assert_eq!(split(course.next(NOW).unwrap()), (vec!["a".to_owned()], None));
+    assert_eq!(split(course.next(LATER).unwrap()).1.unwrap().records.len(), 1);
     course.committed(1);
     course.happened(&ended("a")).unwrap();
     course.asked(vec![start("b", OnLost::Retry)]).unwrap();
-    let (starts, sent) = split(course.next(NOW).unwrap());
+    let (starts, sent) = split(course.next(LATER).unwrap());
     assert!(starts.is_empty(), "the result of a is not committed");
     assert_eq!(sent.unwrap().from, 1);
     course.committed(2);
@@ -86,6 +88,7 @@ fn one_batch_is_under_way_and_what_happens_meanwhile_rides_with_the_next() {
     course.happened(&Event::Started { at_ms: NOW.0 }).unwrap();
     course.asked(vec![start("a", OnLost::Retry), start("b", OnLost::Retry)]).unwrap();
     split(course.next(NOW).unwrap());
+    assert_eq!(split(course.next(LATER).unwrap()).1.unwrap().records.len(), 1);
     course.happened(&ended("a")).unwrap();
     course.happened(&ended("b")).unwrap();
     assert_eq!(split(course.next(NOW).unwrap()).1, None, "a batch is under way");
@@ -104,6 +107,7 @@ fn results_that_do_not_fit_into_one_entry_go_in_several_batches_and_the_end_goes
     let names = ["a", "b", "c", "d", "e"];
     course.asked(names.map(|name| start(name, OnLost::Retry)).to_vec()).unwrap();
     split(course.next(NOW).unwrap());
+    split(course.next(LATER).unwrap());
     for name in names {
         let Event::EffectEnded { path, started_ms, at_ms, stdout_tail, stderr_tail, .. } = ended(name) else {
             panic!()
@@ -176,11 +180,46 @@ fn a_job_that_goes_on_here_says_so_once_and_its_effect_waits_for_nothing() {
     let mut course = course(2);
     course.asked(vec![start("a", OnLost::Retry)]).unwrap();
     course.announce();
-    let (starts, sent) = split(course.next(NOW).unwrap());
-    let sent = sent.unwrap();
-    assert_eq!((starts, sent.from, sent.records.len(), sent.next), (vec!["a".to_owned()], 2, 0, Next::Continue));
+    assert_eq!(split(course.next(NOW).unwrap()), (vec!["a".to_owned()], None));
+    let sent = split(course.next(LATER).unwrap()).1.unwrap();
+    assert_eq!((sent.from, sent.records.len(), sent.next), (2, 0, Next::Continue));
     course.committed(2);
-    assert_eq!(split(course.next(NOW).unwrap()).1, None);
+    assert_eq!(split(course.next(LATER).unwrap()).1, None);
+}
+
+#[test]
+fn a_first_word_rides_with_what_comes_soon_and_with_nothing_else() {
+    let begun = || {
+        let mut course = course(0);
+        course.happened(&Event::Started { at_ms: NOW.0 }).unwrap();
+        course.asked(vec![start("a", OnLost::Retry)]).unwrap();
+        assert_eq!(split(course.next(NOW).unwrap()), (vec!["a".to_owned()], None));
+        assert_eq!(course.next_look(), Some(LATER));
+        course
+    };
+    let sent =
+        |course: &mut Course, now: u64| split(course.next(Timestamp(now)).unwrap()).1.map(|sent| sent.records.len());
+
+    let mut quick = begun();
+    quick.happened(&ended("a")).unwrap();
+    quick.asked(vec![start("b", OnLost::Retry)]).unwrap();
+    assert_eq!((sent(&mut quick, NOW.0 + 1), quick.next_look()), (Some(2), None));
+
+    let mut slow = begun();
+    assert_eq!(sent(&mut slow, LATER.0 - 1), None);
+    assert_eq!((sent(&mut slow, LATER.0), slow.next_look()), (Some(1), None));
+
+    let mut set_back = begun();
+    assert_eq!(sent(&mut set_back, NOW.0 - 60_000), Some(1), "by a clock that was set back");
+
+    let mut stopped = begun();
+    stopped.stop(StopCause::Pause);
+    assert_eq!((sent(&mut stopped, NOW.0), stopped.next_look()), (Some(1), None));
+
+    let mut once = course(0);
+    once.happened(&Event::Started { at_ms: NOW.0 }).unwrap();
+    once.asked(vec![start("a", OnLost::Fail)]).unwrap();
+    assert_eq!((sent(&mut once, NOW.0), once.next_look()), (Some(2), None), "an effect waits for it");
 }
 
 #[test]

@@ -160,8 +160,7 @@ impl Execution<'_> {
             if let Err(halt) = self.carry_out().await {
                 return halt;
             }
-            let until_timer = self.course.next_timer();
-            let wait = until_timer.map(|due| due.saturating_since(self.around.clock.now()));
+            let wait = self.course.next_look().map(|due| due.saturating_since(self.around.clock.now()));
             tokio::select! {
                 told = control.recv() => {
                     if let Err(halt) = self.told(told.unwrap_or(Control::Abort)) {
