@@ -2,7 +2,6 @@
 //! its own. And back: a leader that no quorum followed for a group lease serves nobody.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fleet_core::{BootInstant, NodeId};
 use fleet_store::record::CommandId;
@@ -128,14 +127,11 @@ fn describe(member: &Member, metrics: &Metrics, led_term: Option<u64>, now: Boot
         membership.get_joint_config().iter().map(|set| set.iter().map(|voter| voter.0).collect()).collect();
     let term = metrics.current_term;
     let leads = metrics.state == ServerState::Leader;
-    let quorum_ack_age: Option<Duration> = leads
-        .then(|| member.acknowledgements().quorum_at(&voter_sets, member.node, term, now))
-        .flatten()
-        .map(|at| now.saturating_since(at));
+    let followed_at = leads.then(|| member.acknowledgements().quorum_at(&voter_sets, member.node, term, now)).flatten();
     let superseded_by = member.superseded_by();
     let pledged_away = member.contact().forbids(Reign { term, node: member.node, run: member.run }).is_some();
-    let followed = quorum_ack_age.is_some_and(|age| age <= member.timing.group_lease);
-    let serves = leads && followed && led_term == Some(term) && superseded_by.is_none() && !pledged_away;
+    let is_followed = followed_at.is_some_and(|at| now.saturating_since(at) <= member.timing.group_lease);
+    let serves = leads && is_followed && led_term == Some(term) && superseded_by.is_none() && !pledged_away;
     Status {
         role: match metrics.state {
             ServerState::Learner => Role::Learner,
@@ -148,13 +144,13 @@ fn describe(member: &Member, metrics: &Metrics, led_term: Option<u64>, now: Boot
         leader: metrics
             .current_leader
             .map(|leader| leader.0)
-            .filter(|leader| if *leader == member.node { followed } else { is_heard(member, *leader, now) }),
+            .filter(|leader| if *leader == member.node { is_followed } else { is_heard(member, *leader, now) }),
         serving_term: serves.then_some(term),
         epoch: member.epoch,
         superseded_by,
         voter_sets,
         learners: membership.learner_ids().map(|learner| learner.0).collect(),
         last_applied: metrics.last_applied.map(|id| id.index),
-        quorum_ack_age,
+        is_followed,
     }
 }

@@ -140,10 +140,7 @@ impl Server {
             heard.map_or(contact.started_at(), |at| at.max(contact.started_at()))
         };
         let silence = self.member.clock.boot_now().saturating_since(silent_since);
-        let leads = {
-            let status = self.status.borrow();
-            status.quorum_ack_age.is_some_and(|age| age <= self.member.timing.group_lease)
-        };
+        let leads = self.status.borrow().is_followed;
         PollAnswer {
             silence_ms: u64::try_from(silence.as_millis()).unwrap_or(u64::MAX),
             last_log: self.raft.data_metrics().borrow().last_log,

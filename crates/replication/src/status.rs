@@ -1,7 +1,6 @@
 //! What a group looks like from this node.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use fleet_core::NodeId;
 
@@ -42,8 +41,8 @@ pub struct Status {
     pub learners: BTreeSet<NodeId>,
     /// Index of the last entry that is applied here.
     pub last_applied: Option<u64>,
-    /// On a leader: how long ago a quorum followed it.
-    pub quorum_ack_age: Option<Duration>,
+    /// On a leader: whether a quorum followed it within a group lease.
+    pub is_followed: bool,
 }
 
 impl Status {

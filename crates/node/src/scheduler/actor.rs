@@ -16,7 +16,7 @@ use fleet_core::{BootInstant, Clock, JobId, NodeId, SessionId};
 use fleet_replication::AppliedEntry;
 use fleet_replication::command::{self, Action, Outcome, Submission};
 use fleet_store::record::{JobState, StopCause};
-use fleet_store::state::{jobs, queue};
+use fleet_store::state::jobs;
 
 use super::leading::{Leading, needs_of};
 use super::seats::{Seats, WorkOrder};
@@ -258,9 +258,9 @@ impl SchedulerState {
                 Vec::new()
             }
             SchedulerMessage::Fired { more } => {
-                leading.is_firing = false;
+                leading.fired();
                 if more {
-                    self.fire_timers(myself)?;
+                    self.look(myself)?;
                 }
                 Vec::new()
             }
@@ -337,7 +337,6 @@ impl SchedulerState {
     fn tick(&mut self, myself: &ActorRef<SchedulerMessage>) -> Result<(), Error> {
         let Some(leading) = &mut self.leading else { return Ok(()) };
         let term = leading.sessions.term();
-        leading.look_again(&self.arguments.group.reader()?)?;
         for job in leading.drained_late(self.arguments.clock.now()) {
             let proposed = self.arguments.group.propose(Action::Stop { job, cause: StopCause::Drain });
             let (myself, term) = (myself.clone(), term);
@@ -348,18 +347,18 @@ impl SchedulerState {
                 cast(&myself, SchedulerMessage::StopProposed { term, job });
             });
         }
-        self.fire_timers(myself)
+        self.look(myself)
     }
 
-    /// Proposes the firing of timers if one is due.
-    fn fire_timers(&mut self, myself: &ActorRef<SchedulerMessage>) -> Result<(), Error> {
-        let Some(leading) = self.leading.as_mut().filter(|leading| !leading.is_firing) else { return Ok(()) };
-        let reader = self.arguments.group.reader()?;
-        let next = queue::next_timer(&reader).map_err(Error::store("read the timers"))?;
-        if next.is_none_or(|due| due > self.arguments.clock.now()) {
+    /// Looks at the applied state if that can show anything new, and proposes the firing of timers if one is due.
+    fn look(&mut self, myself: &ActorRef<SchedulerMessage>) -> Result<(), Error> {
+        let Some(leading) = &mut self.leading else { return Ok(()) };
+        if leading.wants_look() {
+            leading.look_again(&self.arguments.group.reader()?)?;
+        }
+        if !leading.begin_firing(self.arguments.clock.now()) {
             return Ok(());
         }
-        leading.is_firing = true;
         let proposed = self.arguments.group.propose(Action::FireTimers);
         let myself = myself.clone();
         tokio::spawn(async move {

@@ -42,7 +42,9 @@ pub(super) struct Leading {
     /// Whether dispatch is held after a recovery.
     pub(super) is_held: bool,
     /// Whether a firing of timers is proposed.
-    pub(super) is_firing: bool,
+    is_firing: bool,
+    /// When the next timer is due; `None` if jobs changed since that was read.
+    timer_next: Option<Option<Timestamp>>,
     /// When to look next for what is long over.
     pub(super) forgets_from: BootInstant,
 }
@@ -65,6 +67,7 @@ impl Leading {
             gate: FIRST_VERSION,
             is_held: false,
             is_firing: false,
+            timer_next: None,
             forgets_from: BootInstant::default(),
         };
         leading.read_site(reader)?;
@@ -102,6 +105,7 @@ impl Leading {
         self.proposing = proposing;
         self.queue = Queue::default();
         self.load_from = Some(None);
+        self.timer_next = None;
         self.read_site(reader)?;
         Ok(commands)
     }
@@ -145,6 +149,7 @@ impl Leading {
     ) -> Result<Vec<LeaderCommand>, Error> {
         match event {
             Event::JobChanged { job, from, to, assignment, released, stop, .. } => {
+                self.timer_next = None;
                 if released.is_some() {
                     self.sessions.released(*job);
                     self.stops.remove(job);
@@ -272,12 +277,32 @@ impl Leading {
         }
     }
 
-    /// Queues doubtful jobs again that are still queued.
+    /// Whether a look at the applied state is due: jobs are doubtful, or timers may have changed.
+    pub(super) fn wants_look(&self) -> bool {
+        !self.doubtful.is_empty() || self.timer_next.is_none()
+    }
+
+    /// Queues doubtful jobs again that are still queued, and learns which timer is next.
     pub(super) fn look_again(&mut self, reader: &StateReader) -> Result<(), Error> {
+        self.timer_next = Some(queue::next_timer(reader).map_err(Error::store("read the timers"))?);
         for job in std::mem::take(&mut self.doubtful) {
             self.enqueue(reader, job)?;
         }
         Ok(())
+    }
+
+    /// Whether timers are to be fired. A firing counts as proposed from now on.
+    pub(super) fn begin_firing(&mut self, now: Timestamp) -> bool {
+        let is_due = self.timer_next.flatten().is_some_and(|due| due <= now);
+        let begins = is_due && !self.is_firing;
+        self.is_firing |= begins;
+        begins
+    }
+
+    /// A firing has come to an end; what is due next is to be read.
+    pub(super) fn fired(&mut self) {
+        self.is_firing = false;
+        self.timer_next = None;
     }
 
     /// Held jobs of nodes whose drain is past its deadline and that nobody stopped yet. Their stops count as proposed from
