@@ -33,6 +33,11 @@ mod suspicion;
 
 /// How often the machine looks after what no timer of foca covers.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
+/// Timers of the detector, and housekeeping, come due at multiples of this: together, so that a node at rest wakes less.
+const BEAT: Duration = Duration::from_millis(50);
+/// How much earlier than asked a timer may come due for that. What is asked for lies a little past a multiple because the
+/// timer before it came a little late.
+const EARLY_MAX: Duration = Duration::from_millis(5);
 /// How long after the last join the membership counts as in motion.
 const SETTLING: Duration = Duration::from_secs(3);
 /// When a member reported down is called again: a false report ends as soon as one call gets through.
@@ -130,6 +135,8 @@ pub struct Swim {
     own: own::OwnMetadata,
     contacts: contact::Contacts,
     random: StdRng,
+    /// A node has its own beat, so that not all act at once.
+    first_beat: Duration,
     view: Arc<View>,
     view_is_stale: bool,
     is_leaving: bool,
@@ -163,6 +170,7 @@ impl Swim {
             settled_at: now + SETTLING,
             own: own::OwnMetadata::new(config.metadata),
             contacts: contact::Contacts::new(config.seeds, &config.remembered),
+            first_beat: now + BEAT.mul_f64(random.random_range(0.0..1.0)),
             random,
             view: Arc::new(View::new(config.identity.node, 0, BTreeMap::new())),
             view_is_stale: true,
@@ -269,7 +277,7 @@ impl Swim {
                     }
                 }
                 Waiting::Housekeeping => {
-                    self.timers.push(now + HOUSEKEEPING, Waiting::Housekeeping);
+                    self.timers.push(on_beat(now + HOUSEKEEPING, self.first_beat), Waiting::Housekeeping);
                     self.housekeeping(now, effects);
                 }
                 Waiting::Recall { member, attempt } => self.recall(now, member, attempt, effects),
@@ -353,7 +361,7 @@ impl Swim {
                 self.timers.push(at, Waiting::Suspicion { timer, started: now, blind_before });
             }
             timer => {
-                self.timers.push(at, Waiting::Detector(timer));
+                self.timers.push(on_beat(at, self.first_beat), Waiting::Detector(timer));
             }
         }
     }
@@ -418,8 +426,32 @@ impl Swim {
     }
 }
 
+/// When a timer comes due that is asked for `at`, if beats begin at `first`.
+fn on_beat(at: Duration, first: Duration) -> Duration {
+    let beats = at.saturating_sub(first + EARLY_MAX).as_micros().div_ceil(BEAT.as_micros());
+    first + BEAT * u32::try_from(beats).unwrap_or(u32::MAX)
+}
+
 impl std::fmt::Debug for Swim {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Swim").field("identity", self.identity()).field("members", &self.foca.num_members()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timers_come_due_together_and_hardly_early() {
+        let micros = Duration::from_micros;
+        for (at, due) in
+            [(0, 0), (50_000, 50_000), (50_300, 50_000), (55_000, 50_000), (55_001, 100_000), (80_000, 100_000)]
+        {
+            assert_eq!(on_beat(micros(at), Duration::ZERO), micros(due), "{at}");
+            assert_eq!(on_beat(micros(at + 7), micros(7)), micros(due + 7), "{at}");
+        }
+        let month = Duration::from_secs(30 * 24 * 3_600);
+        assert_eq!(on_beat(month, Duration::ZERO), month);
     }
 }

@@ -1,8 +1,9 @@
-//! The small tasks beside actors: a steady tick, and following a watched value.
+//! The small tasks beside actors: a steady tick, one by the wall clock, and following a watched value.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use fleet_core::Clock;
 use ractor::{ActorRef, Message};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -14,6 +15,25 @@ pub(crate) async fn tick<M: Message>(actor: ActorRef<M>, period: Duration, messa
     loop {
         ticks.tick().await;
         if actor.cast(message()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells `actor` the message of `message` whenever the wall clock comes to a multiple of `period`, with its number, until
+/// the actor is gone. Nodes whose clocks agree do so together; a clock that is set costs at most one period.
+pub(crate) async fn tick_by_clock<M: Message>(
+    actor: ActorRef<M>,
+    clock: Arc<dyn Clock>,
+    period: Duration,
+    message: impl Fn(u64) -> M,
+) {
+    let period_ms = u64::try_from(period.as_millis()).unwrap_or(u64::MAX).max(1);
+    loop {
+        tokio::time::sleep(Duration::from_millis(period_ms - clock.now().0 % period_ms)).await;
+        // The nearest multiple: a sleep ends a little late, and by another clock.
+        let number = clock.now().0.saturating_add(period_ms / 2) / period_ms;
+        if actor.cast(message(number)).is_err() {
             return;
         }
     }

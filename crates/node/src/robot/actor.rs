@@ -30,14 +30,31 @@ const TICKS_PER_BEAT: u32 = 4;
 /// What the robot is told.
 #[derive(Debug, RactorMessage)]
 pub(crate) enum RobotMessage {
-    Tick,
+    Tick {
+        /// Whether the robots of the site send at this one.
+        is_shared: bool,
+    },
     Standing(GroupStanding),
-    Dialled { number: u64, streams: Option<Box<RobotStreams>> },
-    Unlinked { number: u64 },
-    Answer { number: u64, answer: BeatAnswer },
-    Down { message: Box<WorkDown>, permit: OwnedSemaphorePermit },
+    Dialled {
+        number: u64,
+        streams: Option<Box<RobotStreams>>,
+    },
+    Unlinked {
+        number: u64,
+    },
+    Answer {
+        number: u64,
+        answer: BeatAnswer,
+    },
+    Down {
+        message: Box<WorkDown>,
+        permit: OwnedSemaphorePermit,
+    },
     Records(Box<Records>),
-    Ended { pair: Pair, how: EndKind },
+    Ended {
+        pair: Pair,
+        how: EndKind,
+    },
     TakeNoMore(bool),
     StopAll(StopCause),
     Observe(RpcReplyPort<RobotObservation>),
@@ -106,8 +123,11 @@ impl Actor for Robot {
         arguments: Arc<RobotArguments>,
     ) -> Result<RobotState, ActorProcessingErr> {
         let tick = arguments.timing.robot_heartbeat() / TICKS_PER_BEAT;
+        let clock = Arc::clone(&arguments.around.clock);
         let tasks = vec![
-            tokio::spawn(crate::tasks::tick(myself.clone(), tick, || RobotMessage::Tick)),
+            tokio::spawn(crate::tasks::tick_by_clock(myself.clone(), clock, tick, |number| RobotMessage::Tick {
+                is_shared: number.is_multiple_of(u64::from(TICKS_PER_BEAT)),
+            })),
             tokio::spawn(crate::tasks::follow(myself, arguments.standing.clone(), RobotMessage::Standing)),
         ];
         let now = arguments.around.clock.boot_now();
@@ -159,7 +179,7 @@ impl RobotState {
     fn handle(&mut self, myself: &ActorRef<RobotMessage>, message: RobotMessage) {
         let now = self.now();
         match message {
-            RobotMessage::Tick => self.tick(myself, now),
+            RobotMessage::Tick { is_shared } => self.tick(myself, is_shared, now),
             RobotMessage::Standing(standing) => self.follow(myself, standing, now),
             RobotMessage::Dialled { number, streams } => self.dialled(myself, number, streams, now),
             RobotMessage::Unlinked { number } => self.unlink(number, now),
@@ -205,13 +225,13 @@ impl RobotState {
         }
     }
 
-    fn tick(&mut self, myself: &ActorRef<RobotMessage>, now: BootInstant) {
+    fn tick(&mut self, myself: &ActorRef<RobotMessage>, is_shared: bool, now: BootInstant) {
         let lease = self.arguments.timing.robot_lease;
         if self.link.is_some() && now.saturating_since(self.answered_at) > lease / 2 {
             self.unlink(self.link_number, now);
         }
         self.dial_if_due(myself, now);
-        let commands = self.session.tick(now);
+        let commands = if is_shared { self.session.meet(now) } else { self.session.tick(now) };
         self.obey(commands);
         for pair in self.jobs.overdue(now, lease / 2) {
             self.ask_again(pair);

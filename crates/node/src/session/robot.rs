@@ -189,6 +189,16 @@ impl RobotSession {
         commands
     }
 
+    /// Like [`Self::tick`], at a moment at which all robots of the site send, so that one round of the consensus answers
+    /// them: a heartbeat goes out unless one just did.
+    pub fn meet(&mut self, now: BootInstant) -> Vec<RobotCommand> {
+        let mut commands = self.tick(now);
+        if self.current.is_some_and(|current| now.saturating_since(current.last_sent) >= self.beat_interval / 5) {
+            self.beat(now, &mut commands);
+        }
+        commands
+    }
+
     /// Another leader can be reached: it gets a heartbeat at once.
     pub fn leader_changed(&mut self, now: BootInstant) -> Vec<RobotCommand> {
         let mut commands = self.tick(now);

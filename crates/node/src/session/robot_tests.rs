@@ -147,3 +147,15 @@ fn work_handed_back_is_answered_gone() {
     let gone = RobotCommand::SendGone { session, pair: pair(5) };
     assert_eq!(robot.ended(at(30), pair(5), EndKind::HandedBack), vec![gone]);
 }
+
+#[test]
+fn robots_send_when_all_do_unless_they_just_did() {
+    let mut robot = robot();
+    robot.tick(at(0));
+    let has_beat = |commands: &[RobotCommand]| commands.iter().any(|c| matches!(c, RobotCommand::SendBeat(_)));
+    assert!(!has_beat(&robot.meet(at(50))), "it just did");
+    assert!(has_beat(&robot.meet(at(100))));
+    assert!(!has_beat(&robot.tick(at(499))));
+    assert!(has_beat(&robot.meet(at(500))));
+    assert!(has_beat(&robot.tick(at(900))), "nobody else is needed for it");
+}
