@@ -67,12 +67,17 @@ impl History {
     pub async fn submit(&mut self, client: &FleetClient, workflow: Vec<u8>, steps: Vec<String>) -> (JobId, Told) {
         let job = JobId::generate();
         let request = v1::SubmitRequest { job_id: job.as_bytes().to_vec(), workflow, ..v1::SubmitRequest::default() };
+        let began = Instant::now();
         let told = match client.submit(request).await {
             Ok(_) => Told::Accepted,
-            Err(error) if matches!(error.kind, ErrorKind::InvalidInput | ErrorKind::ResourceExhausted) => {
-                Told::Refused(error.kind)
+            Err(error) => {
+                let chain = fleet_core::error::chain(&error);
+                eprintln!("job {job} was not accepted within {:?}: {chain}", began.elapsed());
+                match error.kind {
+                    kind @ (ErrorKind::InvalidInput | ErrorKind::ResourceExhausted) => Told::Refused(kind),
+                    _ => Told::Unknown,
+                }
             }
-            Err(_) => Told::Unknown,
         };
         self.submits.push((job, told, steps));
         (job, told)
