@@ -9,6 +9,7 @@ use fleet_replication::command::{Action, Command, Outcome};
 use fleet_store::record::{CommandId, NodeRecord, NodeStanding};
 use fleet_store::state::members;
 use fleet_store::{StateReader, Store};
+use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use crate::ports::Peers;
@@ -23,12 +24,13 @@ pub struct Site {
     store: Store,
     peers: Peers,
     name: Arc<str>,
+    removing: Arc<Mutex<()>>,
 }
 
 impl Site {
     /// The site called `name`.
     pub fn new(group: Group, store: Store, peers: Peers, name: &str) -> Self {
-        Self { group, store, peers, name: name.into() }
+        Self { group, store, peers, name: name.into(), removing: Arc::default() }
     }
 
     /// The group.
@@ -49,6 +51,11 @@ impl Site {
     /// Where the site's nodes answer.
     pub fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// Held by whoever looks whether a node may be removed, until that is committed.
+    pub async fn removing(&self) -> MutexGuard<'_, ()> {
+        self.removing.lock().await
     }
 
     /// Commits `action` here. A refusal is an error of its kind.

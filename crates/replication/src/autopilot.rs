@@ -71,6 +71,15 @@ pub fn decide(picture: &Picture) -> Option<Change> {
         .or_else(|| forget(picture, current))
 }
 
+/// Whether a quorum of `voters`, one set or two, is left of those in `live` once `node` is removed: only then can the group
+/// still give its seat away. Several that are removed at once could take more votes than there are to spare.
+pub fn has_quorum_without(voters: &[BTreeSet<NodeId>], live: &BTreeSet<NodeId>, node: NodeId) -> bool {
+    voters.iter().all(|set| {
+        let left = set.iter().filter(|voter| **voter != node && live.contains(voter)).count();
+        !set.contains(&node) || left > set.len() / 2
+    })
+}
+
 impl Picture {
     fn candidate(&self, node: &NodeId) -> Option<&Candidate> {
         self.candidates.iter().find(|candidate| candidate.node == *node)
@@ -199,6 +208,21 @@ mod tests {
         let five = Some(Change::SetVoters(set(&[1, 2, 3, 4, 5])));
         assert_eq!(decide(&picture(&[1, 2, 3], &[4, 5], all[..5].to_vec())), five);
         assert_eq!(decide(&picture(&[1, 2, 3, 4, 5], &[6, 7], all)), None);
+    }
+
+    #[test]
+    fn a_removal_leaves_a_quorum() {
+        let leaves = |voters: &[&[u8]], live: &[u8], removed: u8| {
+            let voters: Vec<_> = voters.iter().map(|numbers| set(numbers)).collect();
+            has_quorum_without(&voters, &set(live), node(removed))
+        };
+        assert!(leaves(&[&[1, 2, 3]], &[1, 2, 3], 3));
+        assert!(leaves(&[&[1, 2, 3]], &[1, 2], 3), "a dead one goes");
+        assert!(!leaves(&[&[1, 2, 3]], &[1, 2], 2), "no live one beside a dead one");
+        assert!(leaves(&[&[1, 2, 3, 4, 5]], &[1, 2, 3], 4));
+        assert!(!leaves(&[&[1, 2, 3, 4, 5]], &[1, 2, 3], 3));
+        assert!(leaves(&[&[1, 2, 3]], &[1], 4), "it has no vote");
+        assert!(!leaves(&[&[1, 2, 3], &[1]], &[1, 2], 2), "not before a change under way is finished");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{gossip_keys, keyring};
 use super::forward::answer;
+use super::removal;
 use crate::config::{is_host_port, is_plain};
 use crate::identity::Identity;
 use crate::site::{Site, read_failed};
@@ -51,7 +52,15 @@ impl AdmissionService {
         joiner.refuse_behind(gate)?;
         let authority = self.trust.authority(&state)?;
         let token = token.map(|token| self.redeemable(&token, &authority)).transpose()?;
-        let replaces = self.replaced(&state, &joiner)?;
+        let replaces = self.replaced(&state, &joiner).await?;
+        let _alone = match replaces {
+            Some(node) => {
+                let alone = self.site.removing().await;
+                removal::check(&self.site, &self.membership, node, &joiner.profile.name)?;
+                Some(alone)
+            }
+            None => None,
+        };
         let issued = authority.issue_node(&joiner.signing_request, joiner.node, self.trust.now())?;
         let redeeming = Redeeming {
             token,
@@ -111,14 +120,16 @@ impl AdmissionService {
     }
 
     /// The node of the same name that the joiner takes the place of.
-    fn replaced(&self, state: &StateReader, joiner: &Joiner) -> Result<Option<NodeId>, Error> {
+    async fn replaced(&self, state: &StateReader, joiner: &Joiner) -> Result<Option<NodeId>, Error> {
         let Some(named) = members::node_named(state, &joiner.profile.name).map_err(read_failed)? else {
             return Ok(None);
         };
         if named.id == joiner.node {
             return Ok(None);
         }
-        if self.membership.current_view().is_active(named.id) {
+        // Gossip may be wrong about it, and taking its place is for good: it is asked itself, too.
+        let is_active = self.membership.current_view().is_active(named.id);
+        if is_active || self.site.peers().dialer().greet(&named.profile.address, named.id).await.is_ok() {
             let message = format!("join as `{}`: a live node has this name", joiner.profile.name);
             return Err(Error::new(ErrorKind::Conflict, message).with_next_step("Choose another name with --name."));
         }

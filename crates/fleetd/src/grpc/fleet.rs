@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::forward::{Place, TIMEOUT_HEADER, answer, fleet_client, passed_on, place};
 use super::intake::Intake;
 use super::jobs::Jobs;
-use super::{convert, doctor, live, recover, tokens, watch};
+use super::{convert, doctor, live, recover, removal, tokens, watch};
 use crate::http::FactsSource;
 use crate::identity::Identity;
 use crate::ports::InterpreterPort;
@@ -238,8 +238,12 @@ impl FleetService {
                 ErrorKind::FailedPrecondition,
                 format!("remove node {}: it leads the site", request.node),
             )
-            .with_next_step("Stop it first; another node then leads and can remove it."));
+            .with_next_step(
+                "Stop it first, where the site has three nodes or more: another one then leads and can remove it.",
+            ));
         }
+        let _alone = self.site.removing().await;
+        removal::check(&self.site, &self.membership, record.id, &request.node)?;
         self.site.propose(Action::RemoveNode { node: record.id }).await?;
         Ok(v1::RemoveNodeResponse {})
     }
