@@ -7,7 +7,7 @@
 use fleet_core::{Clock, Error, ErrorKind, GroupId, NodeId, SystemClock, Timestamp};
 use fleet_replication::recover;
 use fleet_store::record::{Hold, NodeStanding};
-use fleet_store::state::tables::SITE;
+use fleet_store::state::tables::{KEYRING, SITE};
 use fleet_store::state::{jobs, members};
 use fleet_store::{StateTransaction, Store};
 
@@ -19,6 +19,9 @@ pub(super) const MARK: &str = "recover";
 const ASKED: &[u8] = b"asked";
 /// What the row says once it was done, or there is nothing to recover any more.
 pub(super) const DONE: &[u8] = b"done";
+
+/// How far apart the generations of gossip keys of two epochs are: more than there are rotations in one.
+const GENERATIONS_PER_EPOCH: u64 = 1 << 32;
 
 /// Leaves the mark, durably.
 ///
@@ -63,13 +66,25 @@ fn hold(state: &mut StateTransaction<'_>, since: Timestamp) -> Result<(), fleet_
     awaited.sort_unstable();
     let mut site = jobs::site(state)?;
     site.hold = Some(Hold { awaited, since });
-    state.put(&SITE, &(), &site)
+    state.put(&SITE, &(), &site)?;
+    outdate_keyrings(state)
+}
+
+/// Puts the generation of the gossip keys past all of the lost group's: nodes that come back with keys it made after this
+/// copy was written take these for the newer ones.
+fn outdate_keyrings(state: &mut StateTransaction<'_>) -> Result<(), fleet_store::Error> {
+    let mut keyring = members::keyring(state)?;
+    if keyring.keys.is_empty() {
+        return Ok(());
+    }
+    keyring.generation = (keyring.generation / GENERATIONS_PER_EPOCH + 1) * GENERATIONS_PER_EPOCH;
+    state.put(&KEYRING, &(), &keyring)
 }
 
 #[cfg(test)]
 mod tests {
     use fleet_replication::fsm::{self, EntryPosition};
-    use fleet_store::record::NodeRecord;
+    use fleet_store::record::{GossipKey, Keyring, NodeRecord, Payload};
     use fleet_store::state::tables::NODES;
 
     use super::super::trust_tests::profile;
@@ -97,6 +112,23 @@ mod tests {
         let site = jobs::site(&store.reader(GROUP).unwrap()).unwrap();
         let awaited = [1, 3].map(|byte| NodeId::from_bytes([byte; 16])).to_vec();
         assert_eq!(site.hold, Some(Hold { awaited, since: Timestamp(5) }), "its own robot is awaited too");
+    }
+
+    #[tokio::test]
+    async fn gossip_keys_of_a_lost_group_are_older_than_those_of_the_next() {
+        let store = Store::in_memory().unwrap();
+        let keyring = |generation| {
+            let key = GossipKey { key_id: 1, key: Payload::from(vec![7; 32]) };
+            Keyring { generation, keys: vec![key] }
+        };
+        for (before, after) in [(3, 1 << 32), (1 << 32, 2 << 32), ((1 << 32) + 5, 2 << 32)] {
+            let held = store.apply(GROUP, move |state| {
+                state.put(&KEYRING, &(), &keyring(before))?;
+                hold(state, Timestamp(5))
+            });
+            held.wait().unwrap();
+            assert_eq!(members::keyring(&store.reader(GROUP).unwrap()).unwrap(), keyring(after));
+        }
     }
 
     #[tokio::test]
