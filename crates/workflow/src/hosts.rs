@@ -5,6 +5,9 @@
 
 use std::net::Ipv4Addr;
 
+/// The longest name that DNS knows, bytes.
+const HOST_BYTES_MAX: usize = 253;
+
 /// Whether `pattern` is `host`, or `*.suffix` and the host ends in `.suffix`, or `*`. Letter case does not count, nor do
 /// the brackets of an IPv6 address.
 pub fn matches(pattern: &str, host: &str) -> bool {
@@ -43,7 +46,10 @@ pub fn literal(uri: &str) -> Option<String> {
     // Else it is a number, of which there are many spellings.
     let is_name = last.starts_with(|c: char| c.is_ascii_alphabetic());
     let is_address = host.parse::<Ipv4Addr>().is_ok();
-    let is_known = host.chars().all(is_plain) && port.chars().all(|c| c.is_ascii_digit()) && (is_name || is_address);
+    let is_known = host.len() <= HOST_BYTES_MAX
+        && host.chars().all(is_plain)
+        && port.chars().all(|c| c.is_ascii_digit())
+        && (is_name || is_address);
     is_known.then(|| host.to_ascii_lowercase())
 }
 

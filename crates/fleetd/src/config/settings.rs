@@ -6,9 +6,15 @@ use std::time::Duration;
 
 use clap::Args;
 use fleet_core::{Error, ErrorKind, SiteName, limits};
+use fleet_node::placement::HOST_WORD;
 
 use super::file::FileConfig;
 use super::host::HostFacts;
+
+/// Most patterns of hosts that placement is told: each heartbeat carries them.
+const HOSTS_TOLD_MAX: usize = 64;
+/// Longest of their words, bytes: the longest name that DNS knows, and what stands before it.
+const HOST_WORD_BYTES_MAX: usize = 253 + HOST_WORD.len() + 2;
 
 /// Flags of `start`, `join` and `dev`; each has a `FLEET_*` variable.
 #[derive(Args, Clone, Debug, Default)]
@@ -96,6 +102,14 @@ impl RobotAllow {
         words.sort();
         words.dedup();
         words
+    }
+
+    /// A capability word for each pattern of hosts; none where they are more or longer than placement is told: then a job
+    /// comes here whatever hosts it names, and the robot judges each call as it does anyway.
+    pub fn host_words(&self) -> Vec<String> {
+        let words: Vec<String> = self.http.iter().map(|pattern| format!("{HOST_WORD}{pattern}")).collect();
+        let fit = words.len() <= HOSTS_TOLD_MAX && words.iter().all(|word| is_plain(word, HOST_WORD_BYTES_MAX));
+        if fit { words } else { Vec::new() }
     }
 }
 
@@ -273,6 +287,15 @@ mod tests {
             home: Some(PathBuf::from("/home/ada")),
             route: IpAddr::V4(Ipv4Addr::LOCALHOST),
         }
+    }
+
+    #[test]
+    fn placement_is_told_of_hosts_only_if_they_are_few_and_short() {
+        let told = |http: Vec<String>| RobotAllow { http, ..RobotAllow::default() }.host_words().len();
+        let many = |count: usize| (0..count).map(|number| format!("h{number}.example")).collect::<Vec<_>>();
+        assert_eq!(RobotAllow::everything().host_words(), ["http:*"]);
+        assert_eq!((told(many(64)), told(many(65)), told(Vec::new())), (64, 0, 0));
+        assert_eq!(told(vec!["x".repeat(300), "y.example".to_owned()]), 0);
     }
 
     #[test]

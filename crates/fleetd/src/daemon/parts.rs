@@ -309,7 +309,7 @@ pub(super) async fn start_node(
 /// What placement may count on: what the configuration allows, and the interpreter this software has.
 fn robot_capabilities(settings: &Settings) -> Vec<String> {
     let mut words = settings.allow.capabilities();
-    words.extend(settings.allow.http.iter().map(|pattern| format!("{}{pattern}", fleet_node::placement::HOST_WORD)));
+    words.extend(settings.allow.host_words());
     words.push(format!("{}{INTERPRETER_VERSION}", fleet_node::placement::INTERPRETER_WORD));
     sorted(&words)
 }

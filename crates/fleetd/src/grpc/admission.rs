@@ -52,6 +52,7 @@ impl AdmissionService {
         joiner.refuse_behind(gate)?;
         let authority = self.trust.authority(&state)?;
         let token = token.map(|token| self.redeemable(&token, &authority)).transpose()?;
+        refuse_crowd(&state, joiner.node)?;
         let replaces = self.replaced(&state, &joiner).await?;
         let _alone = match replaces {
             Some(node) => {
@@ -167,6 +168,16 @@ impl AdmissionService {
             dev: self.identity.dev,
         })
     }
+}
+
+/// Refuses a new node where the site has as many as it can list, those that were removed included.
+fn refuse_crowd(state: &StateReader, joiner: NodeId) -> Result<(), Error> {
+    let is_known = members::node(state, joiner).map_err(read_failed)?.is_some();
+    if is_known || members::nodes(state).map_err(read_failed)?.len() < members::NODES_MAX {
+        return Ok(());
+    }
+    let message = format!("join: the site has {} nodes, removed ones included, and takes no more", members::NODES_MAX);
+    Err(Error::new(ErrorKind::ResourceExhausted, message))
 }
 
 #[tonic::async_trait]
@@ -310,6 +321,31 @@ mod tests {
             capabilities: vec!["http".to_owned()],
             ..v1::JoinRequest::default()
         }
+    }
+
+    #[test]
+    fn a_site_takes_no_more_nodes_than_it_can_list() {
+        let store = fleet_store::Store::in_memory().unwrap();
+        let group = GroupId::from_bytes([3; 16]);
+        let id = |number: usize| NodeId::from_bytes((number as u128).to_be_bytes());
+        let profile = Joiner::check(&request(), &identity()).unwrap().profile;
+        let filled = move |state: &mut fleet_store::StateTransaction<'_>, from: usize, to: usize| {
+            (from..to).try_for_each(|number| {
+                let (id, profile) = (id(number), profile.clone());
+                let standing = fleet_store::record::NodeStanding::Removed;
+                let joined_at = fleet_core::Timestamp(1);
+                let row = fleet_store::record::NodeRecord { id, profile, standing, joined_at, certificate: None };
+                state.put(&fleet_store::state::tables::NODES, &row.id, &row)
+            })
+        };
+        let last = members::NODES_MAX - 1;
+        let more = filled.clone();
+        store.apply(group, move |state| filled(state, 0, last)).wait().unwrap();
+        assert!(refuse_crowd(&store.reader(group).unwrap(), id(last)).is_ok());
+        store.apply(group, move |state| more(state, last, last + 1)).wait().unwrap();
+        let refused = refuse_crowd(&store.reader(group).unwrap(), id(last + 1)).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::ResourceExhausted);
+        assert!(refuse_crowd(&store.reader(group).unwrap(), id(last)).is_ok(), "one that belongs to it joins again");
     }
 
     #[test]
