@@ -6,7 +6,7 @@ use fleet_api::connect::{Connector, Established};
 use fleet_api::pb::v1;
 use fleet_api::tls::{ALPN_ACTORS, ALPN_CLIENT, ALPN_PEER, CertificateCell, ClientTls};
 use fleet_api::{ClientOptions, FleetClient};
-use fleet_core::ErrorKind::{Unauthenticated, Unsupported};
+use fleet_core::ErrorKind::{PermissionDenied, Unauthenticated, Unsupported};
 use fleet_core::{Clock, Error, SystemClock};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -68,6 +68,7 @@ pub(crate) async fn judge(stage: &mut Stage) {
     let admin = format!("{fleet}/admin/{}", credential.admin_id);
     let own = raw::certificate_of_node(&stage.cluster.nodes[0].data_dir);
     let node = own.facts().expect("a node's certificate").name.to_string();
+    let as_operator = ClientTls { certificate: Some(own.clone()), ..stage.tls() };
     let strangers_node = raw::certificate_of_node(&stage.strangers.nodes[0].data_dir);
     let operator = credential.client_tls().expect("it is sound").certificate;
     let rows: [(&str, &[u8], Option<CertificateCell>, &str); 10] = [
@@ -93,6 +94,12 @@ pub(crate) async fn judge(stage: &mut Stage) {
     }
     let answer = show(stage, b"smtp", None).await;
     stage.row("certificate: none, and an unknown protocol", answer, Unsupported, "does not speak this protocol").await;
+    let channel = raw::channel(&as_operator, ALPN_CLIENT, &stage.endpoint()).await.expect("it is of this fleet");
+    for method in ["Submit", "GetStatus", "CreateToken", "RemoveNode", "RecoverSite"] {
+        let answer = raw::post(&channel, &format!("/fleet.v1.Fleet/{method}"), raw::GRPC, raw::frame(b"")).await;
+        let name = format!("certificate: a node's, asking as an operator for {method}");
+        stage.row(&name, answer, PermissionDenied, "may not call").await;
+    }
     let bare = ClientOptions { endpoints: vec![stage.endpoint()], ..ClientOptions::default() };
     let answer = FleetClient::new(bare).expect("loopback").get_status(v1::GetStatusRequest {}).await;
     stage.row("certificate: none, asking as an operator", answer, Unauthenticated, "admin.json").await;

@@ -104,6 +104,8 @@ async fn judge_grpc(stage: &mut Stage) {
     stage.row("gRPC: a group message of an unknown format", answer, InvalidInput, "group").await;
     let answer = raw::post(&channel, "/fleet.peer.v1.Peer/Obey", raw::GRPC, raw::frame(b"")).await;
     stage.row("gRPC: an unknown method among nodes", answer, Unsupported, "").await;
+    let answer = raw::post(&channel, "/fleet.v1.Fleet/RecoverSite", raw::GRPC, raw::frame(b"")).await;
+    stage.row("gRPC: a recovery by a node", answer, ErrorKind::PermissionDenied, "may not call").await;
     let anonymous = raw::channel(&stage.tls(), ALPN_CLIENT, &stage.endpoint()).await.expect("anyone may connect");
     let answer = raw::post(&anonymous, submit, raw::GRPC, raw::frame(b"")).await;
     stage.row("gRPC: a submit by nobody", answer, ErrorKind::Unauthenticated, "credential").await;

@@ -1,5 +1,11 @@
 //! Robots that lose their node in the middle of an effect, by SIGKILL or SIGSTOP: what must not come out of them once
 //! their lease has ended, and what they must not start when they wake.
+//!
+//! A node that wakes is held back several times over: a next effect waits for a commit, which the leader refuses it; its
+//! robot finds the session over and aborts; guards look at the clock. So no test here can show that the looks at the lease
+//! right before an effect are there, except for the first effect of a job, which waits for nothing. Tests that stop an
+//! execution at each step, without any of the rest, are in `crates/node/src/execution/frozen_tests.rs` and in
+//! `crates/effects/src/effects.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +17,7 @@ use fleet_core::timing::Timing;
 use crate::harness::cluster::Cluster;
 use crate::harness::history::History;
 use crate::harness::judge::finish_and_judge;
+use crate::harness::node::TestNode;
 use crate::harness::recorder::{Recorder, Request};
 use crate::harness::{processes, wait, workflows};
 use crate::life::steps;
@@ -146,8 +153,7 @@ async fn wakes_up_late(cluster: &Cluster, recorder: &Recorder, prefix: &str, wor
     assert_eq!((job.state.as_str(), job.attempt), ("completed", 2), "{} {}", job.node, job.reason);
 }
 
-/// The answer of the call waits for the node when it wakes. Were the lease not checked anew before the next call, the
-/// node would make that call, and it would be seen twice.
+/// The answer of the call waits for the node when it wakes: it may begin nothing by what it hears.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_wakes_makes_no_call_by_a_lease_of_before() {
     let cluster = Cluster::start("wakes", 3, 2).await;
@@ -156,4 +162,39 @@ async fn a_node_that_wakes_makes_no_call_by_a_lease_of_before() {
     wakes_up_late(&cluster, &recorder, "call", workflow, 5).await;
     let seen: Vec<usize> = (0..5).map(|step| recorder.of_step(&format!("call{step}")).len()).collect();
     assert_eq!(seen, [1, 2, 1, 1, 1], "only the call in flight was made twice");
+}
+
+/// The first effect of a job waits for no commit, and an execution that thinks listens to no abort. So a node that is
+/// stopped while it thinks about its first step comes to the effect with nothing but its own look at the lease before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_wakes_while_it_thinks_begins_nothing() {
+    let mut cluster = Cluster::new("wakes-thinking", 2);
+    for _ in 0..3 {
+        cluster.add_node(&["--log-level", "info,fleet_node=debug"]).await;
+    }
+    cluster.wait_for_voters(3).await;
+    let recorder = Recorder::start().await;
+    let mut history = History::default();
+    let client = cluster.client();
+    let workflow = workflows::think_then_call(&recorder.url(), "thought");
+    let (job, _) = history.submit(&client, workflow, vec!["thought".to_owned()]).await;
+    let holder = wait::until("the job to be on a node", JOB_BOUND, || async {
+        let job = job_of(&client, job).await?;
+        if job.node.is_empty() { Err(job.state) } else { Ok(job.node) }
+    })
+    .await;
+    let frozen = &cluster.nodes[cluster.index_of(&holder)];
+    wait::until("the execution to begin", JOB_BOUND, || async { has_logged(frozen, "a job begins") }).await;
+    frozen.freeze();
+    history.note_disturbance(&holder);
+    request_number(&recorder, "thought", 0).await;
+    frozen.thaw();
+    wait::until("the execution to end", JOB_BOUND, || async { has_logged(frozen, "a job has left its robot") }).await;
+    assert!(has_logged(frozen, "an effect begins").is_err(), "it began by a lease of before:\n{}", frozen.log_tail());
+    finish_and_judge(&cluster, &history, &recorder, JOB_BOUND).await;
+    assert_eq!(recorder.of_step("thought").len(), 1, "only the node that took over made the call");
+}
+
+fn has_logged(node: &TestNode, message: &str) -> Result<(), String> {
+    if node.log().contains(message) { Ok(()) } else { Err(node.log_tail()) }
 }

@@ -19,6 +19,17 @@ pub fn set_only() -> Vec<u8> {
     document("set-only", &json!([{ "answer": { "set": { "answer": 42 } } }]))
 }
 
+/// An expression that takes a second or two (each number has its regular expression compiled anew), then one call.
+pub fn think_then_call(recorder: &str, step: &str) -> Vec<u8> {
+    let endpoint = format!("{recorder}/{step}");
+    let slow = r#"${ [range(3000)] | map(tostring | test("^[0-9]+[a-z]{1,200}$")) | length }"#;
+    let tasks = json!([
+        { "think": { "set": { "count": slow } } },
+        { "call": { "call": "http", "with": { "method": "post", "endpoint": endpoint } } },
+    ]);
+    document("think-then-call", &tasks)
+}
+
 /// A wait, then one call.
 pub fn wait_then_call(recorder: &str, step: &str, wait_ms: u64) -> Vec<u8> {
     let endpoint = format!("{recorder}/{step}");

@@ -10,7 +10,7 @@ use crate::harness::node::binary;
 use crate::harness::recorder::Recorder;
 use crate::harness::wait::until;
 use crate::harness::workflows;
-use crate::tool::{Operator, get, get_json};
+use crate::tool::{Operator, get, get_json, text};
 
 const BOUND: Duration = Duration::from_secs(90);
 
@@ -119,4 +119,40 @@ async fn a_full_disk_shows_in_health_and_heals_when_space_returns() {
     node.health_is("a healed store", 200, "healthy").await;
     let done = operator.run_with(&["submit", "-", "--wait"], &workflows::set_only()).await;
     assert_eq!(done.code, Some(0), "{done:#?}");
+}
+
+/// A node that finds less free than its reserve: because the reserve is more than any disk has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn below_the_reserve_no_job_is_admitted_neither_new_nor_again() {
+    let mut cluster = Cluster::start("op-reserve", 1, 4).await;
+    let operator = Operator::at(cluster.nodes[0].endpoint());
+    let good = workflows::set_only();
+    let job = operator.submit(&good).await;
+    until("the job to end", BOUND, || async {
+        let state = text(&operator.json(&["job", "get", &job]).await["state"]);
+        if state == "completed" { Ok(()) } else { Err(state) }
+    })
+    .await;
+
+    let config = cluster.nodes[0].data_dir.with_extension("yaml");
+    std::fs::write(&config, format!("store: {{reserve-bytes: {}}}\n", u64::MAX)).expect("the file can be written");
+    cluster.nodes[0].terminate(BOUND).await;
+    cluster.nodes[0].extra_arguments = vec!["--config".to_owned(), config.display().to_string()];
+    cluster.start_node(0);
+    cluster.wait_until_answers(0).await;
+    for arguments in [&["submit", "-"][..], &["job", "retry", &job]] {
+        let refused = operator.run_with(arguments, &good).await;
+        assert_eq!(refused.code, Some(4), "{arguments:?}: {refused:#?}");
+        assert!(refused.stderr.contains("bytes are free on the leader's disk"), "{arguments:?}: {refused:#?}");
+    }
+    let kept = operator.json(&["job", "list"]).await;
+    assert_eq!(kept["jobs"].as_array().map(Vec::len), Some(1), "what was there is there, and nothing else: {kept}");
+
+    cluster.nodes[0].terminate(BOUND).await;
+    cluster.nodes[0].extra_arguments.clear();
+    cluster.start_node(0);
+    cluster.wait_until_answers(0).await;
+    let again = operator.json(&["job", "retry", &job]).await;
+    let again = operator.json(&["job", "get", &text(&again["jobId"])]).await;
+    assert_eq!(text(&again["retryOf"]), job, "with space it is admitted");
 }

@@ -80,5 +80,7 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 pub const TAGS_MAX: usize = 64;
 /// Longest tag or node name, bytes.
 pub const TAG_BYTES_MAX: usize = 63;
+/// Longest `host:port` of a node, bytes: the longest name that DNS knows, and a port.
+pub const ADDRESS_BYTES_MAX: usize = 253 + 6;
 /// Most slots of one robot.
 pub const SLOTS_MAX: u32 = 4_096;

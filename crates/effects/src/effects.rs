@@ -1,7 +1,10 @@
 //! The handle: runs effects within their lease, their deadline and their bounds.
 
+use std::future::poll_fn;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use fleet_core::limits::EFFECT_RESULT_BYTES_MAX;
@@ -90,21 +93,13 @@ impl Effects {
 
     /// Runs `effect` to its end. Dropping the future ends the effect too.
     pub async fn run(&self, context: EffectContext, effect: &Effect) -> EffectReport {
-        if *context.cancelled.borrow() {
-            return EffectReport::interrupted(Interruption::Cancelled);
-        }
-        if !context.lease.is_live() {
-            return EffectReport::interrupted(Interruption::LeaseEnded);
-        }
         let report = match effect {
             Effect::Http(request) => {
                 let bound = SystemClock.now().saturating_add(self.inner.http_timeout);
                 let deadline = context.deadline.unwrap_or(bound);
                 let key = context.key();
-                tokio::select! {
-                    stop = stopped(context.clone(), Some(deadline)) => stop.report(),
-                    outcome = self.inner.http.call(&key, request) => EffectReport::of(outcome),
-                }
+                let call = self.inner.http.call(&key, request);
+                while_allowed(context, Some(deadline), call).await.map_or_else(Stop::report, EffectReport::of)
             }
             Effect::Process(request) => self.inner.processes.run(context, request).await,
         };
@@ -147,6 +142,31 @@ impl Stop {
     }
 }
 
+/// What `work` gives, unless the effect of `context` must end first: cancelled, lease over, or past `deadline`.
+///
+/// The lease clock is read each time right before `work` goes on. So what `work` sends (the first request, that after a
+/// redirect or a challenge) is sent in a step that began within the lease, also in a process that was stopped and wakes
+/// with an answer, a timer and the end of its lease all there at once.
+pub(crate) async fn while_allowed<T>(
+    context: EffectContext,
+    deadline: Option<Timestamp>,
+    work: impl Future<Output = T>,
+) -> Result<T, Stop> {
+    let lease = context.lease.clone();
+    let (mut stop, mut work) = (pin!(stopped(context, deadline)), pin!(work));
+    poll_fn(|task| {
+        // `stopped` reads the clock only when its timer rings, and a timer may ring after the work was woken.
+        if !lease.is_live() {
+            return Poll::Ready(Err(Stop::Interrupted(Interruption::LeaseEnded)));
+        }
+        if let Poll::Ready(stop) = stop.as_mut().poll(task) {
+            return Poll::Ready(Err(stop));
+        }
+        work.as_mut().poll(task).map(Ok)
+    })
+    .await
+}
+
 /// Completes when the effect of `context` must end: cancelled, lease over, or past `deadline`.
 pub(crate) async fn stopped(mut context: EffectContext, deadline: Option<Timestamp>) -> Stop {
     let cancelled = async {
@@ -184,4 +204,48 @@ fn bounded(mut report: EffectReport) -> EffectReport {
         }
     }
     report
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use fleet_workflow::machine::command::EffectPath;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::lease::Lease;
+
+    fn context(lease: Lease) -> EffectContext {
+        EffectContext {
+            job_id: JobId::from_bytes([9; 16]),
+            node_name: "n".to_owned(),
+            path: EffectPath("do/0/call".to_owned()),
+            cancelled: watch::channel(false).1,
+            deadline: None,
+            lease,
+        }
+    }
+
+    /// As after SIGSTOP and SIGCONT: what the work waited for is there, the lease is over, and no timer was looked at
+    /// since, because this test has its runtime's only thread for itself.
+    #[tokio::test]
+    async fn work_that_wakes_after_the_lease_takes_no_further_step() {
+        let end = SystemClock.boot_now().saturating_add(Duration::from_secs(1));
+        let lease = Lease::until(end).1;
+        let steps = AtomicUsize::new(0);
+        let work = poll_fn(|_| {
+            steps.fetch_add(1, Ordering::Relaxed);
+            Poll::<()>::Pending
+        });
+        let mut effect = pin!(while_allowed(context(lease.clone()), None, work));
+        let mut poll = || effect.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        assert_eq!(poll(), Poll::Pending);
+        assert_eq!(steps.load(Ordering::Relaxed), 1, "it goes on within the lease");
+        while lease.is_live() {
+            std::hint::spin_loop();
+        }
+        assert_eq!(poll(), Poll::Ready(Err(Stop::Interrupted(Interruption::LeaseEnded))));
+        assert_eq!(steps.load(Ordering::Relaxed), 1, "nothing is done after it");
+    }
 }

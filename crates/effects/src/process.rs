@@ -24,7 +24,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
 use crate::context::{EffectContext, EffectReport};
-use crate::effects::{Options, Stop, stopped};
+use crate::effects::{Options, Stop, stopped, while_allowed};
 use crate::guard::protocol::{Ending, Launch};
 use crate::http::HttpClient;
 use guarded::{Guarded, Said};
@@ -53,13 +53,11 @@ impl Processes {
 
     /// Runs `request` to its end, or to its start if it is not awaited.
     pub(crate) async fn run(&self, context: EffectContext, request: &ProcessRequest) -> EffectReport {
-        let launch = tokio::select! {
-            stop = stopped(context.clone(), context.deadline) => return stop.report(),
-            launch = self.plan(&context, request) => launch,
-        };
-        let launch = match launch {
-            Ok(launch) => launch,
-            Err(error) => return EffectReport::of(Outcome::Err(error)),
+        let plan = self.plan(&context, request);
+        let launch = match while_allowed(context.clone(), context.deadline, plan).await {
+            Ok(Ok(launch)) => launch,
+            Ok(Err(error)) => return EffectReport::of(Outcome::Err(error)),
+            Err(stop) => return stop.report(),
         };
         if request.awaits {
             self.run_attached(context, request, launch).await

@@ -209,6 +209,30 @@ async fn deadline_cancel_and_lease_end_a_call() {
     assert_eq!(server.requests(), before, "nothing is sent after the lease");
 }
 
+/// These would be refused at their first step, before any of them waits: so it shows if that step is taken.
+#[tokio::test]
+async fn no_first_step_is_taken_without_a_lease_or_after_a_cancel() {
+    let source = ScriptSource::Uri { uri: "http://refused.example/".to_owned(), authentication: None };
+    let script = ProcessRequest {
+        program: Program::Script { language: ScriptLanguage::Python, source },
+        arguments: Vec::new(),
+        stdin: None,
+        environment: Vec::new(),
+        returns: ProcessReturn::All,
+        awaits: true,
+    };
+    for effect in [Effect::Http(request("GET", "http://refused.example/".to_owned())), Effect::Process(script)] {
+        refusal(&["good.example"], &effect).await;
+        let ended = EffectContext { lease: Lease::until(BootInstant::default()).1, ..context().1 };
+        let report = effects(options(&["good.example"])).run(ended, &effect).await;
+        assert_eq!(report.interrupted, Some(Interruption::LeaseEnded));
+        let (cancel, cancelled) = context();
+        cancel.send_replace(true);
+        let report = effects(options(&["good.example"])).run(cancelled, &effect).await;
+        assert_eq!(report.interrupted, Some(Interruption::Cancelled));
+    }
+}
+
 #[tokio::test]
 async fn connections_are_kept_and_proxies_ignored() {
     let server = Server::start().await;

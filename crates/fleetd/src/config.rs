@@ -1,9 +1,10 @@
 //! What a node is told: flags over `FLEET_*` variables over the file over defaults, as one checked value.
 //!
-//! Unknown keys are refused, and all mistakes of a file are reported together. `config/fleetd.yaml` names every key.
+//! Unknown keys are refused, and all mistakes of flags, variables and the file are reported together. `config/fleetd.yaml` names every key.
 
 mod file;
 mod host;
+mod places;
 mod settings;
 
 pub use file::{FileConfig, parse_file};

@@ -48,23 +48,24 @@ pub struct FileConfig {
     pub log_format: Option<LogFormat>,
     /// `stop.grace-ms`
     pub grace: Option<Duration>,
+    /// What is wrong with the file. Told together with what is wrong with flags, by whoever resolves both.
+    pub problems: Vec<String>,
 }
 
-/// Reads the file at `path`.
+/// Reads the file at `path`. Every mistake in it is in [`FileConfig::problems`].
 ///
 /// # Errors
-/// `InvalidInput` with every mistake of the file, one a line.
+/// `InvalidInput` if it is not YAML at all.
 pub fn parse_file(path: &Path, text: &str) -> Result<FileConfig, Error> {
-    let refuse = |problems: &[String]| {
-        Error::new(ErrorKind::InvalidInput, format!("read configuration {}: {}", path.display(), problems.join("\n  ")))
-            .with_next_step(
-                "Compare the file with config/fleetd.yaml, which names every key with its unit and default.",
-            )
-    };
-    let value: Value = serde_saphyr::from_str(text).map_err(|error| refuse(&[error.to_string()]))?;
+    let value: Value = serde_saphyr::from_str(text).map_err(|error| {
+        Error::new(ErrorKind::InvalidInput, format!("read configuration {}: {error}", path.display())).with_next_step(
+            "Compare the file with config/fleetd.yaml, which names every key with its unit and default.",
+        )
+    })?;
     let mut problems = Vec::new();
     let config = read_document(value, &mut problems);
-    if problems.is_empty() { Ok(config) } else { Err(refuse(&problems)) }
+    let problems = problems.into_iter().map(|problem| format!("{}: {problem}", path.display())).collect();
+    Ok(FileConfig { problems, ..config })
 }
 
 fn read_document(value: Value, problems: &mut Vec<String>) -> FileConfig {
@@ -253,7 +254,8 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<FileConfig, String> {
-        parse_file(Path::new("fleetd.yaml"), text).map_err(|error| error.message)
+        let config = parse_file(Path::new("fleetd.yaml"), text).map_err(|error| error.message)?;
+        if config.problems.is_empty() { Ok(config) } else { Err(config.problems.join("; ")) }
     }
 
     #[test]

@@ -10,6 +10,10 @@ use fleet_node::placement::HOST_WORD;
 
 use super::file::FileConfig;
 use super::host::HostFacts;
+use super::places::Places;
+
+/// Characters that a message shows of a text that is refused.
+const SHOWN_MAX: usize = 80;
 
 /// Most patterns of hosts that placement is told: each heartbeat carries them.
 const HOSTS_TOLD_MAX: usize = 64;
@@ -179,25 +183,28 @@ impl Settings {
     /// # Errors
     /// `InvalidInput` that names every value that is wrong.
     pub fn resolve(flags: &NodeFlags, file: FileConfig, host: &HostFacts) -> Result<Self, Error> {
-        let mut problems = Vec::new();
+        let mut problems = file.problems.clone();
+        let places = Places::of(flags, &file);
         let default_host = if flags.dev { "127.0.0.1" } else { "0.0.0.0" };
         let listen = flags.listen.clone().or(file.listen).unwrap_or_else(|| format!("{default_host}:7000"));
         let http = flags.http.clone().or(file.http).unwrap_or_else(|| format!("{default_host}:8000"));
         let site = flags.site.clone().or(file.site).unwrap_or_else(|| SiteName::DEFAULT.to_owned());
         let tags = if flags.tags.is_empty() { file.tags } else { flags.tags.clone() };
+        let slots = flags.slots.or(file.slots);
         let settings = Self {
             dev: flags.dev,
             name: flags.name.clone().or(file.name).unwrap_or_else(|| host.name.clone()),
-            site: site.parse().unwrap_or_else(|problem| {
-                problems.push(format!("site: {problem}"));
+            // Nothing that is a site name needs an escape, so this is wrong only where the text itself is.
+            site: shown(&site).parse().unwrap_or_else(|problem| {
+                problems.push(format!("{}: {problem}", places.site));
                 SiteName::default()
             }),
             data_dir: flags.data_dir.clone().or(file.data_dir).unwrap_or_else(|| default_data_dir(host)),
-            listen: parse_address("listen", &listen, &mut problems),
+            listen: parse_address(&places.listen, &listen, &mut problems),
             advertise: flags.advertise.clone().or(file.advertise),
-            http: parse_address("http", &http, &mut problems),
+            http: parse_address(&places.http, &http, &mut problems),
             tags,
-            slots: flags.slots.or(file.slots).unwrap_or(host.cores.saturating_mul(2)).min(limits::SLOTS_MAX),
+            slots: slots.unwrap_or(host.cores.saturating_mul(2).min(limits::SLOTS_MAX)),
             allow: if flags.dev { RobotAllow::everything() } else { file.allow.unwrap_or_default() },
             reserve_bytes: file.reserve_bytes.unwrap_or(limits::STORE_RESERVE_BYTES),
             cache_bytes: file.cache_bytes.unwrap_or(64 << 20),
@@ -211,7 +218,7 @@ impl Settings {
             token_file: file.token_file,
             stop_on_stdin_close: flags.stop_on_stdin_close,
         };
-        settings.check(&mut problems);
+        settings.check(&places, &mut problems);
         if problems.is_empty() {
             Ok(settings)
         } else {
@@ -220,31 +227,33 @@ impl Settings {
         }
     }
 
-    fn check(&self, problems: &mut Vec<String>) {
-        if !is_plain(&self.name, limits::TAG_BYTES_MAX) {
-            let bound = limits::TAG_BYTES_MAX;
-            problems.push(format!("name: `{}` must have 1 to {bound} bytes and no control characters", self.name));
+    /// What every node would refuse of a joiner is refused here too: a founder asks nobody.
+    fn check(&self, places: &Places, problems: &mut Vec<String>) {
+        let bound = limits::TAG_BYTES_MAX;
+        let plain = format!("must have 1 to {bound} bytes and no control characters");
+        if !is_plain(&self.name, bound) {
+            problems.push(format!("{}: `{}` {plain}", places.name, shown(&self.name)));
         }
         if self.tags.len() > limits::TAGS_MAX {
-            problems.push(format!("tags: {} are too many, at most {}", self.tags.len(), limits::TAGS_MAX));
+            problems.push(format!("{}: {} are too many, at most {}", places.tags, self.tags.len(), limits::TAGS_MAX));
         }
-        for tag in self.tags.iter().filter(|tag| tag.is_empty() || tag.len() > limits::TAG_BYTES_MAX) {
-            problems.push(format!("tags: `{tag}` must have 1 to {} bytes", limits::TAG_BYTES_MAX));
+        for tag in self.tags.iter().filter(|tag| !is_plain(tag, bound)) {
+            problems.push(format!("{}: `{}` {plain}", places.tags, shown(tag)));
         }
-        if self.slots == 0 {
-            problems.push(format!("slots: must be 1 to {}", limits::SLOTS_MAX));
+        if self.slots == 0 || self.slots > limits::SLOTS_MAX {
+            problems.push(format!("{}: must be 1 to {}", places.slots, limits::SLOTS_MAX));
         }
         if let Some(advertise) = &self.advertise
-            && !is_host_port(advertise)
+            && !(is_host_port(advertise) && is_plain(advertise, limits::ADDRESS_BYTES_MAX))
         {
-            problems.push(format!("advertise: `{advertise}` is not host:port"));
+            problems.push(format!("{}: `{}` is not host:port", places.advertise, shown(advertise)));
         }
         for seed in self.seeds.iter().filter(|seed| !is_host_port(seed)) {
-            problems.push(format!("seeds: `{seed}` is not host:port"));
+            problems.push(format!("the file's fleet.seeds: `{}` is not host:port", shown(seed)));
         }
-        for (key, address) in [("listen", self.listen), ("http", self.http)] {
+        for (place, address) in [(&places.listen, self.listen), (&places.http, self.http)] {
             if self.dev && !address.ip().is_loopback() {
-                problems.push(format!("{key}: a development fleet listens on loopback only, not on {address}"));
+                problems.push(format!("{place}: a development fleet listens on loopback only, not on {address}"));
             }
         }
     }
@@ -257,11 +266,16 @@ fn default_data_dir(host: &HostFacts) -> PathBuf {
     }
 }
 
-fn parse_address(key: &str, text: &str, problems: &mut Vec<String>) -> SocketAddr {
+fn parse_address(place: &str, text: &str, problems: &mut Vec<String>) -> SocketAddr {
     text.parse().unwrap_or_else(|_| {
-        problems.push(format!("{key}: `{text}` is not address:port, such as 0.0.0.0:7000"));
+        problems.push(format!("{place}: `{}` is not address:port, such as 0.0.0.0:7000", shown(text)));
         SocketAddr::from(([127, 0, 0, 1], 0))
     })
+}
+
+/// A refused text on a terminal: as much as is needed to find it, and nothing that moves the cursor.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect()
 }
 
 /// Whether `text` has 1 to `bytes_max` bytes that can stand in one line of a table or a log.
@@ -329,7 +343,61 @@ mod tests {
             ..NodeFlags::default()
         };
         let message = Settings::resolve(&flags, FileConfig::default(), &host()).expect_err("all wrong").message;
-        for part in ["listen:", "site:", "advertise:", "slots:"] {
+        for part in ["--listen or FLEET_LISTEN:", "--site or", "--advertise or", "--slots or"] {
+            assert!(message.contains(part), "{part} is missing in {message}");
+        }
+    }
+
+    /// What a joiner would be refused for: here it stands in flags, there in a file, and once on the machine itself.
+    #[test]
+    fn what_no_node_would_let_join_does_not_start_either() {
+        let long = "t".repeat(limits::TAG_BYTES_MAX + 1);
+        let rows = [
+            ("name", "a\u{1b}[2Jb", r"`a\u{1b}[2Jb` must have 1 to 63 bytes and no control characters"),
+            ("name", "", "`` must have 1 to 63 bytes"),
+            ("name", &long, "must have 1 to 63 bytes"),
+            ("site", "a\nb", r"`a\nb` is not a site name"),
+            ("tag", "gpu\r", r"`gpu\r` must have 1 to 63 bytes and no control characters"),
+            ("tag", "", "`` must have 1 to 63 bytes"),
+            ("tag", &long, "must have 1 to 63 bytes"),
+            ("advertise", "ho\tst:7000", r"`ho\tst:7000` is not host:port"),
+        ];
+        let refused = |flags: &NodeFlags, file, host: &HostFacts| {
+            Settings::resolve(flags, file, host).expect_err("every row is wrong").message
+        };
+        for (what, text, complaint) in rows {
+            let (mut flags, mut file) = (NodeFlags::default(), FileConfig::default());
+            let (flag, key) = match what {
+                "name" => (&mut flags.name, &mut file.name),
+                "site" => (&mut flags.site, &mut file.site),
+                "advertise" => (&mut flags.advertise, &mut file.advertise),
+                _ => (&mut None, &mut None),
+            };
+            (*flag, *key) = (Some(text.to_owned()), Some(text.to_owned()));
+            if what == "tag" {
+                (flags.tags, file.tags) = (vec![text.to_owned()], vec!["good".to_owned(), text.to_owned()]);
+            }
+            let message = refused(&flags, FileConfig::default(), &host());
+            let place = format!("--{what} or FLEET_{}: ", what.to_uppercase());
+            assert!(message.contains(&place) && message.contains(complaint), "{what} `{text}`: {message}");
+            let message = refused(&NodeFlags::default(), file, &host());
+            let place = if what == "tag" { "robot.tags: ".to_owned() } else { format!("node.{what}: ") };
+            assert!(message.contains(&place) && message.contains(complaint), "{what} `{text}`: {message}");
+            assert!(!message.contains(char::is_control), "{message:?}");
+        }
+        let named_oddly = HostFacts { name: "a\u{7}".to_owned(), ..host() };
+        assert!(refused(&NodeFlags::default(), FileConfig::default(), &named_oddly).contains("node.name as it is"));
+        let too_many = NodeFlags { slots: Some(limits::SLOTS_MAX + 1), ..NodeFlags::default() };
+        assert!(refused(&too_many, FileConfig::default(), &host()).contains("--slots or FLEET_SLOTS: must be 1 to"));
+    }
+
+    #[test]
+    fn mistakes_of_the_file_and_of_flags_are_named_together() {
+        let file =
+            crate::config::parse_file(std::path::Path::new("f.yaml"), "node: {nmae: a}\nrobot: {tags: [\"a\\tb\"]}\n");
+        let flags = NodeFlags { site: Some("No Site".to_owned()), ..NodeFlags::default() };
+        let message = Settings::resolve(&flags, file.expect("it is YAML"), &host()).expect_err("all wrong").message;
+        for part in ["f.yaml: node.nmae: unknown key", r"the file's robot.tags: `a\tb`", "--site or FLEET_SITE: "] {
             assert!(message.contains(part), "{part} is missing in {message}");
         }
     }

@@ -24,8 +24,6 @@ use crate::trust::authority::{Authority, Issued, SigningRequest};
 use crate::trust::keeper::{TrustKeeper, sealed_row};
 use crate::trust::token::JoinToken;
 
-/// Longest `host:port` of a joiner, bytes: the longest name that DNS knows, and a port.
-const ADDRESS_BYTES_MAX: usize = 253 + 6;
 /// How much of an address that is refused is shown, characters.
 const ADDRESS_SHOWN_MAX: usize = 80;
 
@@ -231,10 +229,10 @@ impl Joiner {
         if !request.site.is_empty() && request.site != identity.site.as_str() {
             return Err(refused(format!("site `{}` is not here; this version has one site", request.site)));
         }
-        if !is_host_port(&request.address) || !is_plain(&request.address, ADDRESS_BYTES_MAX) {
+        if !is_host_port(&request.address) || !is_plain(&request.address, limits::ADDRESS_BYTES_MAX) {
             return Err(refused(format!("the address `{}` is not host:port", shown(&request.address))));
         }
-        if !is_plain(&request.http_address, ADDRESS_BYTES_MAX) {
+        if !is_plain(&request.http_address, limits::ADDRESS_BYTES_MAX) {
             return Err(refused(format!("the HTTP address `{}` is not host:port", shown(&request.http_address))));
         }
         for (what, words) in [("tags", &request.tags), ("capabilities", &request.capabilities)] {

@@ -1,4 +1,5 @@
-//! Passing a request on to the leader: once, over the connection that nodes keep to each other.
+//! Passing a request on to the leader: once, over the connection that nodes keep to each other. Which methods may come that
+//! way stands in `listener/access.rs`.
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@
 use std::task::{Context, Poll};
 
 use fleet_api::pb::peer::peer_server;
-use fleet_api::pb::v1::admission_server;
+use fleet_api::pb::v1::{admission_server, fleet_server};
 use fleet_api::status::status_of;
 use fleet_core::{Error, ErrorKind};
 use futures_util::future::{Either, Ready, ready};
@@ -17,6 +17,26 @@ use tower::{Layer, Service};
 use crate::listener::identity::PeerIdentity;
 
 const RENEWAL: &str = "RenewCertificate";
+
+/// What nodes ask each other of what clients ask: what is passed on to the leader, and what `doctor` asks of every node.
+/// The rest is answered by the node that a client asks, so no node has a reason to ask it.
+const ASKED_BY_NODES: &[&str] = &[
+    "Submit",
+    "GetJob",
+    "ListJobs",
+    "WatchJob",
+    "GetJournal",
+    "GetLogs",
+    "ControlJob",
+    "RetryJob",
+    "DrainNode",
+    "RemoveNode",
+    "CreateToken",
+    "ListTokens",
+    "RevokeToken",
+    "GetStatus",
+    "RunDoctor",
+];
 
 /// The protocols of the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +69,18 @@ pub(crate) fn check(protocol: Protocol, path: &str, identity: PeerIdentity) -> R
     let denied = || Err(Error::new(ErrorKind::PermissionDenied, format!("{identity} may not call {path}")));
     match (protocol, identity) {
         (Protocol::Client, _) if service == admission_server::SERVICE_NAME => Ok(()),
-        (Protocol::Client, PeerIdentity::Node(_) | PeerIdentity::Admin(_) | PeerIdentity::Development) => Ok(()),
+        (Protocol::Client, PeerIdentity::Admin(_) | PeerIdentity::Development) => Ok(()),
         (Protocol::Client, PeerIdentity::Anonymous) => {
             Err(Error::new(ErrorKind::Unauthenticated, "this fleet asks for a credential").with_next_step(
                 "Copy `admin.json` from the data directory of the node that founded the fleet to \
                  `~/.config/fleet/credential.json`, or name it with `--credential`.",
             ))
         }
-        (Protocol::Peer, PeerIdentity::Node(_)) => Ok(()),
+        (Protocol::Peer, PeerIdentity::Node(_))
+            if service != fleet_server::SERVICE_NAME || ASKED_BY_NODES.contains(&method) =>
+        {
+            Ok(())
+        }
         (Protocol::Peer, PeerIdentity::ExpiredNode(_)) if service == peer_server::SERVICE_NAME && method == RENEWAL => {
             Ok(())
         }
@@ -133,12 +157,17 @@ mod tests {
         let unknown = Some(ErrorKind::Unauthenticated);
         for (protocol, path, expected) in [
             (Protocol::Client, "/fleet.v1.Admission/Join", [None, None, None, None, None]),
-            (Protocol::Client, "/fleet.v1.Fleet/Submit", [None, denied, None, None, unknown]),
-            (Protocol::Client, "/fleet.v1.Admission", [None, denied, None, None, unknown]),
-            (Protocol::Client, "", [None, denied, None, None, unknown]),
+            (Protocol::Client, "/fleet.v1.Fleet/Submit", [denied, denied, None, None, unknown]),
+            (Protocol::Client, "/fleet.v1.Fleet/GetStatus", [denied, denied, None, None, unknown]),
+            (Protocol::Client, "/fleet.v1.Admission", [denied, denied, None, None, unknown]),
+            (Protocol::Client, "", [denied, denied, None, None, unknown]),
             (Protocol::Peer, "/fleet.peer.v1.Peer/Group", [None, denied, denied, denied, denied]),
             (Protocol::Peer, "/fleet.peer.v1.Peer/RenewCertificate", [None, None, denied, denied, denied]),
-            (Protocol::Peer, "/fleet.v1.Fleet/RenewCertificate", [None, denied, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.v1.Fleet/RenewCertificate", [denied; 5]),
+            (Protocol::Peer, "/fleet.v1.Fleet/Submit", [None, denied, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.v1.Fleet/RecoverSite", [denied; 5]),
+            (Protocol::Peer, "/fleet.v1.Fleet/ListNodes", [denied; 5]),
+            (Protocol::Peer, "/fleet.v1.Admission/Join", [None, denied, denied, denied, denied]),
             (Protocol::Actors, "/fleet.peer.v1.Peer/Group", [denied; 5]),
         ] {
             for (identity, expected) in identities.into_iter().zip(expected) {
@@ -146,5 +175,21 @@ mod tests {
                 assert_eq!(refusal, expected, "{identity} {path}");
             }
         }
+    }
+
+    /// What is passed on and not in the table would be refused only where the node that a client asks does not lead.
+    #[test]
+    fn nodes_may_ask_what_nodes_ask_and_nothing_else() {
+        let sources = [include_str!("../grpc/fleet.rs"), include_str!("../grpc/doctor.rs")].concat();
+        let calls = sources.split("fleet_client(").skip(1).filter_map(|call| call.split_once(").")?.1.split_once('('));
+        let upper = |word: &str| word[..1].to_uppercase() + &word[1..];
+        let mut asked: Vec<String> = calls.map(|(method, _)| method.split('_').map(upper).collect()).collect();
+        // How far another node is away is measured by its status.
+        assert!(include_str!("../grpc/doctor/pairs.rs").contains("client.get_status("));
+        asked.push("GetStatus".to_owned());
+        asked.sort();
+        let mut may = ASKED_BY_NODES.to_vec();
+        may.sort_unstable();
+        assert_eq!(asked, may);
     }
 }

@@ -335,3 +335,7 @@ async fn sleep(wait: Option<std::time::Duration>) {
 #[cfg(test)]
 #[path = "task_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "frozen_tests.rs"]
+mod frozen_tests;

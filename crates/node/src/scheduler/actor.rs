@@ -51,6 +51,7 @@ pub(crate) enum SchedulerMessage {
     Confirmed { term: LeaderTerm, round: u64, is_confirmed: bool },
     Assigned { term: LeaderTerm, proposed: Vec<(Assigned, bool)> },
     StopProposed { term: LeaderTerm, job: JobId },
+    ReconciledProposed { term: LeaderTerm, node: NodeId },
     Fired { more: bool },
     ForgetMore,
     Submit { submission: Box<Submission>, reply: oneshot::Sender<Result<Outcome, fleet_core::Error>> },
@@ -257,6 +258,10 @@ impl SchedulerState {
                 leading.stop_proposed(job);
                 Vec::new()
             }
+            SchedulerMessage::ReconciledProposed { term, node } if term == current => {
+                leading.reconciled_proposed(node);
+                Vec::new()
+            }
             SchedulerMessage::Fired { more } => {
                 leading.fired();
                 if more {
@@ -337,17 +342,29 @@ impl SchedulerState {
     fn tick(&mut self, myself: &ActorRef<SchedulerMessage>) -> Result<(), Error> {
         let Some(leading) = &mut self.leading else { return Ok(()) };
         let term = leading.sessions.term();
-        for job in leading.drained_late(self.arguments.clock.now()) {
-            let proposed = self.arguments.group.propose(Action::Stop { job, cause: StopCause::Drain });
-            let (myself, term) = (myself.clone(), term);
-            tokio::spawn(async move {
-                if let Err(error) = proposed.await {
-                    tracing::debug!(%job, error = %fleet_core::error::chain(&error), "a stop was not committed");
-                }
-                cast(&myself, SchedulerMessage::StopProposed { term, job });
-            });
+        let late = leading.drained_late(self.arguments.clock.now());
+        let reconciled =
+            if leading.is_held() { leading.reconciled(&self.arguments.group.reader()?)? } else { Vec::new() };
+        for job in late {
+            let stop = Action::Stop { job, cause: StopCause::Drain };
+            self.propose_and_hear(myself, stop, SchedulerMessage::StopProposed { term, job });
+        }
+        for node in reconciled {
+            let word = Action::Reconciled { node };
+            self.propose_and_hear(myself, word, SchedulerMessage::ReconciledProposed { term, node });
         }
         self.look(myself)
+    }
+
+    /// Proposes what is proposed again as long as it is needed, but only once `over` has told that this try came to an end.
+    fn propose_and_hear(&self, myself: &ActorRef<SchedulerMessage>, action: Action, over: SchedulerMessage) {
+        let (proposed, myself) = (self.arguments.group.propose(action), myself.clone());
+        tokio::spawn(async move {
+            if let Err(error) = proposed.await {
+                tracing::debug!(?over, error = %fleet_core::error::chain(&error), "a proposal was not committed");
+            }
+            cast(&myself, over);
+        });
     }
 
     /// Looks at the applied state if that can show anything new, and proposes the firing of timers if one is due.
@@ -435,12 +452,7 @@ impl SchedulerState {
                     });
                 }
                 LeaderCommand::Answer(answer) => self.seats.answer(answer),
-                LeaderCommand::Opened { session } => {
-                    tracing::info!(%session, "a robot's session is open");
-                    if leading.is_held {
-                        self.propose_and_forget(Action::Reconciled { node: session.node });
-                    }
-                }
+                LeaderCommand::Opened { session } => tracing::info!(%session, "a robot's session is open"),
                 LeaderCommand::Closed { session } => tracing::info!(%session, "a robot's session is over"),
                 LeaderCommand::SendAssign { session, pair } => {
                     let order = WorkOrder::Assign { term, session, pair, with_text: false };
@@ -479,7 +491,7 @@ impl SchedulerState {
         let row = jobs::job(&reader, job).map_err(Error::store("read a job"))?;
         let spec = jobs::spec(&reader, job).map_err(Error::store("read a job"))?;
         let Some(spec) = spec.filter(|_| row.is_some_and(|row| row.state == JobState::Queued)) else { return Ok(None) };
-        if leading.is_held {
+        if leading.is_held() {
             return Ok(Some("dispatch is held until the site has reconciled".to_owned()));
         }
         Ok(Some(unplaced(&needs_of(spec), &leading.robots(&self.seats)).to_string()))

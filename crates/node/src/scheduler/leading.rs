@@ -40,7 +40,9 @@ pub(super) struct Leading {
     /// The newest version of commands that may be proposed.
     gate: u32,
     /// Whether dispatch is held after a recovery.
-    pub(super) is_held: bool,
+    is_held: bool,
+    /// Nodes of which it is proposed that they have reconciled, and whose fate is not known yet.
+    reconciling: BTreeSet<NodeId>,
     /// Whether a firing of timers is proposed.
     is_firing: bool,
     /// When the next timer is due; `None` if jobs changed since that was read.
@@ -66,6 +68,7 @@ impl Leading {
             stops_proposed: BTreeSet::new(),
             gate: FIRST_VERSION,
             is_held: false,
+            reconciling: BTreeSet::new(),
             is_firing: false,
             timer_next: None,
             forgets_from: BootInstant::default(),
@@ -318,6 +321,27 @@ impl Leading {
         let due: Vec<JobId> = due.map(|(job, _)| job).collect();
         self.stops_proposed.extend(&due);
         due
+    }
+
+    /// Nodes that the hold after a recovery still awaits although their robots have opened a session. That they have
+    /// reconciled counts as proposed from now on; until it is applied it is due again once a proposal came to nothing.
+    pub(super) fn reconciled(&mut self, reader: &StateReader) -> Result<Vec<NodeId>, Error> {
+        let hold = jobs::site(reader).map_err(Error::store("read the site"))?.hold;
+        let awaited = hold.into_iter().flat_map(|hold| hold.awaited);
+        let is_due = |node: &NodeId| self.sessions.live(*node).is_some() && !self.reconciling.contains(node);
+        let due: Vec<NodeId> = awaited.filter(is_due).collect();
+        self.reconciling.extend(&due);
+        Ok(due)
+    }
+
+    /// Whether dispatch is held, so that [`Self::reconciled`] is worth a look at the state.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_held
+    }
+
+    /// The word that `node` has reconciled was applied, refused or lost.
+    pub(super) fn reconciled_proposed(&mut self, node: NodeId) {
+        self.reconciling.remove(&node);
     }
 
     /// The stop of `job` was applied, refused or given up.

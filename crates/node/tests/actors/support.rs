@@ -78,6 +78,10 @@ pub(crate) struct SharedLog {
     pub(crate) held_back: Arc<Mutex<Option<String>>>,
     /// Whether the group takes proposals in and answers none of them.
     pub(crate) stalls: Arc<AtomicBool>,
+    /// Whether the word that a robot has reconciled gets lost.
+    pub(crate) loses_reconciled: Arc<AtomicBool>,
+    /// How often that word was proposed.
+    pub(crate) reconciled_proposed: Arc<AtomicUsize>,
     /// Stops that were proposed.
     pub(crate) stops_proposed: Arc<AtomicUsize>,
     /// What blobs are found to be.
@@ -97,6 +101,8 @@ impl SharedLog {
             poison: Arc::default(),
             held_back: Arc::default(),
             stalls: Arc::default(),
+            loses_reconciled: Arc::default(),
+            reconciled_proposed: Arc::default(),
             stops_proposed: Arc::default(),
             blobs: Arc::default(),
             standings: Arc::default(),
@@ -244,6 +250,12 @@ impl Group for NodeGroup {
             leads?;
             if matches!(action, Action::Stop { .. }) {
                 log.stops_proposed.fetch_add(1, Ordering::Relaxed);
+            }
+            if matches!(action, Action::Reconciled { .. }) {
+                log.reconciled_proposed.fetch_add(1, Ordering::Relaxed);
+                if log.loses_reconciled.load(Ordering::Relaxed) {
+                    return Err(Error::new(ErrorKind::Unavailable, "propose a command: it is lost"));
+                }
             }
             while log.stalls.load(Ordering::Relaxed) {
                 tokio::time::sleep(Duration::from_millis(5)).await;

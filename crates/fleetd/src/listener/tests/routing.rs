@@ -18,8 +18,11 @@ async fn clients_are_known_by_their_certificates() {
     let answer = call(&node, fleet.tls(Some(credential)), ALPN_CLIENT, "/fleet.v1.Fleet/Submit").await.unwrap();
     assert!(answer.starts_with(&format!("admin {admin} called /fleet.v1.Fleet/Submit")), "{answer}");
     let (other, certificate) = fleet.node();
-    let answer = call(&node, fleet.tls(Some(certificate)), ALPN_CLIENT, "/fleet.v1.Fleet/Submit").await.unwrap();
+    let tls = fleet.tls(Some(certificate));
+    let answer = call(&node, tls.clone(), ALPN_CLIENT, "/fleet.v1.Admission/Join").await.unwrap();
     assert!(answer.starts_with(&format!("node {other} called")), "{answer}");
+    let refusal = call(&node, tls, ALPN_CLIENT, "/fleet.v1.Fleet/Submit").await.unwrap_err();
+    assert_eq!(refusal.kind, ErrorKind::PermissionDenied, "a node is no operator");
     let answer = call(&node, fleet.tls(None), ALPN_CLIENT, "/fleet.v1.Admission/Join").await.unwrap();
     assert!(answer.starts_with("somebody without a certificate called"), "{answer}");
 }
@@ -28,8 +31,9 @@ async fn clients_are_known_by_their_certificates() {
 async fn the_services_of_one_protocol_are_not_there_on_another() {
     let fleet = Fleet::found();
     let node = start(&fleet, Setup::default());
-    for (alpn, path) in [(ALPN_CLIENT, "/fleet.peer.v1.Peer/Group"), (ALPN_PEER, "/fleet.v1.Fleet/Submit")] {
-        let (_, certificate) = fleet.node();
+    let (admin, peer) = (fleet.admin_issued_at(fleet.now).1, fleet.node().1);
+    let rows = [(ALPN_CLIENT, "/fleet.peer.v1.Peer/Group", admin), (ALPN_PEER, "/fleet.v1.Fleet/Submit", peer)];
+    for (alpn, path, certificate) in rows {
         let refusal = call(&node, fleet.tls(Some(certificate)), alpn, path).await.unwrap_err();
         assert_eq!(refusal.kind, ErrorKind::Unsupported, "{path}");
     }
@@ -107,10 +111,13 @@ fn clients_and_peers_run_on_runtimes_of_their_own() {
     let runtimes = Runtimes { client: clients.handle().clone(), peer: peers.handle().clone() };
     own.block_on(async {
         let node = start(&fleet, Setup { runtimes, ..Setup::default() });
-        for (alpn, path, thread) in
-            [(ALPN_CLIENT, "/fleet.v1.Fleet/Submit", "clients"), (ALPN_PEER, "/fleet.peer.v1.Peer/Group", "peers")]
-        {
-            let answer = call(&node, fleet.tls(Some(fleet.node().1)), alpn, path).await.unwrap();
+        let (admin, peer) = (fleet.admin_issued_at(fleet.now).1, fleet.node().1);
+        let rows = [
+            (ALPN_CLIENT, "/fleet.v1.Fleet/Submit", admin, "clients"),
+            (ALPN_PEER, "/fleet.peer.v1.Peer/Group", peer, "peers"),
+        ];
+        for (alpn, path, certificate, thread) in rows {
+            let answer = call(&node, fleet.tls(Some(certificate)), alpn, path).await.unwrap();
             assert!(answer.ends_with(&format!("on {thread}")), "{answer}");
         }
     });
