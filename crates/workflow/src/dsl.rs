@@ -34,8 +34,11 @@ pub mod r#try;
 pub(crate) mod value;
 pub mod wait;
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
+use self::call::Call;
 use self::component::Components;
 use self::data::{Input, Output};
 use self::document::Document;
@@ -45,7 +48,7 @@ use self::fields::Fields;
 use self::reader::{Place, Reader};
 use self::retry::{RetryPolicy, RetryReference};
 use self::schedule::Schedule;
-use self::task::{Task, TaskList, Timeout};
+use self::task::{Task, TaskKind, TaskList, Timeout};
 use self::value::{literal, text, word};
 use crate::machine::variables::Stage;
 use crate::problem::Problem;
@@ -135,6 +138,25 @@ impl Workflow {
             RetryReference::Inline(policy) => Some(policy),
             RetryReference::Named(name) => self.components.retries.get(name),
         }
+    }
+
+    /// Every task that may run: all but those of functions that none of them calls.
+    pub fn callable_tasks(&self) -> Vec<&Task> {
+        let mut found = Vec::new();
+        for list in std::iter::once(&self.tasks).chain(self.components.task_lists()) {
+            collect(list, &mut found);
+        }
+        let (mut called, mut next) = (BTreeSet::new(), 0);
+        while let Some(task) = found.get(next) {
+            next += 1;
+            if let TaskKind::Call(Call::Function(call)) = &task.kind
+                && let Some((name, function)) = self.components.functions.get_key_value(&call.function)
+                && called.insert(name)
+            {
+                collect_task(function, &mut found);
+            }
+        }
+        found
     }
 
     /// Every task, those inside other tasks and in `use` too, in the order of the file.

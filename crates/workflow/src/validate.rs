@@ -73,7 +73,7 @@ const HOSTS_MAX: usize = 16;
 /// `http:HOST` for each host that stands in the file as it is.
 pub fn needs(workflow: &Workflow) -> Vec<String> {
     let (mut found, mut hosts) = (BTreeSet::new(), BTreeSet::new());
-    for task in workflow.all_tasks() {
+    for task in workflow.callable_tasks() {
         match &task.kind {
             TaskKind::Call(Call::Http(call)) => need_http(&call.endpoint, &mut found, &mut hosts),
             TaskKind::Run(run) => match &run.target {

@@ -117,6 +117,14 @@ fn a_workflow_needs_the_hosts_that_stand_in_it() {
         |uri: &str| needs(&format!("- s: {{run: {{script: {{language: python, source: {{endpoint: '{uri}'}}}}}}}}\n"));
     assert_eq!(script("https://a.example/x.py"), ["http", "http:a.example", "script:python"], "it is fetched");
     assert_eq!(script("file:///x.py"), ["script:python"]);
+
+    let function =
+        |name: &str, uri: &str| format!("    {name}: {{call: http, with: {{method: get, endpoint: '{uri}'}}}}\n");
+    let nested = "    outer: {do: [{inner: {call: called}}]}\n";
+    let functions = function("called", "http://a.example/") + &function("other", "http://b.example/") + nested;
+    let calls = |name: &str| needs(&format!("- c: {{call: {name}}}\nuse:\n  functions:\n{functions}"));
+    assert_eq!(calls("called"), ["http", "http:a.example"], "nobody calls the other");
+    assert_eq!(calls("outer"), ["http", "http:a.example"], "a function calls it");
 }
 
 #[test]

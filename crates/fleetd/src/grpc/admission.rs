@@ -55,7 +55,8 @@ impl AdmissionService {
         let _alone = match replaces {
             Some(node) => {
                 let alone = self.site.removing().await;
-                removal::check(&self.site, &self.membership, node, &joiner.profile.name)?;
+                let operation = format!("join as `{}`", joiner.profile.name);
+                removal::check(&self.site, node, &operation).await?;
                 Some(alone)
             }
             None => None,

@@ -243,7 +243,7 @@ impl FleetService {
             ));
         }
         let _alone = self.site.removing().await;
-        removal::check(&self.site, &self.membership, record.id, &request.node)?;
+        removal::check(&self.site, record.id, &format!("remove node {}", request.node)).await?;
         self.site.propose(Action::RemoveNode { node: record.id }).await?;
         Ok(v1::RemoveNodeResponse {})
     }

@@ -104,6 +104,9 @@ impl Jobs {
         };
         let mut replay = self.replay(reader, &rows).await?;
         let mut tasks = self.tasks(reader, &rows, &mut replay).await?;
+        // A job's first word may wait for the end of its first effect.
+        let first = tasks.iter().map(|task| task.started_ms).filter(|ms| *ms > 0).min();
+        view.started_ms = first.map_or(view.started_ms, |first| first.min(view.started_ms));
         let from = request.tasks_from.unwrap_or(0);
         let skipped = tasks.len().min(usize::try_from(from).unwrap_or(usize::MAX));
         // A later page always has a task, or its reader would ask for it for ever.

@@ -413,9 +413,12 @@ impl SchedulerState {
     fn submit(
         &mut self,
         myself: &ActorRef<SchedulerMessage>,
-        submission: Box<Submission>,
+        mut submission: Box<Submission>,
         reply: oneshot::Sender<Result<Outcome, fleet_core::Error>>,
     ) {
+        if let Some(leading) = &self.leading {
+            leading.lower_needs(&mut submission);
+        }
         let job = submission.job;
         let offered = self.leading.as_mut().and_then(|leading| {
             let session = leading.offer(&submission, &self.seats)?;

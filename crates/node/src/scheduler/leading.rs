@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, JobId, NodeId, SessionId, Timestamp};
-use fleet_replication::command::{FIRST_VERSION, FORGET_VERSION, SUBMIT_ASSIGNED_VERSION, Submission};
+use fleet_replication::command::{FIRST_VERSION, FORGET_VERSION, HOSTS_VERSION, SUBMIT_ASSIGNED_VERSION, Submission};
 use fleet_replication::fsm::Event;
 use fleet_store::StateReader;
 use fleet_store::record::{Assignment, Job, JobSpec, JobState, NodeStanding, Reason, StopCause};
@@ -14,7 +14,7 @@ use fleet_store::state::{jobs, members, queue};
 
 use super::seats::Seats;
 use crate::Error;
-use crate::placement::{Assigned, INTERPRETER_WORD, Needs, RobotView, placement};
+use crate::placement::{Assigned, HOST_WORD, INTERPRETER_WORD, Needs, RobotView, placement};
 use crate::queue::{ClassKey, Head, Queue};
 use crate::session::{Claim, LeaderCommand, LeaderSessions, LeaderTerm};
 
@@ -233,6 +233,13 @@ impl Leading {
         views.collect()
     }
 
+    /// Takes out of what a job needs what not every node's placement knows: it would wait for ever under another leader.
+    pub(super) fn lower_needs(&self, submission: &mut Submission) {
+        if self.gate < HOSTS_VERSION {
+            submission.spec.capabilities.retain(|word| !word.starts_with(HOST_WORD));
+        }
+    }
+
     /// The session of the robot that a job about to be submitted goes to at once, and whose slot counts as taken from now
     /// on. Only where nothing waits that might come first.
     pub(super) fn offer(&mut self, submission: &Submission, seats: &Seats) -> Option<SessionId> {
@@ -391,4 +398,45 @@ fn read_held(reader: &StateReader) -> Result<Vec<(JobId, Job)>, Error> {
         }
     }
     Ok(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::{Digest, GroupId, SiteName};
+    use fleet_store::Store;
+    use fleet_store::record::{Content, WorkflowName};
+    use fleet_store::state::tables::SITE;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn hosts_are_asked_for_only_once_every_node_knows_them() {
+        let group = GroupId::from_bytes([3; 16]);
+        let store = Store::in_memory().unwrap();
+        for (gate, expected) in [(HOSTS_VERSION - 1, vec!["http"]), (HOSTS_VERSION, vec!["http", "http:a.example"])] {
+            let raised = store.apply(group, move |state| {
+                let mut site = jobs::site(state)?;
+                site.gate = gate;
+                state.put(&SITE, &(), &site)
+            });
+            raised.wait().unwrap();
+            let leading = Leading::begin(LeaderTerm::default(), &Timing::LAN, &store.reader(group).unwrap()).unwrap();
+            let name = |text: &str| text.to_owned();
+            let spec = JobSpec {
+                workflow: WorkflowName { namespace: name("n"), name: name("w"), version: name("1") },
+                definition: Digest::of(b""),
+                interpreter: 1,
+                site: SiteName::default(),
+                tags: Vec::new(),
+                capabilities: vec![name("http"), name("http:a.example")],
+                lost_max: 5,
+                finish_within_ms: None,
+                retry_of: None,
+            };
+            let input = Content::inline(Vec::new());
+            let mut submission = Submission { job: JobId::generate(), spec, priority: 10, input, definition: None };
+            leading.lower_needs(&mut submission);
+            assert_eq!(submission.spec.capabilities, expected);
+        }
+    }
 }

@@ -15,6 +15,8 @@ pub const SUBMIT_ASSIGNED_VERSION: u32 = 2;
 pub const FORGET_VERSION: u32 = 3;
 /// The version of commands that brought [`Action::Admit`] and the kinds of trust of the same age.
 pub const ADMIT_VERSION: u32 = 4;
+/// The version of commands from which placement knows hosts among the capabilities of a job. It brought no kind.
+pub const HOSTS_VERSION: u32 = 5;
 
 /// What a command asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
