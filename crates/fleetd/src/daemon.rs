@@ -15,7 +15,7 @@ mod observer;
 mod parts;
 pub(crate) mod recovery;
 mod rejoin;
-mod renewal;
+pub(crate) mod renewal;
 mod seeds;
 mod signals;
 mod standing;

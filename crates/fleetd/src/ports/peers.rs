@@ -96,6 +96,11 @@ impl Peers {
         Ok(channel)
     }
 
+    /// Forgets every channel, so that the next use of each shows the certificate of now. Calls under way go on.
+    pub fn forget_channels(&self) {
+        self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).channels.clear();
+    }
+
     /// A client of the peer service of `node` for `purpose`.
     ///
     /// # Errors
