@@ -21,7 +21,7 @@ use super::parts::Parts;
 use crate::identity::{Identity, StoredGossipKey};
 use crate::ports::Purpose;
 use crate::site::{Site, read_failed};
-use crate::trust::rotation::{carry_out, decide};
+use crate::trust::rotation::{Step, carry_out, decide};
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -155,8 +155,9 @@ impl Rotator {
         let generation = next.generation;
         site.propose(Action::PutKeyring(next)).await?;
         tracing::info!(?step, generation, "gossip keys rotate");
-        if is_wanted {
-            // A crash before this only costs one more rotation.
+        if is_wanted && step == Step::Add {
+            // The other steps only make room in a full ring: they bring no key that the removed ones do not know. A crash
+            // before this only costs one more rotation.
             let row = |node: &NodeId| TrustEntry {
                 kind: TrustKind::Excluded,
                 name: node.to_string(),

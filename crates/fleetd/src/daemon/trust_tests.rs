@@ -182,6 +182,31 @@ async fn removing_a_node_replaces_the_gossip_keys_once() {
     site.group().shutdown().await;
 }
 
+#[tokio::test]
+async fn a_full_ring_is_emptied_before_a_removed_node_counts_as_shut_out() {
+    let alone = Alone::found().await;
+    let site = &alone.site;
+    let key = |key_id: u8| GossipKey { key_id, key: Payload::from(vec![key_id; 32]) };
+    site.propose(Action::PutKeyring(Keyring { generation: 1, keys: (1..=8).map(key).collect() })).await.unwrap();
+    let removed = NodeId::generate();
+    site.propose(admission(removed, "removed")).await.unwrap();
+    site.propose(Action::RemoveNode { node: removed }).await.unwrap();
+    site.propose(Action::Gate { version: ADMIT_VERSION }).await.unwrap();
+    let (mut rotator, mut now) = (Rotator::default(), SystemClock.boot_now());
+    let mut seen = Vec::new();
+    for _ in 0..12 {
+        now = now.saturating_add(STEP_WAIT);
+        rotator.look(site, now).await.unwrap();
+        let keyring = members::keyring(&site.reader().unwrap()).unwrap();
+        seen.push(keyring.keys.iter().map(|key| key.key_id).collect::<Vec<_>>());
+    }
+    seen.dedup();
+    let full = vec![1, 2, 3, 4, 5, 6, 7, 8];
+    let promoted = vec![8, 1, 2, 3, 4, 5, 6, 7];
+    assert_eq!(seen, [full, promoted, vec![8], vec![8, 9], vec![9, 8], vec![9]], "it ends with a key that is new");
+    site.group().shutdown().await;
+}
+
 /// A follower of a node that was never told of a rotation, with gossip that nobody answers.
 fn follower(data_dir: &Path) -> Follower {
     let mut identity = identity();
