@@ -18,6 +18,7 @@ mod rejoin;
 pub(crate) mod renewal;
 mod seeds;
 mod signals;
+mod silence;
 mod standing;
 #[cfg(test)]
 mod trust_tests;
@@ -106,8 +107,21 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
 
     let (reserve_bytes, standing) = (settings.reserve_bytes, standing.clone());
     let (restart, mut restarts) = watch::channel(false);
-    let parts =
-        Parts { site, node, membership, identity, trust, tls, interpreter, links, reserve_bytes, standing, restart };
+    let gossip_keys = watch::Sender::new(identity.keyring());
+    let parts = Parts {
+        site,
+        node,
+        membership,
+        identity,
+        trust,
+        tls,
+        gossip_keys,
+        interpreter,
+        links,
+        reserve_bytes,
+        standing,
+        restart,
+    };
     let runtimes = Runtimes { client: Handle::current(), peer: peer.clone() };
     let serving = async {
         let running = listener.start(parts.services(), &runtimes)?;

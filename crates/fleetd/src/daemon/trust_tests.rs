@@ -15,9 +15,11 @@ use fleet_store::Store;
 use fleet_store::record::{Founding, GossipKey, Keyring, NodeProfile, Payload, TokenId};
 use fleet_store::state::members;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::keyring::{Follower, Rotator, ring};
 use super::renewal::sign_own;
+use super::silence::Silence;
 use super::{custody, expulsion};
 use crate::grpc::live_tokens;
 use crate::identity::tests::identity;
@@ -221,7 +223,8 @@ fn follower(data_dir: &Path) -> Follower {
         metadata: Metadata::default(),
     };
     let membership = Membership::start(config, Arc::new(Forgetful)).unwrap();
-    Follower { identity, membership, data_dir: data_dir.to_owned() }
+    let in_use = watch::Sender::new(identity.keyring());
+    Follower { identity, membership, data_dir: data_dir.to_owned(), in_use, ahead: Silence::default() }
 }
 
 #[tokio::test]
@@ -245,6 +248,27 @@ async fn a_newer_keyring_is_kept_and_used_and_an_older_one_is_not() {
     let damaged = Keyring { generation: 9, keys: vec![GossipKey { key_id: 1, key: Payload::from("short") }] };
     assert!(follower.adopt(&damaged).is_err());
     assert_eq!(follower.identity.keyring_generation, 4, "nothing of a damaged one is used");
+    assert_eq!(*follower.in_use.borrow(), keyring(4, &[2]), "others get what this node uses");
+    follower.membership.leave().await;
+}
+
+#[tokio::test]
+async fn keys_that_a_group_with_a_leader_does_not_have_are_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut follower = follower(directory.path());
+    let keyring = |generation, id: u8| {
+        let keys = vec![GossipKey { key_id: id, key: Payload::from(vec![id; 32]) }];
+        Keyring { generation, keys }
+    };
+    let at = |secs| SystemClock.boot_now().saturating_add(Duration::from_secs(secs));
+    assert!(follower.adopt(&keyring(u64::MAX, 9)).unwrap(), "from a node that lies");
+    let agreed = keyring(3, 2);
+    assert!(!follower.follow(&agreed, true, at(0)).unwrap(), "the state may be behind");
+    assert!(!follower.follow(&agreed, false, at(100)).unwrap(), "nobody says that the state is current");
+    assert!(!follower.follow(&agreed, true, at(101)).unwrap());
+    assert!(!follower.follow(&agreed, true, at(150)).unwrap());
+    assert!(follower.follow(&agreed, true, at(170)).unwrap());
+    assert_eq!(*follower.in_use.borrow(), agreed);
     follower.membership.leave().await;
 }
 

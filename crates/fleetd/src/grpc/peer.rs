@@ -9,14 +9,14 @@ use fleet_core::{Error, ErrorKind, NodeId};
 use fleet_node::Node;
 use fleet_replication::command::{ADMIT_VERSION, Action, NodeAdmission};
 use fleet_store::StateReader;
-use fleet_store::record::{Keyring, NodeStanding};
+use fleet_store::record::{Keyring, NodeRecord, NodeStanding};
 use fleet_store::state::{jobs, members};
+use tokio::sync::watch;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::admission::certificate_row;
-use super::convert::{keyring, peer_gossip_keys};
-use crate::identity::Identity;
+use super::convert::peer_gossip_keys;
 use crate::listener::PeerIdentity;
 use crate::ports::pump;
 use crate::site::{Site, not_found, read_failed};
@@ -31,25 +31,34 @@ type Frames = Pin<Box<dyn Stream<Item = Result<peer::LinkFrame, Status>> + Send>
 pub struct PeerService {
     site: Site,
     node: Node,
-    identity: Identity,
+    gossip_keys: watch::Receiver<Keyring>,
     trust: TrustKeeper,
 }
 
 impl PeerService {
-    /// Serves for this node.
-    pub fn new(site: Site, node: Node, identity: Identity, trust: TrustKeeper) -> Self {
-        Self { site, node, identity, trust }
+    /// Serves for this node, which uses `gossip_keys`.
+    pub fn new(site: Site, node: Node, gossip_keys: watch::Receiver<Keyring>, trust: TrustKeeper) -> Self {
+        Self { site, node, gossip_keys, trust }
     }
 
-    /// The keyring, unless the same state says that `caller` was removed: its certificate may be revoked a moment later.
+    /// The keyring, if the same state says that `caller` belongs to the site.
     fn keyring_for(&self, caller: NodeId) -> Result<Keyring, Error> {
         let state = self.site.reader()?;
-        let record = members::node(&state, caller).map_err(read_failed)?;
-        if record.is_some_and(|record| record.standing == NodeStanding::Removed) {
-            let message = format!("hand out the gossip keys: node {caller} was removed from the fleet");
-            return Err(Error::new(ErrorKind::PermissionDenied, message));
-        }
-        keyring(&state, &self.identity)
+        check_member(caller, members::node(&state, caller).map_err(read_failed)?.as_ref())?;
+        let (agreed, in_use) = (members::keyring(&state).map_err(read_failed)?, self.gossip_keys.borrow().clone());
+        Ok(if in_use.generation > agreed.generation { in_use } else { agreed })
+    }
+}
+
+/// Whether `caller` may have the gossip keys, by its `record` here. Its certificate may be revoked a moment later.
+fn check_member(caller: NodeId, record: Option<&NodeRecord>) -> Result<(), Error> {
+    let denied = |why: &str| {
+        Err(Error::new(ErrorKind::PermissionDenied, format!("hand out the gossip keys: node {caller} {why}")))
+    };
+    match record.map(|record| record.standing) {
+        Some(NodeStanding::Removed) => denied("was removed from the fleet"),
+        Some(_) => Ok(()),
+        None => Ok(()),
     }
 }
 

@@ -106,9 +106,15 @@ impl Peers {
     /// # Errors
     /// `Unavailable` if nobody knows where the node answers.
     pub fn client(&self, node: NodeId, purpose: Purpose) -> Result<PeerClient<Channel>, Error> {
-        Ok(PeerClient::new(self.channel(node, purpose)?)
-            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX))
+        Ok(client(self.channel(node, purpose)?))
+    }
+
+    /// A client of the peer service of whichever node of the fleet answers at `address`. Its connection is not kept.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is no address.
+    pub fn client_at(&self, address: &str) -> Result<PeerClient<Channel>, Error> {
+        Ok(client(self.shared.dialer.channel_to_any(&self.shared.runtime, address)?))
     }
 
     /// The runtime on which the connections run.
@@ -120,4 +126,10 @@ impl Peers {
     pub fn dialer(&self) -> &PeerDialer {
         &self.shared.dialer
     }
+}
+
+fn client(channel: Channel) -> PeerClient<Channel> {
+    PeerClient::new(channel)
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
 }
