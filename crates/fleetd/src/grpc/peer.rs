@@ -50,7 +50,8 @@ impl PeerService {
     }
 }
 
-/// Whether `caller` may have the gossip keys, by its `record` here. Its certificate may be revoked a moment later.
+/// Whether `caller` may have the gossip keys, by its `record` here. A valid certificate is not enough: a node that was
+/// removed has one where nobody knows yet, and a node that has applied nothing knows of nobody. The caller asks another.
 fn check_member(caller: NodeId, record: Option<&NodeRecord>) -> Result<(), Error> {
     let denied = |why: &str| {
         Err(Error::new(ErrorKind::PermissionDenied, format!("hand out the gossip keys: node {caller} {why}")))
@@ -58,7 +59,7 @@ fn check_member(caller: NodeId, record: Option<&NodeRecord>) -> Result<(), Error
     match record.map(|record| record.standing) {
         Some(NodeStanding::Removed) => denied("was removed from the fleet"),
         Some(_) => Ok(()),
-        None => Ok(()),
+        None => denied("is not known here"),
     }
 }
 
@@ -156,5 +157,39 @@ impl Peer for PeerService {
         let keyring = caller.and_then(|caller| self.keyring_for(caller)).map_err(|error| status_of(&error))?;
         let keys = peer_gossip_keys(&keyring);
         Ok(Response::new(peer::GetKeyringResponse { keys, generation: keyring.generation }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::{SiteName, Timestamp};
+    use fleet_store::record::NodeProfile;
+
+    use super::*;
+
+    #[test]
+    fn only_a_node_that_is_known_here_gets_the_gossip_keys() {
+        let node = NodeId::generate();
+        let profile = NodeProfile {
+            name: "robot".to_owned(),
+            site: SiteName::default(),
+            address: "robot:7000".to_owned(),
+            http_address: "robot:8000".to_owned(),
+            tags: Vec::new(),
+            slots: 1,
+            capabilities: Vec::new(),
+            version: "0".to_owned(),
+        };
+        let record = |standing| NodeRecord {
+            id: node,
+            profile: profile.clone(),
+            certificate: None,
+            standing,
+            joined_at: Timestamp(0),
+        };
+        let refusal = |record: Option<&NodeRecord>| check_member(node, record).err().map(|error| error.kind);
+        assert_eq!(refusal(Some(&record(NodeStanding::Active))), None);
+        assert_eq!(refusal(Some(&record(NodeStanding::Removed))), Some(ErrorKind::PermissionDenied));
+        assert_eq!(refusal(None), Some(ErrorKind::PermissionDenied), "a state with nothing applied");
     }
 }
