@@ -38,7 +38,8 @@ async fn bad_certificates_are_refused_with_the_reason() {
     let days_ago = |days: u64| Timestamp(fleet.now.0 - days * DAY_MS);
     let (_, revoked_node) = fleet.node();
     let (_, revoked_admin) = fleet.admin_issued_at(fleet.now);
-    for cell in [&revoked_node, &revoked_admin] {
+    let dead_revoked_node = fleet.node_issued_at(days_ago(30 + 366)).1;
+    for cell in [&revoked_node, &revoked_admin, &dead_revoked_node] {
         node.revocations.extend([Revocation::Subject(cell.facts().unwrap().name.subject)]);
     }
     let admin = fleet.admin_issued_at(fleet.now).1;
@@ -57,6 +58,8 @@ async fn bad_certificates_are_refused_with_the_reason() {
         ("a revoked node's", Some(revoked_node.clone()), ALPN_PEER, "it was revoked"),
         ("a revoked node's", Some(revoked_node.clone()), ALPN_ACTORS, "it was revoked"),
         ("a revoked node's", Some(revoked_node), ALPN_CLIENT, "it was revoked"),
+        ("a revoked node's, expired a year ago", Some(dead_revoked_node.clone()), ALPN_PEER, "it was revoked"),
+        ("a revoked node's, expired a year ago", Some(dead_revoked_node), ALPN_CLIENT, "it was revoked"),
         ("a revoked admin's", Some(revoked_admin), ALPN_CLIENT, "it was revoked"),
         ("an expired admin's", Some(old_admin), ALPN_CLIENT, "it has expired"),
         ("an expired node's", Some(old_node), ALPN_CLIENT, "it has expired"),
