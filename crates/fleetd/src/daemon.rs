@@ -222,7 +222,7 @@ fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHan
     vec![
         around.peer.spawn(observer.run()),
         around.peer.spawn(renewal::run(parts.clone(), around.directory.path().to_owned())),
-        around.peer.spawn(validity::run(around.store.clone(), parts.tls.trust.validity.clone())),
+        around.peer.spawn(validity::run(parts.site.clone(), parts.tls.trust.validity.clone())),
         around.peer.spawn(keyring::run(parts.clone(), around.directory.path().to_owned())),
         around.peer.spawn(custody::run(parts.site.clone(), parts.trust.clone())),
         around.peer.spawn(seeds::call(parts.membership.clone(), contacts)),

@@ -168,7 +168,7 @@ pub(super) fn tls(enrolled: &Enrolled, store: &Store) -> Result<Tls, Error> {
     let state = store.reader(enrolled.identity.group_id).map_err(read_failed)?;
     let nodes = members::nodes(&state).map_err(read_failed)?;
     revocations.extend(revoked::read(&state, &nodes)?);
-    let validity = super::validity::load(store)?;
+    let validity = super::validity::load(store, &nodes)?;
     let trust = FleetTrust { root, revocations: revocations.clone(), validity };
     Ok(Tls { certificate: enrolled.key.cell()?, trust, revocations })
 }
