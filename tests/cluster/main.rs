@@ -10,5 +10,6 @@ mod kills;
 mod life;
 mod links;
 mod recovery;
+mod removal;
 mod rolling;
 mod wiping;

@@ -1,0 +1,81 @@
+//! Removal: a node that is taken out while it runs stops and stays out, and the rest shut it out of gossip and go on.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fleet_api::pb::v1;
+
+use crate::harness::cluster::Cluster;
+use crate::harness::history::{History, Told};
+use crate::harness::judge::finish_and_judge;
+use crate::harness::node::TestNode;
+use crate::harness::recorder::Recorder;
+use crate::harness::{wait, workflows};
+use crate::life::steps;
+
+const JOB_BOUND: Duration = Duration::from_secs(60);
+/// How long a node may take to learn that it was removed, and to stop.
+const EXPULSION_BOUND: Duration = Duration::from_secs(90);
+/// How long a rotation of the gossip keys may take: two of its steps are given half a minute to reach everybody.
+const ROTATION_BOUND: Duration = Duration::from_secs(150);
+/// What a node ends with that is not permitted.
+const NOT_PERMITTED: i32 = 5;
+
+/// The gossip keys that `node` has on its disk.
+fn gossip_keys(node: &TestNode) -> Result<Vec<serde_json::Value>, String> {
+    let file = node.data_dir.join("identity.json");
+    let text = std::fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let identity: serde_json::Value = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    identity["gossipKeys"].as_array().cloned().ok_or_else(|| format!("{} has no keys", node.name))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_follower_stops_and_stays_out_and_the_rest_go_on_with_other_keys() {
+    let mut cluster = Cluster::start_secured("removal", 3, 2).await;
+    let recorder = Recorder::start().await;
+    let mut history = History::default();
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let removed = if leader == 2 { 1 } else { 2 };
+    let rest = [0, 3 - removed];
+    let before = &gossip_keys(&cluster.nodes[removed]).expect("a node that joined has keys");
+    let name = cluster.nodes[removed].name.clone();
+
+    history.note_disturbance(&name);
+    let request = v1::RemoveNodeRequest { node: name.clone() };
+    cluster.client_of(&rest).remove_node(request).await.expect("an operator may remove a follower");
+    let node = &mut cluster.nodes[removed];
+    let ended = node.exit_code(EXPULSION_BOUND).await;
+    assert_eq!(ended, Some(NOT_PERMITTED), "it stops by itself: {}", node.log_tail());
+    assert!(node.log().contains("was removed from the fleet"), "{}", node.log_tail());
+    cluster.start_node(removed);
+    let node = &mut cluster.nodes[removed];
+    let ended = node.exit_code(EXPULSION_BOUND).await;
+    assert_eq!(ended, Some(NOT_PERMITTED), "its directory is refused: {}", node.log_tail());
+
+    wait::until("other gossip keys on the rest", ROTATION_BOUND, || {
+        let kept: Result<Vec<_>, String> = rest.iter().map(|index| gossip_keys(&cluster.nodes[*index])).collect();
+        async move {
+            let kept = kept?;
+            let is_over = kept.iter().all(|keys| keys.len() == 1 && !before.contains(&keys[0])) && kept[0] == kept[1];
+            let ids = kept.iter().map(|keys| keys.iter().map(|key| key["keyId"].clone()).collect::<Vec<_>>());
+            if is_over { Ok(()) } else { Err(format!("{:?}", ids.collect::<Vec<_>>())) }
+        }
+    })
+    .await;
+    for index in rest {
+        let client = cluster.client_of(&[index]);
+        let names: BTreeSet<_> = rest.iter().map(|index| cluster.nodes[*index].name.clone()).collect();
+        wait::until("the rest to see each other and nobody else", JOB_BOUND, || async {
+            let nodes = client.list_nodes(v1::ListNodesRequest {}).await.map_err(|error| error.to_string())?.nodes;
+            let alive: BTreeSet<_> =
+                nodes.iter().filter(|node| node.state == "alive").map(|node| node.name.clone()).collect();
+            if alive == names { Ok(()) } else { Err(format!("node {index} sees {nodes:?}")) }
+        })
+        .await;
+        let prefix = format!("n{index}-");
+        let workflow = workflows::calls(&recorder.url(), &prefix, 2, 20);
+        let (_, told) = history.submit(&client, workflow, steps(&prefix, 2)).await;
+        assert_eq!(told, Told::Accepted, "submit to node {index}");
+    }
+    finish_and_judge(&cluster, &history, &recorder, JOB_BOUND).await;
+}
