@@ -21,7 +21,7 @@ use super::keyring::{Follower, Rotator, ring};
 use super::renewal::sign_own;
 use super::silence::Silence;
 use super::{custody, expulsion};
-use crate::grpc::live_tokens;
+use crate::grpc::{live_tokens, renew_certificate};
 use crate::identity::tests::identity;
 use crate::identity::{Identity, StoredGossipKey};
 use crate::ports::{NetworkPort, Peers};
@@ -296,5 +296,7 @@ async fn a_voter_renews_by_itself_and_a_removed_one_does_not() {
     assert_eq!(stranger.unwrap_err().kind, ErrorKind::FailedPrecondition, "it is no voter");
     alone.site.propose(Action::RemoveNode { node: alone.node() }).await.unwrap();
     assert_eq!(renew().unwrap_err().kind, ErrorKind::FailedPrecondition, "it was removed");
+    let by_leader = renew_certificate(&alone.site, &alone.trust, alone.node(), &csr, &[]).await;
+    assert_eq!(by_leader.unwrap_err().kind, ErrorKind::PermissionDenied, "whoever passes its request on");
     alone.site.group().shutdown().await;
 }

@@ -138,6 +138,7 @@ mod tests {
             (Protocol::Client, "", [None, denied, None, None, unknown]),
             (Protocol::Peer, "/fleet.peer.v1.Peer/Group", [None, denied, denied, denied, denied]),
             (Protocol::Peer, "/fleet.peer.v1.Peer/RenewCertificate", [None, None, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.peer.v1.Peer/RenewCertificateFor", [None, denied, denied, denied, denied]),
             (Protocol::Peer, "/fleet.v1.Fleet/RenewCertificate", [None, denied, denied, denied, denied]),
             (Protocol::Actors, "/fleet.peer.v1.Peer/Group", [denied; 5]),
         ] {
