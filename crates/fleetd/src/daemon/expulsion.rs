@@ -15,7 +15,7 @@ use fleet_store::state::members;
 
 use super::asking::ANSWER_TIMEOUT;
 use super::parts::Parts;
-use super::silence::{Silence, is_led};
+use super::silence::{Silence, has_leader};
 use crate::ports::Purpose;
 use crate::site::{Site, read_failed};
 
@@ -33,7 +33,7 @@ const TIMES: u32 = 2;
 /// Resolves once this node is known to be removed.
 pub(super) async fn noticed(parts: &Parts) {
     let mut doubt = Doubt::new(SystemClock.boot_now());
-    let is_led_now = || is_led(&parts.site.group().status().borrow());
+    let is_led_now = || has_leader(&parts.site.group().status().borrow());
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let mut is_over = is_removed(&parts.site).unwrap_or(false);

@@ -12,7 +12,8 @@ use fleet_api::pb::peer::peer_client::PeerClient;
 use fleet_api::pb::peer::{GetKeyringRequest, GetKeyringResponse};
 use fleet_api::status::error_of;
 use fleet_core::{BootInstant, Clock, Error, ErrorKind, NodeId, SystemClock};
-use fleet_membership::{GossipKey, Membership};
+use fleet_membership::{GossipKey, KEY_BYTES, KEYS_MAX, Membership};
+use fleet_replication::Status;
 use fleet_replication::command::{ADMIT_VERSION, Action, TrustEntry};
 use fleet_store::StateReader;
 use fleet_store::record::{Keyring, NodeStanding, Payload, TrustKind};
@@ -22,7 +23,7 @@ use tonic::transport::Channel;
 
 use super::asking::{ANSWER_TIMEOUT, ASKED_MAX, ask_in_turn, candidates};
 use super::parts::Parts;
-use super::silence::{Silence, is_led};
+use super::silence::{Silence, has_leader};
 use crate::identity::{Identity, StoredGossipKey};
 use crate::ports::Purpose;
 use crate::site::{Site, read_failed};
@@ -66,17 +67,18 @@ async fn follow(parts: &Parts, follower: &mut Follower, hearing: &mut Hearing) -
     let (mut status, now) = (parts.site.group().status(), SystemClock.boot_now());
     let (is_led, serves) = {
         let status = status.borrow();
-        (is_led(&status), status.serving_term.is_some())
+        (has_leader(&status), status.serving_term.is_some())
     };
     follower.follow(&members::keyring(&parts.site.reader()?).map_err(read_failed)?, is_led, now)?;
     let is_deaf = *parts.membership.is_deaf().borrow();
     if serves || !hearing.is_due(is_deaf, is_led, now) {
         return Ok(());
     }
+    // Who leads has what the others follow, and who hears a leader again gets it: asking on would only hold that up.
+    let is_needless = |status: &Status| status.serving_term.is_some() || (!is_deaf && !is_led && has_leader(status));
     let fetched = tokio::select! {
         fetched = fetch(parts, follower.identity.keyring_generation) => fetched,
-        // Its own state is what the others follow.
-        _ = status.wait_for(|status| status.serving_term.is_some()) => return Ok(()),
+        _ = status.wait_for(is_needless) => return Ok(()),
     };
     match fetched {
         Ok(fetched) => {
@@ -146,13 +148,19 @@ async fn keyring_of(mut client: PeerClient<Channel>, own: u64) -> Result<Keyring
     newer(answer.into_inner(), own)
 }
 
-/// The keys in `answer`. Who has none newer than `own` is no help: others are to be asked.
+/// The keys in `answer`. Who has none newer than `own`, or none that can be used, is no help: others are to be asked.
 fn newer(answer: GetKeyringResponse, own: u64) -> Result<Keyring, Error> {
     if answer.generation <= own {
         let message = format!("take over gossip keys: those of generation {} are not newer", answer.generation);
         return Err(Error::new(ErrorKind::Unavailable, message));
     }
+    if answer.keys.is_empty() || answer.keys.len() > KEYS_MAX {
+        return Err(malformed());
+    }
     let keys = answer.keys.into_iter().map(|key| {
+        if key.key.len() != KEY_BYTES {
+            return Err(malformed());
+        }
         let key_id = u8::try_from(key.key_id).map_err(|_| malformed())?;
         Ok(fleet_store::record::GossipKey { key_id, key: Payload::from(key.key) })
     });
@@ -322,5 +330,10 @@ mod tests {
         assert_eq!(newer(answer(4, 2), 3).unwrap().generation, 4);
         assert_eq!(newer(answer(3, 2), 3).unwrap_err().kind, ErrorKind::Unavailable);
         assert_eq!(newer(answer(4, 300), 3).unwrap_err().kind, ErrorKind::Internal);
+        let none = GetKeyringResponse { keys: Vec::new(), generation: 4 };
+        assert_eq!(newer(none, 3).unwrap_err().kind, ErrorKind::Internal);
+        let short = PeerGossipKey { key_id: 1, key: vec![1; 31] };
+        let short = GetKeyringResponse { keys: vec![short], generation: 4 };
+        assert_eq!(newer(short, 3).unwrap_err().kind, ErrorKind::Internal);
     }
 }

@@ -20,7 +20,7 @@ impl Silence {
 }
 
 /// Whether this node serves as leader or hears one.
-pub(super) fn is_led(status: &Status) -> bool {
+pub(super) fn has_leader(status: &Status) -> bool {
     status.serving_term.is_some() || status.leader.is_some()
 }
 
@@ -44,8 +44,8 @@ mod tests {
     #[test]
     fn who_serves_needs_no_other_leader() {
         let none = Status::default();
-        assert!(!is_led(&none));
-        assert!(is_led(&Status { serving_term: Some(3), ..none.clone() }));
-        assert!(is_led(&Status { leader: Some(NodeId::generate()), ..none }));
+        assert!(!has_leader(&none));
+        assert!(has_leader(&Status { serving_term: Some(3), ..none.clone() }));
+        assert!(has_leader(&Status { leader: Some(NodeId::generate()), ..none }));
     }
 }

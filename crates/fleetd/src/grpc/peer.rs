@@ -198,7 +198,11 @@ impl Peer for PeerService {
         let request = request.into_inner();
         let leader = passed_on_to(&self.site.group().status().borrow(), self.site.group().node());
         if let Some(leader) = leader {
-            return self.pass_on(leader, node, request).await.map_err(|error| status_of(&error));
+            let answer = self.pass_on(leader, node, request.clone()).await;
+            // A leader of an older version does not know the call: the node is told who leads, as ever.
+            if !answer.as_ref().is_err_and(|error| error.kind == ErrorKind::Unsupported) {
+                return answer.map_err(|error| status_of(&error));
+            }
         }
         self.renewed(node, &request).await
     }
