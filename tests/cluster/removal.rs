@@ -1,4 +1,5 @@
-//! Removal: a node that is taken out while it runs stops and stays out, and the rest shut it out of gossip and go on.
+//! Removal: a node that is taken out while it runs stops and stays out, and the rest shut it out of gossip and go on, with
+//! who was off meanwhile.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,16 +32,21 @@ fn gossip_keys(node: &TestNode) -> Result<Vec<serde_json::Value>, String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_follower_stops_and_stays_out_and_the_rest_go_on_with_other_keys() {
-    let mut cluster = Cluster::start_secured("removal", 3, 2).await;
+    let mut cluster = Cluster::start_secured("removal", 4, 2).await;
     let recorder = Recorder::start().await;
     let mut history = History::default();
-    let leader = cluster.leader(&[0, 1, 2]).await;
-    let removed = if leader == 2 { 1 } else { 2 };
-    let rest = [0, 3 - removed];
+    let leader = cluster.leader(&[0, 1, 2, 3]).await;
+    let nodes = cluster.client_of(&[0]).list_nodes(v1::ListNodesRequest {}).await.expect("it answers").nodes;
+    let votes = |index: &usize| nodes.iter().any(|node| node.voter && node.name == cluster.nodes[*index].name);
+    let away = (0..4).find(|index| !votes(index)).expect("three of four vote");
+    let removed = (1..4).find(|index| *index != leader && *index != away).expect("two of three do not lead");
+    let rest: Vec<usize> = (0..4).filter(|index| *index != away && *index != removed).collect();
     let before = &gossip_keys(&cluster.nodes[removed]).expect("a node that joined has keys");
     let name = cluster.nodes[removed].name.clone();
 
     history.note_disturbance(&name);
+    history.note_disturbance(&cluster.nodes[away].name.clone());
+    assert_eq!(cluster.nodes[away].terminate(EXPULSION_BOUND).await, Some(0), "it is told to stop");
     let request = v1::RemoveNodeRequest { node: name.clone() };
     cluster.client_of(&rest).remove_node(request).await.expect("an operator may remove a follower");
     let node = &mut cluster.nodes[removed];
@@ -62,6 +68,10 @@ async fn a_removed_follower_stops_and_stays_out_and_the_rest_go_on_with_other_ke
         }
     })
     .await;
+    // It has none of the keys that the others use.
+    cluster.start_node(away);
+    cluster.wait_until_answers(away).await;
+    let rest = [rest[0], rest[1], away];
     for index in rest {
         let client = cluster.client_of(&[index]);
         let names: BTreeSet<_> = rest.iter().map(|index| cluster.nodes[*index].name.clone()).collect();
