@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fleet_api::pb::peer::peer_client::PeerClient;
@@ -33,6 +34,8 @@ use crate::trust::rotation::{Step, carry_out, decide};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Pause after a look that failed, and before a deaf node asks again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How long no leader must have been heard: one calls every node within seconds after a start or an election.
+const SILENCE_MIN: Duration = Duration::from_secs(5);
 /// How often a node that hears no leader asks.
 const ASK_EVERY: Duration = Duration::from_secs(30);
 /// How long keys may be newer than those of the group that this node follows: its copy of the state may be behind, but not
@@ -98,6 +101,7 @@ async fn follow(parts: &Parts, follower: &mut Follower, hearing: &mut Hearing) -
 /// When the others are asked for the keyring.
 #[derive(Debug, Default)]
 struct Hearing {
+    silence: Silence,
     asked: Option<BootInstant>,
 }
 
@@ -105,16 +109,13 @@ impl Hearing {
     /// Whether to ask now. A node that gets packets which it cannot open has missed a rotation. One that hears no leader may
     /// have, and get no packets either: it came back at another address, or was off before anybody had heard of it.
     fn is_due(&mut self, is_deaf: bool, is_led: bool, now: BootInstant) -> bool {
-        let every = match (is_deaf, is_led) {
-            (true, _) => Some(RETRY_AFTER),
-            (false, false) => Some(ASK_EVERY),
-            (false, true) => None,
+        let silent = self.silence.note(is_led, now);
+        let every = match (is_deaf, silent) {
+            (true, _) => RETRY_AFTER,
+            (false, Some(silent)) if silent >= SILENCE_MIN => ASK_EVERY,
+            (false, _) => return false,
         };
-        let is_due = match (every, self.asked) {
-            (Some(every), Some(asked)) => now.saturating_since(asked) >= every,
-            (_, None) => true,
-            (None, _) => false,
-        };
+        let is_due = self.asked.is_none_or(|asked| now.saturating_since(asked) >= every);
         if is_due {
             self.asked = Some(now);
         }
@@ -123,19 +124,24 @@ impl Hearing {
 }
 
 /// Asks whoever can be reached for keys newer than those of the generation `own`: the nodes that are known, at the addresses
-/// of before, for gossip may tell none any more; then who answers where this node was first told to look, for one that was
-/// switched off before it heard of anybody knows nothing else.
+/// of before, for gossip may tell none any more. If none of them answers, then who answers where this node was first told
+/// to look: one that was switched off before it heard of anybody knows nothing else.
 async fn fetch(parts: &Parts, own: u64) -> Result<Keyring, Error> {
     let site = &parts.site;
     let queue =
         candidates(parts.identity.node_id, site.other_leader(), &parts.membership.current_view(), &site.nodes()?);
-    let ask = |node| async move { keyring_of(site.peers().client(node, Purpose::Forward)?, own).await };
+    let answered = AtomicBool::new(false);
+    let ask = async |node| {
+        let answer = keyring_of(site.peers().client(node, Purpose::Forward)?).await?;
+        answered.store(true, Ordering::Relaxed);
+        newer(answer, own)
+    };
     let mut fetched = ask_in_turn(queue, |address| site.peers().node_at(address), ask).await;
     for contact in parts.identity.contacts.iter().take(ASKED_MAX) {
-        if fetched.is_ok() {
+        if fetched.is_ok() || answered.load(Ordering::Relaxed) {
             break;
         }
-        let answer = async { keyring_of(site.peers().client_at(contact)?, own).await };
+        let answer = async { newer(keyring_of(site.peers().client_at(contact)?).await?, own) };
         if let Ok(answer) = tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
             fetched = answer;
         }
@@ -143,9 +149,9 @@ async fn fetch(parts: &Parts, own: u64) -> Result<Keyring, Error> {
     fetched
 }
 
-async fn keyring_of(mut client: PeerClient<Channel>, own: u64) -> Result<Keyring, Error> {
+async fn keyring_of(mut client: PeerClient<Channel>) -> Result<GetKeyringResponse, Error> {
     let answer = client.get_keyring(GetKeyringRequest {}).await.map_err(|status| error_of(&status))?;
-    newer(answer.into_inner(), own)
+    Ok(answer.into_inner())
 }
 
 /// The keys in `answer`. Who has none newer than `own`, or none that can be used, is no help: others are to be asked.
@@ -312,13 +318,15 @@ mod tests {
     fn who_hears_no_leader_asks_though_it_is_not_deaf() {
         let at = |secs| BootInstant::default().saturating_add(Duration::from_secs(secs));
         let mut hearing = Hearing::default();
-        assert!(hearing.is_due(false, true, at(1)), "after a start, whoever leads");
+        assert!(!hearing.is_due(false, false, at(1)), "the leader has not called yet after a start");
+        assert!(hearing.is_due(false, false, at(6)), "nobody sends anything");
         assert!(!hearing.is_due(false, true, at(100)), "the leader sends what is new");
-        assert!(hearing.is_due(false, false, at(101)), "nobody sends anything");
-        assert!(!hearing.is_due(false, false, at(130)));
-        assert!(hearing.is_due(false, false, at(131)));
-        assert!(!hearing.is_due(true, true, at(135)));
-        assert!(hearing.is_due(true, true, at(136)), "it understands nobody");
+        assert!(!hearing.is_due(false, false, at(101)));
+        assert!(hearing.is_due(false, false, at(106)));
+        assert!(!hearing.is_due(false, false, at(135)));
+        assert!(hearing.is_due(false, false, at(136)));
+        assert!(!hearing.is_due(true, true, at(140)));
+        assert!(hearing.is_due(true, true, at(141)), "it understands nobody");
     }
 
     #[test]
