@@ -10,6 +10,6 @@ mod kills;
 mod life;
 mod links;
 mod recovery;
-mod removing;
+mod removal;
 mod rolling;
 mod wiping;

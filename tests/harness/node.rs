@@ -116,12 +116,15 @@ impl TestNode {
 
     /// Waits until the process has ended, and gives its exit code.
     pub async fn exit_code(&mut self, bound: Duration) -> Option<i32> {
-        let mut child = self.child.take().expect("the node runs");
+        // It stays ours until it has ended, so that one that does not is ended with its fleet.
+        let child = self.child.as_mut().expect("the node runs");
         let status = until("the node to end", bound, || {
             let status = child.try_wait();
             async move { status.expect("the process is ours").ok_or_else(|| "still running".to_owned()) }
         });
-        status.await.code()
+        let code = status.await.code();
+        self.child = None;
+        code
     }
 
     /// Ends the process, in whatever state it is.

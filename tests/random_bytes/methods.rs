@@ -117,4 +117,10 @@ pub(crate) async fn of_nodes(cluster: &Cluster, random: &mut Random, throws: usi
             throw(&channel, &format!("/fleet.peer.v1.Peer/{method}"), &real, random, 2).await;
         }
     }
+    for _ in 0..throws {
+        let request =
+            peer::RenewCertificateRequest { csr: payload(random), sealing_key: random.bytes(NOISE_BYTES_MAX) };
+        let real = peer::RenewCertificateForRequest { node: vec![7; 16], request: Some(request) }.encode_to_vec();
+        throw(&channel, "/fleet.peer.v1.Peer/RenewCertificateFor", &real, random, 2).await;
+    }
 }

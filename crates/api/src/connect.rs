@@ -24,7 +24,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use crate::cut::CutStream;
 use crate::identity::CertificateFacts;
 use crate::platform;
-use crate::tls::{ClientTls, Trust, error_of_tls};
+use crate::tls::{ClientTls, Trust, error_of_tls, is_revoked_here};
 
 /// How long connecting may take: TCP, TLS and the node's first word.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -97,7 +97,8 @@ impl Connector {
         tune_socket(&tcp, SILENCE_MAX).map_err(unreachable)?;
         let name = ServerName::from(tcp.peer_addr().map_err(unreachable)?.ip());
         let broken = |source: io::Error| broken_tls(address, source);
-        let stream = TlsConnector::from(Arc::clone(&self.config)).connect(name, tcp).await.map_err(broken)?;
+        let unproven = |source: io::Error| without_revocation(address, broken_tls(address, source));
+        let stream = TlsConnector::from(Arc::clone(&self.config)).connect(name, tcp).await.map_err(unproven)?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first().cloned());
         if stream.get_ref().1.alpn_protocol() != self.config.alpn_protocols.first().map(Vec::as_slice) {
             let message = format!("the server at {address} does not speak this protocol");
@@ -187,4 +188,16 @@ fn broken_tls(address: &str, source: io::Error) -> Error {
         Some(tls) => error_of_tls(address, tls),
         None => Error::new(ErrorKind::Unavailable, format!("TLS with {address} failed")).with_source(source),
     }
+}
+
+/// `error` of a handshake that was not finished. A node refuses our certificate only after it proved who it is; what comes
+/// sooner is in plain text and may be anybody's, so nobody may conclude from it that we were removed.
+fn without_revocation(address: &str, error: Error) -> Error {
+    if !is_revoked_here(&error) {
+        return error;
+    }
+    Error::new(
+        ErrorKind::Unavailable,
+        format!("TLS with {address} failed: it was broken off before the node had proved who it is"),
+    )
 }

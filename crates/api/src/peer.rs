@@ -1,5 +1,5 @@
 //! Connections from node to node: gRPC channels and actor links, both with our node certificate, both only to the very
-//! node that was meant. Not a pool: whoever needs a peer keeps its channel.
+//! node that was meant, or to any where that is what was meant. Not a pool: whoever needs a peer keeps its channel.
 //!
 //! Invariant: what answers with another node's certificate, or a revoked one, gets nothing.
 
@@ -41,6 +41,13 @@ impl PeerDialer {
     pub fn channel(&self, runtime: &Handle, address: &str, node: NodeId) -> Result<Channel, Error> {
         let _context = runtime.enter();
         Connector::new(self.towards(node), ALPN_PEER, Established::FirstByte)?.channel_lazy(address)
+    }
+
+    /// A gRPC channel to whichever node of the fleet answers at `address`, for what any of them may say. Otherwise as
+    /// [`Self::channel`].
+    pub fn channel_to_any(&self, runtime: &Handle, address: &str) -> Result<Channel, Error> {
+        let _context = runtime.enter();
+        Connector::new(self.tls.clone(), ALPN_PEER, Established::FirstByte)?.channel_lazy(address)
     }
 
     /// A link for remote actors to `node` at `address`.

@@ -259,7 +259,7 @@ fn refused(refusal: Error) -> CertificateError {
     CertificateError::Other(OtherError(Arc::new(refusal)))
 }
 
-/// Whether `error` of a connection says that the node there holds our certificate void.
+/// Whether `error` of a connection says that the node there, which had proved who it is, holds our certificate void.
 pub fn is_revoked_here(error: &Error) -> bool {
     matches!(tls_cause(error), Some(rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRevoked)))
 }

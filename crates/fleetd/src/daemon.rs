@@ -15,9 +15,10 @@ mod observer;
 mod parts;
 pub(crate) mod recovery;
 mod rejoin;
-mod renewal;
+pub(crate) mod renewal;
 mod seeds;
 mod signals;
+mod silence;
 mod standing;
 #[cfg(test)]
 mod trust_tests;
@@ -106,8 +107,21 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
 
     let (reserve_bytes, standing) = (settings.reserve_bytes, standing.clone());
     let (restart, mut restarts) = watch::channel(false);
-    let parts =
-        Parts { site, node, membership, identity, trust, tls, interpreter, links, reserve_bytes, standing, restart };
+    let gossip_keys = watch::Sender::new(identity.keyring());
+    let parts = Parts {
+        site,
+        node,
+        membership,
+        identity,
+        trust,
+        tls,
+        gossip_keys,
+        interpreter,
+        links,
+        reserve_bytes,
+        standing,
+        restart,
+    };
     let runtimes = Runtimes { client: Handle::current(), peer: peer.clone() };
     let serving = async {
         let running = listener.start(parts.services(), &runtimes)?;
@@ -124,7 +138,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     state.send_replace(NodeState::Running);
     welcome::greet(&parts, settings, directory).await;
 
-    let end = wait_for_end(&parts, &mut stop, &mut restarts).await;
+    let end = wait_for_end(&parts, directory, &mut stop, &mut restarts).await;
     tracing::info!(node = %parts.identity.name, ?end, "stopping");
     state.send_replace(NodeState::Stopping);
     // Without a store nothing that runs can be journaled: it ends with its lease anyway.
@@ -139,7 +153,12 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
 }
 
 /// Waits for what ends a node's run.
-async fn wait_for_end(parts: &Parts, stop: &mut watch::Receiver<bool>, restarts: &mut watch::Receiver<bool>) -> End {
+async fn wait_for_end(
+    parts: &Parts,
+    directory: &DataDir,
+    stop: &mut watch::Receiver<bool>,
+    restarts: &mut watch::Receiver<bool>,
+) -> End {
     let mut failed = parts.node.failed();
     let (mut status, mut epochs) = (parts.site.group().status(), parts.site.group().status());
     tokio::select! {
@@ -157,6 +176,10 @@ async fn wait_for_end(parts: &Parts, stop: &mut watch::Receiver<bool>, restarts:
     let later = epochs.borrow().superseded_by;
     if let Some(epoch) = later {
         tracing::warn!(epoch, "the site's group was founded anew elsewhere: coming back to it");
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return End::Stopped,
+            () = keyring::catch_up(parts, directory) => {}
+        }
         if let Err(error) = rejoin::mark(parts.site.store(), epoch).await {
             // Whatever stopped the store is met again at the start, and so is the later epoch.
             tracing::warn!(%error, "the later epoch was not noted");
@@ -208,7 +231,7 @@ fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHan
     vec![
         around.peer.spawn(observer.run()),
         around.peer.spawn(renewal::run(parts.clone(), around.directory.path().to_owned())),
-        around.peer.spawn(validity::run(around.store.clone(), parts.tls.trust.validity.clone())),
+        around.peer.spawn(validity::run(parts.site.clone(), parts.tls.trust.validity.clone())),
         around.peer.spawn(keyring::run(parts.clone(), around.directory.path().to_owned())),
         around.peer.spawn(custody::run(parts.site.clone(), parts.trust.clone())),
         around.peer.spawn(seeds::call(parts.membership.clone(), contacts)),

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use fleet_core::{Error, ErrorKind, FleetId, GroupId, NodeId, SiteName};
+use fleet_store::record::{GossipKey, Keyring, Payload};
 use serde::{Deserialize, Serialize};
 
 use crate::platform;
@@ -119,6 +120,13 @@ impl Identity {
     /// key, which a node that never saw a rotation still has.
     pub fn link_secret(&self) -> Option<[u8; 32]> {
         self.link_secret.or_else(|| self.gossip_keys.first().map(|stored| stored.key))
+    }
+
+    /// The gossip keys as the group keeps them.
+    pub fn keyring(&self) -> Keyring {
+        let keys = self.gossip_keys.iter();
+        let keys = keys.map(|stored| GossipKey { key_id: stored.key_id, key: Payload::from(stored.key.to_vec()) });
+        Keyring { generation: self.keyring_generation, keys: keys.collect() }
     }
 
     /// Writes it into the data directory `directory` so that a crash leaves either the old or the new one.

@@ -9,9 +9,9 @@ use fleet_membership::View;
 use fleet_store::record::NodeRecord;
 
 /// How long one node may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most nodes asked in one go.
-const ASKED_MAX: usize = 32;
+pub(super) const ASKED_MAX: usize = 32;
 
 /// The nodes to ask, best first: who is heard to lead, who others say leads by the latest term, the living, the rest.
 pub(super) fn candidates(own: NodeId, heard: Option<NodeId>, view: &View, nodes: &[NodeRecord]) -> Vec<NodeId> {

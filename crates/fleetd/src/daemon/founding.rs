@@ -7,7 +7,7 @@ use std::time::Duration;
 use fleet_api::identity::CertificateFacts;
 use fleet_core::{Error, ErrorKind};
 use fleet_replication::command::{Action, NodeAdmission};
-use fleet_store::record::{Founding, GossipKey, Keyring, NodeCertificate, NodeProfile, Payload};
+use fleet_store::record::{Founding, Keyring, NodeCertificate, NodeProfile};
 use fleet_store::state::{jobs, members};
 
 use super::parts::Parts;
@@ -82,12 +82,7 @@ async fn wait_until_serving(site: &Site) -> Result<(), Error> {
 }
 
 fn keyring(identity: &Identity) -> Keyring {
-    let keys = identity
-        .gossip_keys
-        .iter()
-        .map(|stored| GossipKey { key_id: stored.key_id, key: Payload::from(stored.key.to_vec()) })
-        .collect();
-    Keyring { generation: 1, keys }
+    Keyring { generation: 1, ..identity.keyring() }
 }
 
 /// What this node says of itself.

@@ -20,6 +20,7 @@ use fleet_node::links::Links;
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
+use fleet_store::record::Keyring;
 use fleet_store::state::members;
 use fleet_workflow::machine::INTERPRETER_VERSION;
 use tokio::runtime::Handle;
@@ -58,6 +59,8 @@ pub(super) struct Parts {
     pub(super) identity: Identity,
     pub(super) trust: TrustKeeper,
     pub(super) tls: Tls,
+    /// What gossip is sealed and opened with, as of now.
+    pub(super) gossip_keys: watch::Sender<Keyring>,
     pub(super) interpreter: InterpreterPort,
     pub(super) links: Option<Links>,
     pub(super) reserve_bytes: u64,
@@ -102,7 +105,7 @@ impl Parts {
         let peer = PeerServer::new(PeerService::new(
             self.site.clone(),
             self.node.clone(),
-            self.identity.clone(),
+            self.gossip_keys.subscribe(),
             self.trust.clone(),
         ))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
@@ -165,7 +168,7 @@ pub(super) fn tls(enrolled: &Enrolled, store: &Store) -> Result<Tls, Error> {
     let state = store.reader(enrolled.identity.group_id).map_err(read_failed)?;
     let nodes = members::nodes(&state).map_err(read_failed)?;
     revocations.extend(revoked::read(&state, &nodes)?);
-    let validity = super::validity::load(store)?;
+    let validity = super::validity::load(store, &nodes)?;
     let trust = FleetTrust { root, revocations: revocations.clone(), validity };
     Ok(Tls { certificate: enrolled.key.cell()?, trust, revocations })
 }

@@ -123,17 +123,17 @@ fn job_line(reader: &StateReader, id: JobId, job: &Job, spec: &JobSpec) -> Resul
 
 /// A command that was not applied, as far as it says something of a job.
 fn command_line(index: u64, command: &Command) -> Option<Value> {
-    let line = |kind: &str, job: &JobId, input: Option<&Content>| {
+    let line = |kind: &str, job: &JobId, input: Option<&Content>, records: Option<usize>| {
         json!({
             "unappliedAt": index, "command": kind, "jobId": job.to_string(), "time": command.at.0,
-            "input": input.map(shown),
+            "input": input.map(shown), "records": records,
         })
     };
     match &command.action {
         Action::Submit(submission) | Action::SubmitAssigned { submission, .. } => {
-            Some(line("submit", &submission.job, Some(&submission.input)))
+            Some(line("submit", &submission.job, Some(&submission.input), None))
         }
-        Action::Record(records) => Some(line("record", &records.job, None)),
+        Action::Record(records) => Some(line("record", &records.job, None, Some(records.records.len()))),
         _ => None,
     }
 }

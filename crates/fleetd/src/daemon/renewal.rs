@@ -10,6 +10,7 @@ use std::time::Duration;
 use fleet_api::identity::CertificateFacts;
 use fleet_api::pb::peer::RenewCertificateRequest;
 use fleet_api::status::error_of;
+use fleet_api::tls::CertificateCell;
 use fleet_core::{BootInstant, Clock, Error, ErrorKind, NodeId, SystemClock, Timestamp};
 use fleet_store::record::NodeStanding;
 use fleet_store::state::members;
@@ -18,7 +19,7 @@ use rustls_pki_types::CertificateDer;
 use super::asking::{ask_in_turn, candidates};
 use super::parts::Parts;
 use crate::grpc::renew_certificate;
-use crate::ports::Purpose;
+use crate::ports::{Peers, Purpose};
 use crate::site::{Site, not_found, read_failed};
 use crate::trust::authority::SigningRequest;
 use crate::trust::keeper::TrustKeeper;
@@ -102,8 +103,16 @@ async fn renew(parts: &Parts, data_dir: &Path, not_after: Timestamp) -> Result<S
     };
     let key = key.with_chain(chain.into_iter().map(CertificateDer::from).collect())?;
     key.save(data_dir)?;
-    key.install(&parts.tls.certificate)?;
+    put_to_use(&key, &parts.tls.certificate, parts.site.peers())?;
     Ok(signer)
+}
+
+/// Shows `key`'s certificate from now on. The others know this node by what it showed when a connection was made, so those
+/// of an expired certificate would be good for nothing for as long as they are kept.
+pub(crate) fn put_to_use(key: &NodeKey, certificate: &CertificateCell, peers: &Peers) -> Result<(), Error> {
+    key.install(certificate)?;
+    peers.forget_channels();
+    Ok(())
 }
 
 async fn renewed_by_leader(parts: &Parts, csr: &[u8]) -> Result<Vec<Vec<u8>>, Error> {

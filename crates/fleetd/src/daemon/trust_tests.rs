@@ -15,11 +15,13 @@ use fleet_store::Store;
 use fleet_store::record::{Founding, GossipKey, Keyring, NodeProfile, Payload, TokenId};
 use fleet_store::state::members;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::keyring::{Follower, Rotator, ring};
 use super::renewal::sign_own;
+use super::silence::Silence;
 use super::{custody, expulsion};
-use crate::grpc::live_tokens;
+use crate::grpc::{live_tokens, renew_certificate};
 use crate::identity::tests::identity;
 use crate::identity::{Identity, StoredGossipKey};
 use crate::ports::{NetworkPort, Peers};
@@ -182,6 +184,31 @@ async fn removing_a_node_replaces_the_gossip_keys_once() {
     site.group().shutdown().await;
 }
 
+#[tokio::test]
+async fn a_full_ring_is_emptied_before_a_removed_node_counts_as_shut_out() {
+    let alone = Alone::found().await;
+    let site = &alone.site;
+    let key = |key_id: u8| GossipKey { key_id, key: Payload::from(vec![key_id; 32]) };
+    site.propose(Action::PutKeyring(Keyring { generation: 1, keys: (1..=8).map(key).collect() })).await.unwrap();
+    let removed = NodeId::generate();
+    site.propose(admission(removed, "removed")).await.unwrap();
+    site.propose(Action::RemoveNode { node: removed }).await.unwrap();
+    site.propose(Action::Gate { version: ADMIT_VERSION }).await.unwrap();
+    let (mut rotator, mut now) = (Rotator::default(), SystemClock.boot_now());
+    let mut seen = Vec::new();
+    for _ in 0..12 {
+        now = now.saturating_add(STEP_WAIT);
+        rotator.look(site, now).await.unwrap();
+        let keyring = members::keyring(&site.reader().unwrap()).unwrap();
+        seen.push(keyring.keys.iter().map(|key| key.key_id).collect::<Vec<_>>());
+    }
+    seen.dedup();
+    let full = vec![1, 2, 3, 4, 5, 6, 7, 8];
+    let promoted = vec![8, 1, 2, 3, 4, 5, 6, 7];
+    assert_eq!(seen, [full, promoted, vec![8], vec![8, 9], vec![9, 8], vec![9]], "it ends with a key that is new");
+    site.group().shutdown().await;
+}
+
 /// A follower of a node that was never told of a rotation, with gossip that nobody answers.
 fn follower(data_dir: &Path) -> Follower {
     let mut identity = identity();
@@ -196,7 +223,8 @@ fn follower(data_dir: &Path) -> Follower {
         metadata: Metadata::default(),
     };
     let membership = Membership::start(config, Arc::new(Forgetful)).unwrap();
-    Follower { identity, membership, data_dir: data_dir.to_owned() }
+    let in_use = watch::Sender::new(identity.keyring());
+    Follower { identity, membership, data_dir: data_dir.to_owned(), in_use, ahead: Silence::default() }
 }
 
 #[tokio::test]
@@ -220,6 +248,27 @@ async fn a_newer_keyring_is_kept_and_used_and_an_older_one_is_not() {
     let damaged = Keyring { generation: 9, keys: vec![GossipKey { key_id: 1, key: Payload::from("short") }] };
     assert!(follower.adopt(&damaged).is_err());
     assert_eq!(follower.identity.keyring_generation, 4, "nothing of a damaged one is used");
+    assert_eq!(*follower.in_use.borrow(), keyring(4, &[2]), "others get what this node uses");
+    follower.membership.leave().await;
+}
+
+#[tokio::test]
+async fn keys_that_a_group_with_a_leader_does_not_have_are_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut follower = follower(directory.path());
+    let keyring = |generation, id: u8| {
+        let keys = vec![GossipKey { key_id: id, key: Payload::from(vec![id; 32]) }];
+        Keyring { generation, keys }
+    };
+    let at = |secs| SystemClock.boot_now().saturating_add(Duration::from_secs(secs));
+    assert!(follower.adopt(&keyring(u64::MAX, 9)).unwrap(), "from a node that lies");
+    let agreed = keyring(3, 2);
+    assert!(!follower.follow(&agreed, true, at(0)).unwrap(), "the state may be behind");
+    assert!(!follower.follow(&agreed, false, at(100)).unwrap(), "nobody says that the state is current");
+    assert!(!follower.follow(&agreed, true, at(101)).unwrap());
+    assert!(!follower.follow(&agreed, true, at(150)).unwrap());
+    assert!(follower.follow(&agreed, true, at(170)).unwrap());
+    assert_eq!(*follower.in_use.borrow(), agreed);
     follower.membership.leave().await;
 }
 
@@ -247,5 +296,7 @@ async fn a_voter_renews_by_itself_and_a_removed_one_does_not() {
     assert_eq!(stranger.unwrap_err().kind, ErrorKind::FailedPrecondition, "it is no voter");
     alone.site.propose(Action::RemoveNode { node: alone.node() }).await.unwrap();
     assert_eq!(renew().unwrap_err().kind, ErrorKind::FailedPrecondition, "it was removed");
+    let by_leader = renew_certificate(&alone.site, &alone.trust, alone.node(), &csr, &[]).await;
+    assert_eq!(by_leader.unwrap_err().kind, ErrorKind::PermissionDenied, "whoever passes its request on");
     alone.site.group().shutdown().await;
 }

@@ -5,7 +5,7 @@ use fleet_core::{Error, NodeId};
 use fleet_membership::{Member, MemberState, Metadata, View};
 use fleet_replication::Status;
 use fleet_store::StateReader;
-use fleet_store::record::{GossipKey, Keyring, NodeProfile, NodeRecord, NodeStanding, Payload};
+use fleet_store::record::{Keyring, NodeProfile, NodeRecord, NodeStanding};
 use fleet_store::state::members;
 
 use crate::http::{HealthCheck, HealthDocument};
@@ -19,9 +19,7 @@ pub(super) fn keyring(state: &StateReader, identity: &Identity) -> Result<Keyrin
         return Ok(keyring);
     }
     // A node that has applied nothing yet still knows what it was given.
-    let keys = identity.gossip_keys.iter();
-    let keys = keys.map(|stored| GossipKey { key_id: stored.key_id, key: Payload::from(stored.key.to_vec()) });
-    Ok(Keyring { generation: identity.keyring_generation, keys: keys.collect() })
+    Ok(identity.keyring())
 }
 
 /// The gossip keys as a joiner gets them.

@@ -163,6 +163,7 @@ mod tests {
             (Protocol::Client, "", [denied, denied, None, None, unknown]),
             (Protocol::Peer, "/fleet.peer.v1.Peer/Group", [None, denied, denied, denied, denied]),
             (Protocol::Peer, "/fleet.peer.v1.Peer/RenewCertificate", [None, None, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.peer.v1.Peer/RenewCertificateFor", [None, denied, denied, denied, denied]),
             (Protocol::Peer, "/fleet.v1.Fleet/RenewCertificate", [denied; 5]),
             (Protocol::Peer, "/fleet.v1.Fleet/Submit", [None, denied, denied, denied, denied]),
             (Protocol::Peer, "/fleet.v1.Fleet/RecoverSite", [denied; 5]),

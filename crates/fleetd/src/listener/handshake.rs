@@ -26,8 +26,8 @@ use crate::listener::stream::{ActorLink, AdmittedStream};
 use crate::listener::{ListenerOptions, Phase, reached};
 use crate::trust::verification::{ClientVerifier, Demand};
 
-/// How long a connection of nobody known may last: enough to join.
-const ANONYMOUS_AGE_MAX: Duration = Duration::from_secs(60);
+/// How long a connection of somebody without a valid certificate may last: enough to join, or to get the next certificate.
+const UNCERTIFIED_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// The TLS configuration of each protocol.
 pub(super) struct Configurations {
@@ -157,18 +157,27 @@ fn admit(
             }
         };
         let expired = async {
-            match identity {
-                PeerIdentity::Anonymous => tokio::time::sleep(ANONYMOUS_AGE_MAX).await,
-                _ => std::future::pending().await,
+            match age_max(identity) {
+                Some(age) => tokio::time::sleep(age).await,
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
             () = revoked => "its certificate was revoked",
             () = reached(Phase::Cut, phases) => "this node is stopping",
-            () = expired => "it had no certificate and took too long",
+            () = expired => "it had no valid certificate and took too long",
         }
     };
     Ok((AdmittedStream::new(CutStream::new(stream, end), identity, place), identity))
+}
+
+/// How long a connection of `identity` may last. Who was known by an expired certificate stays so on this connection even
+/// once it was renewed, and is to come back with the new one.
+fn age_max(identity: PeerIdentity) -> Option<Duration> {
+    match identity {
+        PeerIdentity::Anonymous | PeerIdentity::ExpiredNode(_) => Some(UNCERTIFIED_AGE_MAX),
+        PeerIdentity::Node(_) | PeerIdentity::Admin(_) | PeerIdentity::Development => None,
+    }
 }
 
 async fn hand_over(
@@ -208,6 +217,8 @@ fn gave_up(remote: SocketAddr, ended: Ended) {
 
 #[cfg(test)]
 mod tests {
+    use fleet_core::NodeId;
+
     use super::*;
 
     #[test]
@@ -218,5 +229,14 @@ mod tests {
         assert_eq!(choose(&[ALPN_ACTORS, ALPN_PEER]), Some(Protocol::Actors));
         assert_eq!(choose(&[b"http/1.1"]), Some(Protocol::Client), "TLS refuses it");
         assert_eq!(choose(&[]), None);
+    }
+
+    #[test]
+    fn who_showed_no_valid_certificate_does_not_stay() {
+        let node = NodeId::generate();
+        assert_eq!(age_max(PeerIdentity::Anonymous), Some(UNCERTIFIED_AGE_MAX));
+        assert_eq!(age_max(PeerIdentity::ExpiredNode(node)), Some(UNCERTIFIED_AGE_MAX));
+        assert_eq!(age_max(PeerIdentity::Node(node)), None);
+        assert_eq!(age_max(PeerIdentity::Development), None);
     }
 }

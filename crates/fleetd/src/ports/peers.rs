@@ -96,14 +96,25 @@ impl Peers {
         Ok(channel)
     }
 
+    /// Forgets every channel, so that the next use of each shows the certificate of now. Calls under way go on.
+    pub fn forget_channels(&self) {
+        self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).channels.clear();
+    }
+
     /// A client of the peer service of `node` for `purpose`.
     ///
     /// # Errors
     /// `Unavailable` if nobody knows where the node answers.
     pub fn client(&self, node: NodeId, purpose: Purpose) -> Result<PeerClient<Channel>, Error> {
-        Ok(PeerClient::new(self.channel(node, purpose)?)
-            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX))
+        Ok(client(self.channel(node, purpose)?))
+    }
+
+    /// A client of the peer service of whichever node of the fleet answers at `address`. Its connection is not kept.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is no address.
+    pub fn client_at(&self, address: &str) -> Result<PeerClient<Channel>, Error> {
+        Ok(client(self.shared.dialer.channel_to_any(&self.shared.runtime, address)?))
     }
 
     /// The runtime on which the connections run.
@@ -115,4 +126,10 @@ impl Peers {
     pub fn dialer(&self) -> &PeerDialer {
         &self.shared.dialer
     }
+}
+
+fn client(channel: Channel) -> PeerClient<Channel> {
+    PeerClient::new(channel)
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
 }

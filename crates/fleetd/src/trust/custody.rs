@@ -39,7 +39,9 @@ impl Change {
 
 /// What makes the custody right.
 pub fn decide(custody: &Custody) -> Change {
-    let missing = custody.voters.iter().filter(|voter| !custody.sealed.contains(voter));
+    // A removed node keeps its seat until another takes it: that is no reason to hand it the key once more.
+    let is_missing = |voter: &&NodeId| !custody.sealed.contains(voter) && !custody.removed.contains(voter);
+    let missing = custody.voters.iter().filter(is_missing);
     let seal = missing.filter_map(|voter| Some((*voter, *custody.keys.get(voter)?))).collect();
     let is_to_drop = |node: &&NodeId| {
         let can_be_sealed_again = custody.keys.contains_key(node);
@@ -70,5 +72,7 @@ mod tests {
         assert_eq!(change.drop, [node(3), node(6)], "5 could not be given it back");
         let done = Custody { sealed: set(&[1, 2, 5]), ..custody };
         assert!(decide(&done).is_empty());
+        let removed = Custody { sealed: set(&[1]), removed: set(&[2, 6]), ..done };
+        assert!(decide(&removed).is_empty(), "2 still has its seat");
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use fleet_store::record::{GossipKey, Keyring, Payload};
 
-/// How long a step may take to reach all nodes that can be reached. Who misses it longer fetches the keyring.
+/// How long a step may take to reach all nodes that can be reached. Who misses it longer fetches the keyring: once it gets
+/// packets that it cannot open, and, since nobody need address it, whenever it hears no leader.
 pub const STEP_WAIT: Duration = Duration::from_secs(30);
 /// Most keys of a ring.
 const KEYS_MAX: usize = fleet_membership::KEYS_MAX;

@@ -63,11 +63,12 @@ impl ClientVerifier {
         Ok(Self { chain, fleet, trust, demand })
     }
 
-    /// The time to judge the chain by: now, or for a certificate that may still renew, its last moment.
-    fn judged_at(&self, facts: &CertificateFacts) -> UnixTime {
+    /// The time to judge the chain by: now, or for a certificate that may still renew, its last moment. One that is void is
+    /// judged by that too: who was removed is to be told so and not that it came late, or it would try for ever.
+    fn judged_at(&self, facts: &CertificateFacts, is_void: bool) -> UnixTime {
         let now = self.trust.validity.now();
         let may_renew = self.demand == Demand::Node && standing(facts.not_after, now) == Standing::RenewalOnly;
-        unix_time(if may_renew { facts.not_after } else { now })
+        unix_time(if may_renew || is_void { facts.not_after } else { now })
     }
 }
 
@@ -91,8 +92,9 @@ impl ClientCertVerifier for ClientVerifier {
             self.chain.verify_client_cert(end_entity, intermediates, now)?;
             return Err(CertificateError::ApplicationVerificationFailure.into());
         };
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, self.judged_at(&facts))?;
-        if self.trust.revocations.cover(&facts) {
+        let is_void = self.trust.revocations.cover(&facts);
+        let verified = self.chain.verify_client_cert(end_entity, intermediates, self.judged_at(&facts, is_void))?;
+        if is_void {
             return Err(CertificateError::Revoked.into());
         }
         let is_node = matches!(facts.name.subject, Subject::Node(_));

@@ -5,13 +5,19 @@ use std::time::Duration;
 use fleet_api::connect::{Connector, Established};
 use fleet_api::tls::{ALPN_CLIENT, ALPN_PEER};
 use fleet_api::{PeerDialer, Revocation, Revocations, Subject, ValidityClock};
-use fleet_core::ErrorKind;
+use fleet_core::{ErrorKind, Timestamp};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 
+use crate::daemon::renewal::put_to_use;
 use crate::listener::tests::support::{Fleet, Setup, call, call_on, soon, start};
+use crate::ports::{Peers, Purpose};
+use crate::trust::authority::SigningRequest;
+use crate::trust::node_key::NodeKey;
 
 const GROUP: &str = "/fleet.peer.v1.Peer/Group";
+const RENEW: &str = "/fleet.peer.v1.Peer/RenewCertificate";
 
 #[tokio::test]
 async fn a_revocation_cuts_open_connections() {
@@ -67,8 +73,8 @@ async fn a_renewed_certificate_is_shown_from_the_next_handshake_on() {
         fleet_api::CertificateFacts::read(&chain[0]).unwrap().serial
     };
     let before = connector.dial(&address).await.unwrap();
-    let key = crate::trust::node_key::NodeKey::generate().unwrap();
-    let request = crate::trust::authority::SigningRequest::parse(&key.signing_request().unwrap()).unwrap();
+    let key = NodeKey::generate().unwrap();
+    let request = SigningRequest::parse(&key.signing_request().unwrap()).unwrap();
     let renewed = fleet.authority.issue_node(&request, node.id, fleet.now).unwrap();
     key.with_chain(renewed.chain).unwrap().install(&node.certificate).unwrap();
     let after = connector.dial(&address).await.unwrap();
@@ -76,6 +82,26 @@ async fn a_renewed_certificate_is_shown_from_the_next_handshake_on() {
     assert_eq!(serial(&after), renewed.facts.serial);
     let (_, admin) = fleet.admin_issued_at(fleet.now);
     call(&node, fleet.tls(Some(admin)), ALPN_CLIENT, "/fleet.v1.Fleet/Submit").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_renewed_its_expired_certificate_is_known_again_at_once() {
+    let fleet = Fleet::found_days_ago(1_000);
+    let node = start(&fleet, Setup::default());
+    let (id, certificate) = fleet.node_issued_at(Timestamp(fleet.now.0 - 100 * 86_400_000));
+    let root = fleet.authority.root().clone();
+    let dialer = PeerDialer::new(root, certificate.clone(), Revocations::new(), ValidityClock::system());
+    let peers = Peers::new(dialer, Handle::current());
+    peers.learn([(node.id, node.address.to_string())]);
+    let call = async |path| call_on(peers.channel(node.id, Purpose::Forward).unwrap(), path).await;
+    call(RENEW).await.unwrap();
+    assert_eq!(call(GROUP).await.unwrap_err().kind, ErrorKind::PermissionDenied);
+    let key = NodeKey::generate().unwrap();
+    let request = SigningRequest::parse(&key.signing_request().unwrap()).unwrap();
+    let renewed = key.with_chain(fleet.authority.issue_node(&request, id, fleet.now).unwrap().chain).unwrap();
+    put_to_use(&renewed, &certificate, &peers).unwrap();
+    let answer = call(GROUP).await.unwrap();
+    assert!(answer.starts_with(&format!("node {id} called")), "{answer}");
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use fleet_api::tls::{ALPN_ACTORS, ALPN_CLIENT, ALPN_PEER, CertificateCell, ClientTls};
-use fleet_api::{Revocation, ValidityClock};
+use fleet_api::tls::{ALPN_ACTORS, ALPN_CLIENT, ALPN_PEER, CertificateCell, ClientTls, is_revoked_here};
+use fleet_api::{PeerDialer, Revocation, Revocations, Subject, ValidityClock};
 use fleet_core::{BootInstant, Clock, ErrorKind, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -38,7 +38,8 @@ async fn bad_certificates_are_refused_with_the_reason() {
     let days_ago = |days: u64| Timestamp(fleet.now.0 - days * DAY_MS);
     let (_, revoked_node) = fleet.node();
     let (_, revoked_admin) = fleet.admin_issued_at(fleet.now);
-    for cell in [&revoked_node, &revoked_admin] {
+    let dead_revoked_node = fleet.node_issued_at(days_ago(30 + 366)).1;
+    for cell in [&revoked_node, &revoked_admin, &dead_revoked_node] {
         node.revocations.extend([Revocation::Subject(cell.facts().unwrap().name.subject)]);
     }
     let admin = fleet.admin_issued_at(fleet.now).1;
@@ -57,6 +58,8 @@ async fn bad_certificates_are_refused_with_the_reason() {
         ("a revoked node's", Some(revoked_node.clone()), ALPN_PEER, "it was revoked"),
         ("a revoked node's", Some(revoked_node.clone()), ALPN_ACTORS, "it was revoked"),
         ("a revoked node's", Some(revoked_node), ALPN_CLIENT, "it was revoked"),
+        ("a revoked node's, expired a year ago", Some(dead_revoked_node.clone()), ALPN_PEER, "it was revoked"),
+        ("a revoked node's, expired a year ago", Some(dead_revoked_node), ALPN_CLIENT, "it was revoked"),
         ("a revoked admin's", Some(revoked_admin), ALPN_CLIENT, "it was revoked"),
         ("an expired admin's", Some(old_admin), ALPN_CLIENT, "it has expired"),
         ("an expired node's", Some(old_node), ALPN_CLIENT, "it has expired"),
@@ -69,6 +72,32 @@ async fn bad_certificates_are_refused_with_the_reason() {
         assert!(refusal.message.contains(expected), "{what} on {alpn_text}: {refusal}");
     }
     assert!(answers(&fleet, &node).await);
+}
+
+#[tokio::test]
+async fn only_a_node_that_proved_who_it_is_can_tell_that_we_were_removed() {
+    let fleet = Fleet::found();
+    let node = start(&fleet, Setup::default());
+    let (id, certificate) = fleet.node();
+    let root = fleet.authority.root().clone();
+    let dialer = PeerDialer::new(root, certificate, Revocations::new(), ValidityClock::system());
+    let impostor = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = impostor.local_addr().unwrap().to_string();
+    let alert = async {
+        let (mut socket, _) = impostor.accept().await.unwrap();
+        // A fatal alert in plain text: certificate_revoked.
+        socket.write_all(&[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 44]).await.unwrap();
+        socket.read_to_end(&mut Vec::new()).await
+    };
+    let (refusal, _) = tokio::join!(dialer.greet(&address, node.id), soon(alert));
+    let refusal = refusal.unwrap_err();
+    assert!(!is_revoked_here(&refusal), "{refusal}");
+    assert_eq!(refusal.kind, ErrorKind::Unavailable, "{refusal}");
+    let address = node.address.to_string();
+    dialer.greet(&address, node.id).await.unwrap();
+    node.revocations.extend([Revocation::Subject(Subject::Node(id))]);
+    let refusal = dialer.greet(&address, node.id).await.unwrap_err();
+    assert!(is_revoked_here(&refusal), "{refusal}");
 }
 
 #[tokio::test]

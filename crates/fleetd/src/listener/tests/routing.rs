@@ -1,14 +1,16 @@
 //! Each protocol reaches its service, with the identity of who called.
 
 use fleet_api::connect::{Connector, Established};
+use fleet_api::pb::peer::GetKeyringRequest;
 use fleet_api::tls::{ALPN_CLIENT, ALPN_PEER, Trust};
 use fleet_api::{PeerDialer, Revocations, ValidityClock};
 use fleet_core::{ErrorKind, NodeId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::listener::tests::support::{Fleet, PATIENCE, Setup, call, call_on, start};
+use crate::listener::tests::support::{Fleet, Node, PATIENCE, Setup, call, call_on, start};
 use crate::listener::{Policy, Runtimes};
+use crate::ports::Peers;
 
 #[tokio::test]
 async fn clients_are_known_by_their_certificates() {
@@ -66,6 +68,19 @@ async fn only_the_node_that_was_meant_is_talked_to() {
     assert_eq!(refusal.kind, ErrorKind::Unavailable);
     let text = fleet_core::error::chain(&refusal);
     assert!(text.contains(&format!("node {} answered at the address of node {meant}", node.id)), "{text}");
+}
+
+#[tokio::test]
+async fn any_node_of_the_fleet_will_do_where_that_is_what_was_meant() {
+    let (fleet, foreign) = (Fleet::found(), Fleet::found());
+    let dialer = dialer(&fleet, fleet.node().1, &Revocations::new());
+    let peers = Peers::new(dialer, Handle::current());
+    let ask = async |node: &Node| {
+        let mut client = peers.client_at(&node.address.to_string()).unwrap();
+        client.get_keyring(GetKeyringRequest {}).await.unwrap_err().code()
+    };
+    assert_eq!(ask(&start(&fleet, Setup::default())).await, tonic::Code::FailedPrecondition, "the echo answers");
+    assert_ne!(ask(&start(&foreign, Setup::default())).await, tonic::Code::FailedPrecondition);
 }
 
 #[tokio::test]
