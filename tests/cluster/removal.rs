@@ -103,10 +103,14 @@ async fn a_removed_follower_stops_and_stays_out_and_the_rest_go_on_with_other_ke
     cluster.start_node(away);
     cluster.wait_until_answers(away).await;
     recover_from(&cluster.client_of(&[away]), &name).await;
-    for index in rest.into_iter().filter(|index| *index != away) {
+    let client = cluster.client_of(&[away]);
+    let lost: Vec<usize> = rest.into_iter().filter(|index| *index != away).collect();
+    for index in &lost {
+        until_state(&client, &cluster.nodes[*index].name, "down").await;
+    }
+    for index in lost {
         cluster.start_node(index);
     }
-    let client = cluster.client_of(&[away]);
     wait::until("all to vote in the new epoch", ROTATION_BOUND, || async {
         let site = client.get_status(v1::GetStatusRequest {}).await.map_err(|error| error.to_string())?.site;
         let site = site.ok_or_else(|| "no site".to_owned())?;

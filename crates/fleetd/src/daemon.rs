@@ -138,7 +138,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     state.send_replace(NodeState::Running);
     welcome::greet(&parts, settings, directory).await;
 
-    let end = wait_for_end(&parts, directory, &mut stop, &mut restarts).await;
+    let end = wait_for_end(&parts, &mut stop, &mut restarts).await;
     tracing::info!(node = %parts.identity.name, ?end, "stopping");
     state.send_replace(NodeState::Stopping);
     // Without a store nothing that runs can be journaled: it ends with its lease anyway.
@@ -153,12 +153,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
 }
 
 /// Waits for what ends a node's run.
-async fn wait_for_end(
-    parts: &Parts,
-    directory: &DataDir,
-    stop: &mut watch::Receiver<bool>,
-    restarts: &mut watch::Receiver<bool>,
-) -> End {
+async fn wait_for_end(parts: &Parts, stop: &mut watch::Receiver<bool>, restarts: &mut watch::Receiver<bool>) -> End {
     let mut failed = parts.node.failed();
     let (mut status, mut epochs) = (parts.site.group().status(), parts.site.group().status());
     tokio::select! {
@@ -176,10 +171,6 @@ async fn wait_for_end(
     let later = epochs.borrow().superseded_by;
     if let Some(epoch) = later {
         tracing::warn!(epoch, "the site's group was founded anew elsewhere: coming back to it");
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return End::Stopped,
-            () = keyring::catch_up(parts, directory) => {}
-        }
         if let Err(error) = rejoin::mark(parts.site.store(), epoch).await {
             // Whatever stopped the store is met again at the start, and so is the later epoch.
             tracing::warn!(%error, "the later epoch was not noted");

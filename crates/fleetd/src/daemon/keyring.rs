@@ -25,7 +25,7 @@ use tonic::transport::Channel;
 use super::asking::{ANSWER_TIMEOUT, ASKED_MAX, ask_in_turn, candidates};
 use super::parts::Parts;
 use super::silence::{Silence, has_leader};
-use crate::identity::{DataDir, Identity, StoredGossipKey};
+use crate::identity::{Identity, StoredGossipKey};
 use crate::ports::Purpose;
 use crate::site::{Site, read_failed};
 use crate::trust::rotation::{Step, carry_out, decide};
@@ -38,8 +38,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 const SILENCE_MIN: Duration = Duration::from_secs(5);
 /// How often a node that hears no leader asks.
 const ASK_EVERY: Duration = Duration::from_secs(30);
-/// How long a node asks for newer keys before it gives up its copy of the state.
-const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// How long keys may be newer than those of the group that this node follows: its copy of the state may be behind, but not
 /// for ever, and a node that hands out too high a generation must not keep the others from what the group decides.
 const AHEAD_MAX: Duration = Duration::from_secs(60);
@@ -98,27 +96,6 @@ async fn follow(parts: &Parts, follower: &mut Follower, hearing: &mut Hearing) -
             Ok(())
         }
     }
-}
-
-/// Before this node gives up its copy of the state, and with it the addresses of all others: takes the newest keys that
-/// somebody has. Those of the group that was founded anew are the newest, and nobody there hears it without them.
-pub(super) async fn catch_up(parts: &Parts, directory: &DataDir) {
-    let Ok(Some(mut identity)) = directory.load_identity() else { return };
-    let data_dir = directory.path().to_owned();
-    identity.keyring_generation = identity.keyring_generation.max(parts.gossip_keys.borrow().generation);
-    let (membership, in_use) = (parts.membership.clone(), parts.gossip_keys.clone());
-    let mut follower = Follower { identity, membership, data_dir, in_use, ahead: Silence::default() };
-    let asking = async {
-        // Whoever answers first may itself have missed some.
-        while let Ok(fetched) = fetch(parts, follower.identity.keyring_generation).await {
-            if let Err(error) = follower.adopt(&fetched) {
-                tracing::warn!(%error, "the gossip keys of the group founded anew are not taken over");
-                return;
-            }
-        }
-    };
-    // Who could not be reached by then is asked at the next start, at the first contacts.
-    let _in_time = tokio::time::timeout(CATCH_UP_MAX, asking).await;
 }
 
 /// When the others are asked for the keyring.
