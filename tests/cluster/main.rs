@@ -12,4 +12,5 @@ mod links;
 mod recovery;
 mod removal;
 mod rolling;
+mod watching;
 mod wiping;

@@ -18,6 +18,8 @@ const NEXT_STEP: &str = "fleet-next-step-bin";
 const RETRY_AFTER_MS: &str = "fleet-retry-after-ms";
 /// `host:port` where the leader answers.
 const LEADER: &str = "fleet-leader";
+/// What the transport calls a connection that broke.
+const TRANSPORT_WORDS: [&str; 3] = ["h2 protocol error", "transport error", "error reading a body from connection"];
 /// Longest message sent, bytes: it travels as a header, and headers are bounded on both sides.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
@@ -94,7 +96,7 @@ pub fn error_of(status: &Status) -> Error {
         return error;
     }
     let metadata = status.metadata();
-    let kind = text(metadata, KIND).and_then(ErrorKind::from_word).unwrap_or_else(|| kind_of_code(status.code()));
+    let kind = text(metadata, KIND).and_then(ErrorKind::from_word).unwrap_or_else(|| kind_of_foreign(status));
     let message = if status.message().is_empty() { status.code().description() } else { status.message() };
     let mut error = Error::new(kind, message);
     error.next_step = metadata
@@ -105,6 +107,14 @@ pub fn error_of(status: &Status) -> Error {
         text(metadata, RETRY_AFTER_MS).and_then(|delay_ms| delay_ms.parse().ok()).map(Duration::from_millis);
     error.leader_hint = text(metadata, LEADER).map(str::to_owned);
     error
+}
+
+/// The kind of a status that no service of ours made. The transport reports a connection that breaks in the middle of an
+/// answer as an unknown or internal error, and a node may pass such a status on without its cause: only the words are left.
+fn kind_of_foreign(status: &Status) -> ErrorKind {
+    let is_vague = matches!(status.code(), Code::Unknown | Code::Internal);
+    let is_broken = TRANSPORT_WORDS.iter().any(|words| status.message().contains(words));
+    if is_vague && is_broken { ErrorKind::Unavailable } else { kind_of_code(status.code()) }
 }
 
 /// The same error again, without its cause: for a cause that is shared and cannot be moved.
@@ -177,6 +187,17 @@ mod tests {
                 assert_eq!(back.leader_hint, error.leader_hint);
             }
         }
+    }
+
+    #[test]
+    fn a_connection_that_broke_is_worth_another_try_and_an_error_of_ours_is_not() {
+        let message = "h2 protocol error: error reading a body from connection";
+        for code in [Code::Unknown, Code::Internal] {
+            assert_eq!(error_of(&Status::new(code, message)).kind, ErrorKind::Unavailable);
+            assert_eq!(error_of(&Status::new(code, "it panicked")).kind, ErrorKind::Internal);
+        }
+        let ours = status_of(&Error::new(ErrorKind::Internal, message));
+        assert_eq!(error_of(&ours).kind, ErrorKind::Internal, "it says so itself");
     }
 
     #[test]

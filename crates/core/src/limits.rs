@@ -15,6 +15,8 @@ pub const DEFINITION_BYTES_MAX: usize = 2 * MIB;
 pub const DEFINITIONS_KEPT_MAX: usize = 256;
 /// Most bytes of JSON that the definitions in one of a node's caches have together.
 pub const DEFINITIONS_KEPT_BYTES_MAX: usize = 16 * MIB;
+/// Most memory that a node's compiled definitions take together, bytes, as estimated.
+pub const COMPILED_BYTES_MAX: usize = 64 * MIB;
 /// Largest job input, bytes of JSON.
 pub const INPUT_BYTES_MAX: usize = MIB;
 /// Largest job output, bytes of JSON.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -94,7 +95,7 @@ pub(crate) struct SubmitFlags {
     #[arg(long, value_parser = parse_priority)]
     pub(crate) priority: Option<u32>,
     /// Submitting again with the same key gives the same job
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) idempotency_key: Option<String>,
     /// Wait for the end and print the output; exit 1 if the job did not complete
     #[arg(long)]

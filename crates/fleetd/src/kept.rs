@@ -1,16 +1,17 @@
-//! What was made of workflow definitions, kept for the next time: bounded by count and by the bytes of their JSON, because
-//! what is made of them grows with these.
+//! What was made of workflow definitions, kept for the next time: bounded by count and by the memory that
+//! what was made of them takes, as far as the caller can tell.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleet_core::Digest;
-use fleet_core::limits::{DEFINITIONS_KEPT_BYTES_MAX, DEFINITIONS_KEPT_MAX};
+use fleet_core::limits::DEFINITIONS_KEPT_MAX;
 
 /// Values by digest; the one used longest ago makes room. Cheap to clone; clones share it.
 #[derive(Debug)]
 pub(crate) struct Kept<T> {
     entries: Arc<Mutex<VecDeque<Entry<T>>>>,
+    bytes_max: usize,
 }
 
 #[derive(Debug)]
@@ -22,17 +23,16 @@ struct Entry<T> {
 
 impl<T> Clone for Kept<T> {
     fn clone(&self) -> Self {
-        Self { entries: Arc::clone(&self.entries) }
-    }
-}
-
-impl<T> Default for Kept<T> {
-    fn default() -> Self {
-        Self { entries: Arc::default() }
+        Self { entries: Arc::clone(&self.entries), bytes_max: self.bytes_max }
     }
 }
 
 impl<T> Kept<T> {
+    /// Keeps nothing yet, and at most `bytes_max` bytes later.
+    pub(crate) fn bounded(bytes_max: usize) -> Self {
+        Self { entries: Arc::default(), bytes_max }
+    }
+
     /// The value of `digest`, if it is kept.
     pub(crate) fn get(&self, digest: Digest) -> Option<Arc<T>> {
         let mut entries = self.entries();
@@ -43,13 +43,13 @@ impl<T> Kept<T> {
         Some(value)
     }
 
-    /// Keeps a value that was made of a definition of `bytes` bytes.
+    /// Keeps a value that takes about `bytes` bytes of memory.
     pub(crate) fn keep(&self, digest: Digest, bytes: usize, value: Arc<T>) {
         let mut entries = self.entries();
         entries.retain(|entry| entry.digest != digest);
         entries.push_back(Entry { digest, bytes, value });
         let mut total: usize = entries.iter().map(|entry| entry.bytes).sum();
-        while entries.len() > DEFINITIONS_KEPT_MAX || total > DEFINITIONS_KEPT_BYTES_MAX {
+        while entries.len() > DEFINITIONS_KEPT_MAX || total > self.bytes_max {
             let Some(oldest) = entries.pop_front() else { return };
             total -= oldest.bytes;
         }
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn the_one_used_longest_ago_makes_room_by_count_and_by_bytes() {
-        let kept = Kept::default();
+        let kept = Kept::bounded(1_000);
         for number in 0..DEFINITIONS_KEPT_MAX {
             kept.keep(digest(number), 1, Arc::new(number));
         }
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!((kept.get(digest(0)).is_some(), kept.get(digest(1))), (true, None));
 
         // Two large ones and all the small ones do not fit; the large ones, used last, do.
-        let large = DEFINITIONS_KEPT_BYTES_MAX / 2;
+        let large = 500;
         kept.keep(digest(2_000), large, Arc::new(2_000));
         kept.keep(digest(2_001), large, Arc::new(2_001));
         assert_eq!(kept.get(digest(1_000)), None);

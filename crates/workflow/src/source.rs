@@ -159,24 +159,40 @@ impl SyntaxError {
     }
 }
 
-/// Byte offsets to positions.
+/// Bytes between two places of a text at which its characters are counted beforehand.
+const COUNT_EVERY: usize = 1_024;
+
+/// Byte offsets to positions. Finding one costs the same however long its line is: a file may be one line.
 pub(crate) struct Lines<'a> {
     text: &'a str,
     starts: Vec<usize>,
+    /// Characters that begin before each multiple of [`COUNT_EVERY`].
+    counts: Vec<usize>,
 }
 
 impl<'a> Lines<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(offset, _)| offset + 1);
-        Self { text, starts: std::iter::once(0).chain(ends).collect() }
+        let mut counts = vec![0];
+        for chunk in text.as_bytes().chunks(COUNT_EVERY) {
+            counts.push(counts.last().copied().unwrap_or(0) + characters(chunk));
+        }
+        Self { text, starts: std::iter::once(0).chain(ends).collect(), counts }
+    }
+
+    /// How many characters begin before `offset`.
+    fn characters_before(&self, offset: usize) -> usize {
+        let offset = offset.min(self.text.len());
+        let counted = offset / COUNT_EVERY;
+        let rest = self.text.as_bytes().get(counted * COUNT_EVERY..offset).unwrap_or_default();
+        self.counts.get(counted).copied().unwrap_or(0) + characters(rest)
     }
 
     /// The position of a byte offset. One inside a character counts as the character's.
     pub(crate) fn position(&self, offset: usize) -> Position {
         let line = self.starts.partition_point(|start| *start <= offset).max(1);
         let start = self.starts.get(line - 1).copied().unwrap_or(0);
-        let before = self.text.as_bytes().get(start..offset).unwrap_or_default();
-        let column = before.iter().filter(|byte| (**byte & 0xc0) != 0x80).count() + 1;
+        let column = self.characters_before(offset).saturating_sub(self.characters_before(start)) + 1;
         Position { line: saturate(line), column: saturate(column) }
     }
 
@@ -185,6 +201,11 @@ impl<'a> Lines<'a> {
         let start = line.checked_sub(1).and_then(|index| self.starts.get(index)).copied().unwrap_or(0);
         (start + byte_column.saturating_sub(1)).min(self.text.len())
     }
+}
+
+/// How many characters begin in `bytes` of UTF-8.
+fn characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| (**byte & 0xc0) != 0x80).count()
 }
 
 /// A count as a position holds it. A text within the limits never saturates.
@@ -205,4 +226,24 @@ pub(crate) fn pointer_join(pointer: &str, segment: &str) -> String {
         }
     }
     joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_counts_the_characters_of_its_line_however_long_it_is() {
+        let long = "aä€\u{1F600}".repeat(2 * COUNT_EVERY);
+        for text in [format!("{long}\nshort\n{long}"), "x".repeat(COUNT_EVERY), String::new()] {
+            let lines = Lines::new(&text);
+            let offsets = (0..=text.len()).filter(|offset| text.is_char_boundary(*offset)).step_by(7);
+            for offset in offsets.chain([text.len()]) {
+                let before = &text[..offset];
+                let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+                let expected = Position { line: saturate(before.matches('\n').count() + 1), column: saturate(column) };
+                assert_eq!(lines.position(offset), expected, "{offset}");
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fleet_api::pb::v1;
 use fleet_api::pb::v1::fleet_server::Fleet;
-use fleet_api::status::status_of;
+use fleet_api::status::{error_of, status_of};
 use fleet_api::tls::CertificateCell;
 use fleet_core::{Clock, Digest, Error, ErrorKind, JobId, NodeId, SystemClock};
 use fleet_membership::Membership;
@@ -14,6 +14,7 @@ use fleet_node::{JobAction, Node};
 use fleet_replication::command::Action;
 use fleet_store::record::{CommandId, JobState, NodeRecord};
 use fleet_store::state::jobs as state;
+use futures_util::TryStreamExt;
 use tokio::sync::watch as tokio_watch;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
@@ -107,7 +108,7 @@ impl FleetService {
 
     async fn submit_here(self, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, Error> {
         self.check_reserve()?;
-        let request = self.intake.take(request)?;
+        let request = self.intake.take(request).await?;
         let job = self.node.submit(request).await.map_err(|error| self.node_failed(error))?;
         Ok(v1::SubmitResponse { job_id: job.as_bytes().to_vec() })
     }
@@ -127,6 +128,16 @@ impl FleetService {
         let reader = self.site.current_reader().await?;
         let id = self.jobs.id(&reader, &request.job)?;
         self.explained(self.jobs.view(&reader, id, &request).await?, id).await
+    }
+
+    async fn list_here(&self, request: &v1::ListJobsRequest) -> Result<v1::ListJobsResponse, Error> {
+        let mut page = self.jobs.list(&self.site.current_reader().await?, request)?;
+        for job in &mut page.jobs {
+            if let Some(id) = JobId::from_slice(&job.job_id).filter(|_| job.reason.is_empty()) {
+                *job = self.explained(std::mem::take(job), id).await?;
+            }
+        }
+        Ok(page)
     }
 
     /// The job with why it is still queued, where the scheduler knows better than the row.
@@ -320,8 +331,7 @@ impl Fleet for FleetService {
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
         let here = self.clone();
-        let local =
-            |request: v1::ListJobsRequest| async move { here.jobs.list(&here.site.current_reader().await?, &request) };
+        let local = |request: v1::ListJobsRequest| async move { here.list_here(&request).await };
         answer(&self.site, request, local, |c, r| async move { fleet_client(c).list_jobs(r).await }).await
     }
 
@@ -339,6 +349,8 @@ impl Fleet for FleetService {
                 let mut onward = passed_on(request);
                 onward.metadata_mut().remove(TIMEOUT_HEADER);
                 let changes = fleet_client(channel).watch_job(onward).await?.into_inner();
+                // A connection to the leader that breaks is an error that the client tries again after.
+                let changes = changes.map_err(|status| status_of(&error_of(&status)));
                 Ok(Response::new(Box::pin(changes)))
             }
         }

@@ -10,6 +10,7 @@ use fleet_store::record::{JobSpec, Payload, WorkflowName};
 use fleet_workflow::dsl::document::{FleetSettings, OnDisconnect};
 use fleet_workflow::machine::INTERPRETER_VERSION;
 use fleet_workflow::{Problem, Workflow};
+use tokio::sync::Semaphore;
 
 use crate::kept::Kept;
 use crate::ports::InterpreterPort;
@@ -17,6 +18,10 @@ use crate::ports::InterpreterPort;
 // The language depends on no crate of ours, so it has this bound of its own.
 const _: () = assert!(fleet_workflow::source::MAX_DEFINITION_BYTES == limits::DEFINITION_BYTES_MAX);
 
+/// Bytes of a workflow file from which on reading it may take long enough to hold up others.
+const HEAVY_BYTES: usize = 16 * 1024;
+/// Most such files read at once; the rest wait within their callers' deadlines.
+const HEAVY_AT_ONCE: usize = 2;
 /// Problems named in one message; the rest is counted.
 const PROBLEMS_SHOWN_MAX: usize = 20;
 
@@ -38,18 +43,37 @@ pub(super) struct Intake {
     interpreter: InterpreterPort,
     /// Files taken in lately, by the digest of their text: a file that comes a thousand times is checked once.
     kept: Kept<Definition>,
+    /// Permits for large files.
+    heavy: Arc<Semaphore>,
 }
 
 impl Intake {
     pub(super) fn new(site: SiteName, interpreter: InterpreterPort) -> Self {
-        Self { site, interpreter, kept: Kept::default() }
+        Self {
+            site,
+            interpreter,
+            kept: Kept::bounded(limits::DEFINITIONS_KEPT_BYTES_MAX),
+            heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)),
+        }
     }
 
-    /// The job that `request` asks for.
+    /// The job that `request` asks for. A large file is read on a thread of its own, few at a time: it may take a second,
+    /// in which this runtime has others to serve.
     ///
     /// # Errors
     /// `InvalidInput` that names every problem of the file; `Unsupported` for tasks that this version cannot run.
-    pub(super) fn take(&self, request: v1::SubmitRequest) -> Result<JobRequest, Error> {
+    pub(super) async fn take(&self, request: v1::SubmitRequest) -> Result<JobRequest, Error> {
+        if request.workflow.len() < HEAVY_BYTES {
+            return self.read_request(request);
+        }
+        let failed = || Error::new(ErrorKind::Internal, "submit: read the workflow file");
+        let _permit = self.heavy.acquire().await.map_err(|source| failed().with_source(source))?;
+        let intake = self.clone();
+        let read = tokio::task::spawn_blocking(move || intake.read_request(request)).await;
+        read.map_err(|source| failed().with_source(source))?
+    }
+
+    fn read_request(&self, request: v1::SubmitRequest) -> Result<JobRequest, Error> {
         check_sizes(&request)?;
         let definition = self.definition(&request.workflow)?;
         let settings = &definition.settings;
@@ -208,7 +232,7 @@ mod tests {
     }
 
     fn take(request: v1::SubmitRequest) -> Result<JobRequest, Error> {
-        Intake::new(SiteName::default(), InterpreterPort::default()).take(request)
+        Intake::new(SiteName::default(), InterpreterPort::default()).read_request(request)
     }
 
     const GOOD: &str = "document: {dsl: '1.0.3', namespace: a, name: b, version: '1.0.0', \

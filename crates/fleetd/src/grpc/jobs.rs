@@ -157,6 +157,9 @@ impl Jobs {
             return Err(refused(format!("a page has at most {PAGE_MAX} jobs")));
         }
         let workflow = (!request.workflow.is_empty()).then(|| request.workflow.clone());
+        if let Some(wanted) = workflow.as_deref().filter(|wanted| !is_workflow_name(wanted)) {
+            return Err(refused(format!("`{wanted}` is not NAMESPACE/NAME or NAMESPACE/NAME:VERSION")));
+        }
         let filter = Filter { states, workflow };
         let page = list(reader, &filter, below, limit as usize).map_err(read_failed)?;
         let names = self.names()?;
@@ -284,9 +287,23 @@ fn explain(view: &mut v1::Job) {
     view.reason = words.chars().take(REASON_CHARACTERS_MAX).collect();
 }
 
+/// Whether `text` is `namespace/name` or `namespace/name:version`.
+fn is_workflow_name(text: &str) -> bool {
+    let (path, version) = text.split_once(':').map_or((text, None), |(path, version)| (path, Some(version)));
+    let is_word = |word: &str| !word.is_empty() && !word.contains(['/', ':']);
+    path.split_once('/').is_some_and(|(namespace, name)| is_word(namespace) && is_word(name))
+        && version.is_none_or(is_word)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_workflow_is_named_by_namespace_and_name_and_perhaps_a_version() {
+        assert!(["a/b", "a/b:1.0.0", "a-1/b_2"].into_iter().all(is_workflow_name));
+        assert!(!["", "a", "/b", "a/", "a/b:", "a/b:c:d", "a/b/c", ":1"].into_iter().any(is_workflow_name));
+    }
 
     #[test]
     fn a_failed_job_has_its_errors_title_and_detail_as_reason_unless_its_row_has_one() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fleet_core::limits::COMPILED_BYTES_MAX;
 use fleet_core::{Digest, JobId};
 use fleet_node::ports::{Interpreter, JobMachine};
 use fleet_workflow::machine::command::Command;
@@ -10,10 +11,19 @@ use fleet_workflow::machine::{CompiledWorkflow, INTERPRETER_VERSION, JobContext,
 
 use crate::kept::Kept;
 
+/// Memory that a compiled definition takes for each byte of its JSON, as measured with a thousand small tasks.
+const BYTES_PER_BYTE: usize = 48;
+
 /// Compiles definitions and begins machines. A cheap handle.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct InterpreterPort {
     compiled: Kept<CompiledWorkflow>,
+}
+
+impl Default for InterpreterPort {
+    fn default() -> Self {
+        Self { compiled: Kept::bounded(COMPILED_BYTES_MAX) }
+    }
 }
 
 impl InterpreterPort {
@@ -34,7 +44,7 @@ impl InterpreterPort {
         let compiled = CompiledWorkflow::compile(Arc::new(parsed.workflow))
             .map_err(|problems| unreadable(problems.first().map(ToString::to_string).unwrap_or_default()))?;
         let compiled = Arc::new(compiled);
-        self.compiled.keep(digest, definition.len(), Arc::clone(&compiled));
+        self.compiled.keep(digest, definition.len() * BYTES_PER_BYTE, Arc::clone(&compiled));
         Ok(compiled)
     }
 
