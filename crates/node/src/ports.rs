@@ -1,6 +1,7 @@
 //! What the actors need from outside, as traits: the daemon implements them with its clients, tests with queues.
 
 mod group;
+mod sites;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use fleet_workflow::machine::event::{ErrorObject, Event, Outcome as EffectOutcom
 use crate::link::RobotStreams;
 
 pub use group::{Group, GroupStanding};
+pub use sites::{KnownSite, KnownSites, RobotOffer, SiteServer, SiteTopic, Sites};
 
 /// The surroundings of one effect.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ mod refusal;
 
 pub use action::{
     ADMIT_VERSION, Action, FIRST_VERSION, FORGET_VERSION, HOSTS_VERSION, Next, NodeAdmission, Records, Redeeming,
-    ReleaseCause, SUBMIT_ASSIGNED_VERSION, Submission, TokenGrant, TrustEntry,
+    ReleaseCause, SITES_VERSION, SUBMIT_ASSIGNED_VERSION, Submission, TokenGrant, TrustEntry,
 };
 pub use batch::{Batch, BatchError};
 pub use outcome::Outcome;

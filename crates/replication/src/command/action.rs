@@ -17,6 +17,8 @@ pub const FORGET_VERSION: u32 = 3;
 pub const ADMIT_VERSION: u32 = 4;
 /// The version of commands from which placement knows hosts among the capabilities of a job. It brought no kind.
 pub const HOSTS_VERSION: u32 = 5;
+/// The version of commands that brought several sites: their registry, and the moves of jobs between them.
+pub const SITES_VERSION: u32 = 6;
 
 /// What a command asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
