@@ -5,7 +5,7 @@
 //! actor reference in the public interface.
 
 mod error;
-mod execution;
+pub mod execution;
 mod group;
 mod handle;
 pub mod link;
@@ -24,5 +24,5 @@ pub use error::Error;
 pub use group::SiteGroup;
 pub use handle::{JobAction, JobRequest, Node, NodeConfig, NodeObservation, NodePorts};
 pub use robot::RobotObservation;
-pub use scheduler::{LinkServer, SchedulerObservation};
+pub use scheduler::{Leading, LinkServer, SchedulerObservation, Seats, WorkOrder};
 pub use watch::JobChanges;
