@@ -13,6 +13,7 @@ use fleet_replication::command::Records;
 use fleet_store::record::{Payload, StopCause};
 
 use super::actor::RobotMessage;
+use crate::execution::Unacknowledged;
 use crate::execution::task::{self, Assigned, Control, Surroundings};
 use crate::link::Assignment;
 use crate::ports::Lease;
@@ -28,7 +29,7 @@ struct Running {
     /// Dropped to abort it.
     control: Option<mpsc::Sender<Control>>,
     /// Records sent and not known to be committed.
-    unacknowledged: Option<Box<Records>>,
+    unacknowledged: Unacknowledged,
 }
 
 /// A job whose assignment is not complete yet.
@@ -120,7 +121,8 @@ impl Jobs {
     ) {
         let (sender, control) = mpsc::channel(CONTROL_DEPTH);
         let pair = job.pair;
-        self.running.insert(pair.job, Running { pair, control: Some(sender), unacknowledged: None });
+        self.running
+            .insert(pair.job, Running { pair, control: Some(sender), unacknowledged: Unacknowledged::default() });
         let (around, robot) = (Arc::clone(around), robot.clone());
         // The fence tells this assignment of the job from the ones before it; the workflow is told once it is read.
         let workflow = tracing::field::Empty;
@@ -145,19 +147,19 @@ impl Jobs {
         if running.pair.fence != records.fence {
             return false;
         }
-        running.unacknowledged = Some(Box::new(records.clone()));
+        running.unacknowledged.sending(records);
         true
     }
 
     /// What was sent and is not known to be committed.
     pub(super) fn unacknowledged(&self) -> Vec<Records> {
-        self.running.values().filter_map(|running| running.unacknowledged.as_deref().cloned()).collect()
+        self.running.values().filter_map(|running| running.unacknowledged.batch().cloned()).collect()
     }
 
     /// Records of `pair` are committed.
     pub(super) fn committed(&mut self, pair: Pair, journal_len: u32, is_over: bool) {
         if let Some(running) = self.running.get_mut(&pair.job).filter(|running| running.pair == pair) {
-            running.unacknowledged = None;
+            running.unacknowledged.acknowledged(journal_len, is_over);
             tell_execution(running, Control::Committed { journal_len, is_over });
         }
     }
