@@ -18,11 +18,6 @@ pub(crate) struct Order {
     pub(crate) takes_any_fence: bool,
 }
 
-/// An entry that was applied.
-pub(crate) struct AppliedEntry {
-    pub(crate) fact: AppliedFact,
-}
-
 /// Applies `entries` in one transaction.
 pub(crate) fn apply(
     store: &Store,
@@ -30,19 +25,14 @@ pub(crate) fn apply(
     node: NodeId,
     entries: Vec<Entry>,
     order: Order,
-) -> Vec<AppliedEntry> {
+) -> Vec<AppliedFact> {
     let work = store.apply(group, move |state| {
         entries.into_iter().map(|entry| apply_one(state, node, entry, order)).collect::<Result<Vec<_>, Error>>()
     });
     work.wait().expect("a store in memory takes what is applied")
 }
 
-fn apply_one(
-    state: &mut StateTransaction<'_>,
-    node: NodeId,
-    entry: Entry,
-    order: Order,
-) -> Result<AppliedEntry, Error> {
+fn apply_one(state: &mut StateTransaction<'_>, node: NodeId, entry: Entry, order: Order) -> Result<AppliedFact, Error> {
     let (term, index) = entry.place;
     let mut fact = AppliedFact {
         node,
@@ -50,6 +40,7 @@ fn apply_one(
         actions: Vec::new(),
         outcomes: Vec::new(),
         events: Vec::new(),
+        content: Digest::of(format!("{:?}", entry.payload).as_bytes()).to_string(),
         fingerprint: String::new(),
     };
     if let Payload::Commands(commands) = &entry.payload {
@@ -76,5 +67,5 @@ fn apply_one(
         }
     }
     fact.fingerprint = Digest::of(text.as_bytes()).to_string();
-    Ok(AppliedEntry { fact })
+    Ok(fact)
 }

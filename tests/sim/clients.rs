@@ -96,7 +96,9 @@ impl Clients {
     fn submit(&mut self, dice: &mut Dice) -> Option<Wish> {
         let known: Vec<JobId> = self.wanted.keys().copied().collect();
         let site = SiteName::default();
-        if dice.chance(10) && let Some(job) = dice.pick(&known) {
+        if dice.chance(10)
+            && let Some(job) = dice.pick(&known)
+        {
             let Wanted { workflow, priority } = self.wanted[job];
             let other = u8::from(dice.chance(30));
             let submission = workflows::submission(*job, workflow, priority + other, site);

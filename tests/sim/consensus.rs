@@ -96,26 +96,59 @@ pub(crate) enum Response {
 /// What is asked of the consensus.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
-    Request { from: NodeId, call: u64, run: u64, request: Request },
-    Response { from: NodeId, call: u64, response: Response },
+    Request {
+        from: NodeId,
+        call: u64,
+        run: u64,
+        request: Request,
+    },
+    Response {
+        from: NodeId,
+        call: u64,
+        response: Response,
+    },
     Elect,
-    Propose { token: u64, payload: Payload },
+    Propose {
+        token: u64,
+        payload: Payload,
+    },
     /// Ask the voters whether they still follow.
-    Confirm { round: u64 },
+    Confirm {
+        round: u64,
+    },
     Tick,
 }
 
 /// What comes of it, once what is to be written is on the disk.
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
-    Send { to: NodeId, request: Request, round: Option<u64> },
+    Send {
+        to: NodeId,
+        request: Request,
+        round: Option<u64>,
+    },
     /// `hears` says whether a leader was heard by it.
-    Answer { to: NodeId, call: u64, run: u64, term: u64, hears: bool, response: Response },
+    Answer {
+        to: NodeId,
+        call: u64,
+        run: u64,
+        term: u64,
+        hears: bool,
+        response: Response,
+    },
     /// The proposal of this token has this place.
-    Proposed { token: u64, place: Place },
-    NotLeader { token: u64 },
+    Proposed {
+        token: u64,
+        place: Place,
+    },
+    NotLeader {
+        token: u64,
+    },
     /// A quorum followed when it was asked; everything committed then has at most this index.
-    Confirmed { round: u64, index: u64 },
+    Confirmed {
+        round: u64,
+        index: u64,
+    },
     /// This node became the leader.
     Leads,
 }
@@ -187,6 +220,7 @@ impl Consensus {
         consensus.find_members();
         if vote.is_committed && vote.node == Some(node) {
             consensus.lead();
+            consensus.effects.clear();
         }
         consensus
     }
@@ -212,7 +246,11 @@ impl Consensus {
     }
 
     fn lead(&mut self) {
-        let first_index = self.log.iter().find(|entry| entry.place.0 == self.vote.term).map_or(self.last().1 + 1, |entry| entry.place.1);
+        let first_index = self
+            .log
+            .iter()
+            .find(|entry| entry.place.0 == self.vote.term)
+            .map_or(self.last().1 + 1, |entry| entry.place.1);
         let progress = BTreeMap::new();
         self.role = Role::Leader { progress, first_index, rounds: BTreeMap::new() };
         self.effects.push(Effect::Leads);

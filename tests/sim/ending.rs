@@ -32,7 +32,8 @@ pub(crate) fn check(world: &World) -> Result<(), Violation> {
         let is_right = match row.state {
             JobState::Completed => match (&ending, world.expected(wanted.workflow)) {
                 (Some(Ending::Output(Content::Inline(bytes))), Some(expected)) => {
-                    serde_json::from_slice::<serde_json::Value>(bytes.as_slice()).is_ok_and(|output| output == *expected)
+                    serde_json::from_slice::<serde_json::Value>(bytes.as_slice())
+                        .is_ok_and(|output| output == *expected)
                 }
                 (Some(Ending::Output(_)), None) => true,
                 _ => false,
@@ -42,7 +43,8 @@ pub(crate) fn check(world: &World) -> Result<(), Violation> {
             _ => false,
         };
         if !is_right {
-            let detail = format!("job {job} of workflow {} ends {} with {ending:?}: {row:?}", wanted.workflow, row.state);
+            let detail =
+                format!("job {job} of workflow {} ends {} with {ending:?}: {row:?}", wanted.workflow, row.state);
             return broken(Law::Promise(Invariant::EveryJobEndsOrSaysWhyNot), detail);
         }
     }

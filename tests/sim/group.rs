@@ -16,7 +16,7 @@ use openraft::CommittedLeaderId;
 use crate::applying::{self, Order};
 use crate::bugs::PlantedBug;
 use crate::consensus::{Consensus, DiskRecord, Effect, Input, Pace, Payload, Place, Request, Response};
-use crate::message::{Alarm, Ask, Fact, Message, Out, Said, Step};
+use crate::message::{Alarm, AppliedFact, Ask, Fact, Message, Out, Said, Situation, Step};
 use crate::scheduler::Reply;
 
 /// Most commands of one entry; small, so that there are many entries.
@@ -33,7 +33,10 @@ pub(crate) enum Notice {
     Proposed(Reply, Option<Outcome>),
     Confirmed(Question, bool),
     /// When an earlier leader was last heard, or that it could not be learnt.
-    Takeover { term: u64, latest: Option<BootInstant> },
+    Takeover {
+        term: u64,
+        latest: Option<BootInstant>,
+    },
 }
 
 /// Who waits for a confirmation of the leadership.
@@ -173,6 +176,9 @@ impl GroupPart {
         };
         part.apply(step);
         part.notices.clear();
+        if part.consensus.leads() {
+            step.fact(Fact::Seen(Situation::LeaderResumed));
+        }
         part
     }
 
@@ -253,7 +259,11 @@ impl GroupPart {
             return self.apply(step);
         }
         for record in writes {
+            if matches!(record, DiskRecord::Truncate(_)) {
+                step.fact(Fact::Seen(Situation::LogTruncated));
+            }
             if step.disk.write(record).is_err() {
+                step.fact(Fact::Seen(Situation::DiskFull));
                 return step.out.push(Out::Fail("the disk is full"));
             }
         }
@@ -301,7 +311,10 @@ impl GroupPart {
                         current.index = Some(index);
                     }
                 }
-                Effect::Leads => self.led_term = None,
+                Effect::Leads => {
+                    self.led_term = None;
+                    step.fact(Fact::Seen(Situation::LeaderElected));
+                }
             }
         }
         self.end_round(step);
@@ -494,8 +507,7 @@ impl GroupPart {
             }
         }
         let voters = &self.consensus.members.voters;
-        let followed_at =
-            leads.then(|| self.acknowledgements.quorum_at(voters, self.node, term, step.now)).flatten();
+        let followed_at = leads.then(|| self.acknowledgements.quorum_at(voters, self.node, term, step.now)).flatten();
         self.is_followed = followed_at.is_some_and(|at| step.now.saturating_since(at) <= step.timing.group_lease);
         let is_pledged_away = self.contact.forbids(self.reign()).is_some();
         let serves = leads && self.is_followed && self.led_term == Some(term) && !is_pledged_away;
@@ -644,8 +656,7 @@ impl GroupPart {
         self.write_entry(step);
     }
 
-    fn entry_applied(&mut self, step: &mut Step<'_>, applied: applying::AppliedEntry) {
-        let fact = applied.fact;
+    fn entry_applied(&mut self, step: &mut Step<'_>, fact: AppliedFact) {
         if let Some(own) = self.own_entry.take_if(|own| own.place == Some(fact.place)) {
             self.led_term = Some(own.term);
         }

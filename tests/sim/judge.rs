@@ -7,14 +7,14 @@ use std::fmt;
 use fleet_core::invariant::Invariant;
 use fleet_core::{Fence, JobId, NodeId};
 use fleet_node::session::Pair;
-use fleet_replication::command::{Action, Next, Outcome, Records};
+use fleet_replication::command::{Action, Next, Outcome, Records, Refusal, ReleaseCause};
 use fleet_replication::fsm::Event;
 use fleet_store::record::{Content, JobState};
 use fleet_workflow::machine::command::EffectPath;
 use fleet_workflow::machine::event;
 
 use crate::consensus::Place;
-use crate::message::{AppliedFact, Fact};
+use crate::message::{AppliedFact, Fact, Situation};
 
 /// What must hold besides the promises, because they stand on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,15 +55,24 @@ pub(crate) struct JobFacts {
     pub(crate) was_cancelled: bool,
 }
 
+/// An entry as the first node that applied it had it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
+    place: Place,
+    content: String,
+    fingerprint: String,
+}
+
 /// The judge.
 #[derive(Debug, Default)]
 pub(crate) struct Judge {
-    log: Vec<(Place, String)>,
+    log: Vec<Known>,
     committed: u64,
     pub(crate) jobs: BTreeMap<JobId, JobFacts>,
     finished: BTreeSet<(JobId, EffectPath)>,
     leaders: BTreeMap<u64, NodeId>,
     pub(crate) effects_begun: u64,
+    pub(crate) seen: BTreeMap<Situation, u64>,
 }
 
 impl Judge {
@@ -82,6 +91,10 @@ impl Judge {
             Fact::Applied(applied) => self.applied(applied),
             Fact::Serves { node, term, applied } => self.serves(*node, *term, *applied),
             Fact::EffectBegan { node, pair, path } => self.effect_began(*node, *pair, path),
+            Fact::Seen(situation) => {
+                self.see(*situation);
+                Ok(())
+            }
             Fact::Broken(reason) => broken(Law::NothingBreaks, reason.clone()),
         }
     }
@@ -105,7 +118,8 @@ impl Judge {
             return broken(Law::Promise(Invariant::NoFinishedEffectRunsAgain), detail);
         }
         if !self.jobs.get(&pair.job).is_some_and(|job| job.fences.contains(&pair.fence)) {
-            let detail = format!("{node} begins {} of {} under fence {}, which nobody committed", path.0, pair.job, pair.fence);
+            let detail =
+                format!("{node} begins {} of {} under fence {}, which nobody committed", path.0, pair.job, pair.fence);
             return broken(Law::Promise(Invariant::GossipLeadsLogGuards), detail);
         }
         Ok(())
@@ -115,12 +129,13 @@ impl Judge {
         let (node, place) = (fact.node, fact.place);
         let position = usize::try_from(place.1).unwrap_or_default();
         self.committed = self.committed.max(place.1);
-        if let Some((known, fingerprint)) = self.log.get(position - 1) {
-            if *known != place {
-                let detail = format!("{node} applies entry {place:?} where {known:?} was committed");
+        if let Some(known) = self.log.get(position - 1) {
+            if (known.place, &known.content) != (place, &fact.content) {
+                let detail =
+                    format!("{node} applies another entry at {place:?} than was committed at {:?}", known.place);
                 return broken(Law::Promise(Invariant::DurableAccept), detail);
             }
-            if *fingerprint != fact.fingerprint {
+            if known.fingerprint != fact.fingerprint {
                 let detail = format!("{node} comes to another state by entry {place:?}");
                 return broken(Law::SameLogSameState, detail);
             }
@@ -129,19 +144,48 @@ impl Judge {
         if position != self.log.len() + 1 {
             return broken(Law::NothingBreaks, format!("{node} applies entry {place:?} out of order"));
         }
-        self.log.push((place, fact.fingerprint.clone()));
+        let (content, fingerprint) = (fact.content.clone(), fact.fingerprint.clone());
+        self.log.push(Known { place, content, fingerprint });
         for (action, outcome) in fact.actions.iter().zip(&fact.outcomes) {
             self.obeyed(action, outcome)?;
         }
         for event in &fact.events {
             if let Event::JobChanged { job, to, .. } = event {
                 self.jobs.entry(*job).or_default().state = Some(*to);
+                match to {
+                    JobState::Waiting => self.see(Situation::JobParked),
+                    JobState::Suspended => self.see(Situation::JobSuspended),
+                    JobState::Cancelled => self.see(Situation::JobCancelled),
+                    _ => {}
+                }
             }
         }
         Ok(())
     }
 
+    /// Notes that `situation` came up.
+    pub(crate) fn see(&mut self, situation: Situation) {
+        *self.seen.entry(situation).or_default() += 1;
+    }
+
+    fn notice(&mut self, action: &Action, outcome: &Outcome) {
+        match (action, outcome) {
+            (_, Outcome::Refused(Refusal::StaleFence { .. })) => self.see(Situation::StaleFenceRefused),
+            (_, Outcome::Refused(Refusal::JobConflict(_))) => self.see(Situation::SubmitConflicts),
+            (_, Outcome::Submitted { created: false, .. }) => self.see(Situation::SubmitRepeated),
+            (Action::SubmitAssigned { .. }, Outcome::Assigned { .. }) => self.see(Situation::JobAssignedAtOnce),
+            (Action::FireTimers, Outcome::Fired { jobs, .. }) if *jobs > 0 => self.see(Situation::TimersFired),
+            (Action::Release { cause, .. }, Outcome::Changed { .. }) => self.see(match cause {
+                ReleaseCause::Lost => Situation::RobotLost,
+                ReleaseCause::Gone => Situation::RobotGone,
+                ReleaseCause::Stopped => Situation::RobotStopped,
+            }),
+            _ => {}
+        }
+    }
+
     fn obeyed(&mut self, action: &Action, outcome: &Outcome) -> Result<(), Violation> {
+        self.notice(action, outcome);
         if matches!(outcome, Outcome::Refused(_)) {
             return Ok(());
         }

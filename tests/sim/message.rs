@@ -8,9 +8,9 @@ use fleet_node::link::{Heartbeat, WorkDown, WorkUp};
 use fleet_node::session::{BeatAnswer, Pair};
 use fleet_replication::PollAnswer;
 use fleet_replication::command::{Action, Outcome};
-use fleet_store::record::CommandId;
 use fleet_replication::fsm::Event;
 use fleet_sim::{Dice, Disk};
+use fleet_store::record::CommandId;
 use fleet_workflow::machine::command::EffectPath;
 
 use crate::bugs::PlantedBug;
@@ -56,16 +56,33 @@ pub(crate) enum Told {
 /// A message to a node or a client.
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
-    Ask { from: NodeId, run: u64, call: u64, ask: Ask },
+    Ask {
+        from: NodeId,
+        run: u64,
+        call: u64,
+        ask: Ask,
+    },
     /// `run` is the asker's: another run of its process has other calls.
-    Said { from: NodeId, run: u64, call: u64, said: Said },
+    Said {
+        from: NodeId,
+        run: u64,
+        call: u64,
+        said: Said,
+    },
     Heartbeat(Heartbeat),
     BeatAnswer(BeatAnswer),
     Up(WorkUp),
     Down(Box<WorkDown>),
     /// A node that is not a member yet wants to be one, in the place of another that is gone.
-    Join { node: NodeId, machine: usize, replaces: NodeId },
-    Wish { number: u64, wish: Wish },
+    Join {
+        node: NodeId,
+        machine: usize,
+        replaces: NodeId,
+    },
+    Wish {
+        number: u64,
+        wish: Wish,
+    },
 }
 
 /// What a process is woken for.
@@ -80,14 +97,77 @@ pub(crate) enum Alarm {
 #[derive(Clone, Debug)]
 pub(crate) enum Fact {
     /// Some node holds everything up to this index committed.
-    Committed { index: u64 },
+    Committed {
+        index: u64,
+    },
     /// A node applied an entry.
     Applied(Arc<AppliedFact>),
     /// A leader begins to serve, having applied so much.
-    Serves { node: NodeId, term: u64, applied: u64 },
-    EffectBegan { node: NodeId, pair: Pair, path: EffectPath },
+    Serves {
+        node: NodeId,
+        term: u64,
+        applied: u64,
+    },
+    EffectBegan {
+        node: NodeId,
+        pair: Pair,
+        path: EffectPath,
+    },
     /// A process broke by something that can never happen.
     Broken(String),
+    /// Something that the simulation must not miss.
+    Seen(Situation),
+}
+
+/// What must come up in enough seeds, or the simulation shows less than it seems to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Situation {
+    LeaderElected,
+    /// A leader restarted and leads on in its old term.
+    LeaderResumed,
+    /// A follower dropped entries that another leader had not.
+    LogTruncated,
+    /// A node does not start, because its disk is damaged.
+    DamageReported,
+    /// A process ended because its disk was full.
+    DiskFull,
+    /// A node that lost its disk is a member again, as another one.
+    NodeReplaced,
+    /// Records came under a fence that was over, and were refused.
+    StaleFenceRefused,
+    /// A job was taken from a robot that was lost.
+    RobotLost,
+    RobotGone,
+    RobotStopped,
+    SubmitRepeated,
+    SubmitConflicts,
+    JobParked,
+    JobSuspended,
+    JobCancelled,
+    JobAssignedAtOnce,
+    TimersFired,
+}
+
+impl Situation {
+    pub(crate) const ALL: [Self; 17] = [
+        Self::LeaderElected,
+        Self::LeaderResumed,
+        Self::LogTruncated,
+        Self::DamageReported,
+        Self::DiskFull,
+        Self::NodeReplaced,
+        Self::StaleFenceRefused,
+        Self::RobotLost,
+        Self::RobotGone,
+        Self::RobotStopped,
+        Self::SubmitRepeated,
+        Self::SubmitConflicts,
+        Self::JobParked,
+        Self::JobSuspended,
+        Self::JobCancelled,
+        Self::JobAssignedAtOnce,
+        Self::TimersFired,
+    ];
 }
 
 /// What applying an entry did.
@@ -98,6 +178,8 @@ pub(crate) struct AppliedFact {
     pub(crate) actions: Vec<Action>,
     pub(crate) outcomes: Vec<Outcome>,
     pub(crate) events: Vec<Event>,
+    /// Digest of what the entry asks.
+    pub(crate) content: String,
     /// Digest of the outcomes, the events and every row of a job that changed.
     pub(crate) fingerprint: String,
 }
@@ -105,10 +187,19 @@ pub(crate) struct AppliedFact {
 /// What a process wants done.
 #[derive(Clone, Debug)]
 pub(crate) enum Out {
-    Send { to: NodeId, message: Message },
+    Send {
+        to: NodeId,
+        message: Message,
+    },
     /// An answer to the client's request of this number.
-    Tell { number: u64, told: Told },
-    Wake { delay_us: u64, alarm: Alarm },
+    Tell {
+        number: u64,
+        told: Told,
+    },
+    Wake {
+        delay_us: u64,
+        alarm: Alarm,
+    },
     Fact(Fact),
     /// The process ends: its disk failed.
     Fail(&'static str),

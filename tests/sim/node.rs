@@ -79,7 +79,9 @@ impl Process {
                 }
                 Notice::Confirmed(Question::Read { number, job }, is_confirmed) => {
                     let told = match is_confirmed {
-                        true => Told::Found(jobs::job(&self.group.reader(), job).expect("the state can be read").is_some()),
+                        true => {
+                            Told::Found(jobs::job(&self.group.reader(), job).expect("the state can be read").is_some())
+                        }
                         false => Told::Unknown,
                     };
                     step.out.push(Out::Tell { number, told });

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use fleet_core::{BootInstant, JobId, NodeId};
-use fleet_node::execution::{self, Act, Assigned, Course, Pulse, Start};
+use fleet_node::execution::{self, Act, Assigned, Course, Pulse, Start, Unacknowledged};
 use fleet_node::link::{Assignment, Heartbeat, RobotReport, WorkDown, WorkUp};
 use fleet_node::ports::JobMachine;
 use fleet_node::session::{BeatAnswer, EndKind, Pair, RobotCommand, RobotSession};
@@ -33,7 +33,8 @@ struct Execution {
     machine: Box<dyn JobMachine>,
     course: Course,
     effects: BTreeMap<EffectPath, Running>,
-    unacknowledged: Option<(Box<Records>, BootInstant)>,
+    unacknowledged: Unacknowledged,
+    sent_at: BootInstant,
 }
 
 /// The robot of one node.
@@ -126,7 +127,14 @@ impl Robot {
             Ok(begun) => begun,
             Err(error) => return step.fact(Fact::Broken(format!("an execution cannot begin: {error}"))),
         };
-        let execution = Execution { pair, machine, course, effects: BTreeMap::new(), unacknowledged: None };
+        let execution = Execution {
+            pair,
+            machine,
+            course,
+            effects: BTreeMap::new(),
+            unacknowledged: Unacknowledged::default(),
+            sent_at: step.now,
+        };
         self.executions.insert(pair.job, execution);
         self.carry_out(step, pair.job);
     }
@@ -147,7 +155,7 @@ impl Robot {
         let Some(execution) = self.executions.get_mut(&pair.job).filter(|execution| execution.pair == pair) else {
             return;
         };
-        execution.unacknowledged = None;
+        execution.unacknowledged.acknowledged(journal_len, is_over);
         if is_over {
             return self.end(step, pair, EndKind::Finished);
         }
@@ -239,7 +247,8 @@ impl Robot {
     fn send_records(&mut self, step: &mut Step<'_>, records: Box<Records>) {
         let job = records.job;
         if let Some(execution) = self.executions.get_mut(&job) {
-            execution.unacknowledged = Some((records.clone(), step.now));
+            execution.unacknowledged.sending(&records);
+            execution.sent_at = step.now;
         }
         self.send_up(step, |session| WorkUp::Records { session, records });
     }
@@ -247,12 +256,11 @@ impl Robot {
     /// Sends records again that nobody answered for so long that the stream would have been dialled anew.
     fn resend(&mut self, step: &mut Step<'_>, job: JobId) {
         let Some(execution) = self.executions.get_mut(&job) else { return };
-        let Some((records, at)) = &mut execution.unacknowledged else { return };
-        if step.now.saturating_since(*at) < step.timing.robot_lease / 4 {
+        let Some(records) = execution.unacknowledged.batch().cloned().map(Box::new) else { return };
+        if step.now.saturating_since(execution.sent_at) < step.timing.robot_lease / 4 {
             return;
         }
-        *at = step.now;
-        let records = records.clone();
+        execution.sent_at = step.now;
         self.send_up(step, |session| WorkUp::Records { session, records });
     }
 

@@ -125,7 +125,9 @@ impl Scheduler {
         round: u64,
         is_confirmed: bool,
     ) {
-        let Some(leading) = self.leading.as_mut().filter(|leading| leading.sessions.term().term == term) else { return };
+        let Some(leading) = self.leading.as_mut().filter(|leading| leading.sessions.term().term == term) else {
+            return;
+        };
         let commands = match is_confirmed {
             true => leading.sessions.confirmed(lease_clock(step), round),
             false => leading.sessions.unconfirmed(round),

@@ -59,9 +59,9 @@ impl World {
 
     /// The machine of the node that serves, if any.
     fn leader(&self) -> Option<usize> {
-        self.machines.iter().position(|machine| {
-            machine.process.as_ref().is_some_and(|process| process.group.serving.is_some())
-        })
+        self.machines
+            .iter()
+            .position(|machine| machine.process.as_ref().is_some_and(|process| process.group.serving.is_some()))
     }
 
     fn kill(&mut self, machine: usize, down_us: usize) {

@@ -45,7 +45,10 @@ pub(crate) fn all() -> Vec<String> {
             &json!([{ "guarded": { "try": [{ "once": fragile }], "catch": { "do": [{ "caught": { "set": { "lost": true } } }] } } },
                 { "after": call("after") }]),
         ),
-        document("parks", &json!([{ "one": call("one") }, { "rest": { "wait": { "seconds": 2 } } }, { "two": call("two") }])),
+        document(
+            "parks",
+            &json!([{ "one": call("one") }, { "rest": { "wait": { "seconds": 2 } } }, { "two": call("two") }]),
+        ),
         document("naps", &json!([{ "nap": { "wait": { "milliseconds": 200 } } }, { "one": call("one") }])),
     ]
 }
@@ -73,7 +76,8 @@ pub(crate) struct Interpreter {
 impl Interpreter {
     pub(crate) fn new() -> Self {
         let compile = |text: String| {
-            let parsed = fleet_workflow::parse_definition(text.as_bytes()).expect("the workflows of the simulation are valid");
+            let parsed =
+                fleet_workflow::parse_definition(text.as_bytes()).expect("the workflows of the simulation are valid");
             let compiled = CompiledWorkflow::compile(Arc::new(parsed.workflow)).expect("their expressions are, too");
             (text, Arc::new(compiled))
         };
@@ -157,5 +161,11 @@ pub(crate) fn submission(job: JobId, number: usize, priority: u8, site: SiteName
         finish_within_ms: None,
         retry_of: None,
     };
-    Submission { job, spec, priority, input: Content::inline("{}"), definition: Some(Content::inline(definition.into_bytes())) }
+    Submission {
+        job,
+        spec,
+        priority,
+        input: Content::inline("{}"),
+        definition: Some(Content::inline(definition.into_bytes())),
+    }
 }

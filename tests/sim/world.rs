@@ -16,7 +16,7 @@ use crate::consensus::{DiskRecord, Entry, Members, Payload};
 use crate::faults::Plan;
 use crate::group::GroupPart;
 use crate::judge::{Judge, Law, Violation, broken};
-use crate::message::{Alarm, Fact, Message, Out, Step, Told};
+use crate::message::{Alarm, Fact, Message, Out, Situation, Step, Told};
 use crate::node::{self, Process, admission};
 use crate::robot::Robot;
 use crate::workflows::Interpreter;
@@ -25,6 +25,9 @@ use crate::workflows::Interpreter;
 pub(crate) const TICK_US: u64 = 50_000;
 /// Within what time everything must be well again once the faults are over, microseconds.
 const HEAL_BOUND_US: u64 = 90_000_000;
+
+/// How many events pass between two looks at whether all is well again.
+const STEPS_PER_LOOK: u64 = 20;
 
 /// What happens.
 #[derive(Clone, Debug)]
@@ -137,9 +140,9 @@ impl World {
             dev: false,
         };
         let mut actions = vec![Action::Found(founding)];
-        actions.extend(ids.iter().enumerate().map(|(machine, id)| {
-            Action::PutNode(Box::new(admission(*id, machine, None)))
-        }));
+        actions.extend(
+            ids.iter().enumerate().map(|(machine, id)| Action::PutNode(Box::new(admission(*id, machine, None)))),
+        );
         actions.push(Action::Gate { version: fleet_replication::command::COMMAND_VERSION });
         let at = Clocks::default().wall_now(0);
         let commands = actions.into_iter().zip(1..).map(|(action, id)| Command { id: CommandId(id), at, action });
@@ -180,7 +183,7 @@ impl World {
     /// Lets everything happen until all is well after the faults.
     pub(crate) fn run(&mut self) -> Result<(), Violation> {
         let until_us = self.plan.until_us;
-        let mut healed_at_us = None;
+        let (mut healed_at_us, mut steps) = (None, 0_u64);
         while let Some(event) = self.agenda.next_event() {
             let now_us = self.agenda.now_us();
             if healed_at_us.is_none() && now_us >= until_us {
@@ -190,7 +193,8 @@ impl World {
             self.happen(event)?;
             self.settle()?;
             if let Some(at_us) = healed_at_us {
-                if now_us.is_multiple_of(16) && self.is_well() {
+                steps += 1;
+                if steps % STEPS_PER_LOOK == 0 && self.is_well() {
                     return self.check_end();
                 }
                 if now_us > at_us + HEAL_BOUND_US {
@@ -343,6 +347,7 @@ impl World {
             Ok(records) => records,
             Err(error) => {
                 // Reported, and never taken for good: the operator wipes the machine.
+                self.judge.see(Situation::DamageReported);
                 self.say(&format!("machine {machine} does not start: {error}"));
                 self.wipe(machine);
                 return self.agenda.book(1_000_000, Event::Start { machine });
@@ -409,6 +414,7 @@ impl World {
         let is_member = there.process.as_ref().is_some_and(|process| !process.group.consensus.log.is_empty());
         if is_member {
             self.machines[machine].replaces = None;
+            self.judge.see(Situation::NodeReplaced);
         } else if self.dice.chance(10) {
             let (node, target) = (there.node, self.dice.below(self.machines.len()));
             for delay_us in self.network.delays_us(&mut self.dice, machine, target) {
@@ -505,9 +511,10 @@ impl World {
         };
         self.judge.jobs.values().all(|job| job.state.is_none_or(JobState::is_ended))
             && self.machines.iter().all(is_up_to_date)
-            && self.machines.iter().any(|machine| {
-                machine.process.as_ref().is_some_and(|process| process.group.serving.is_some())
-            })
+            && self
+                .machines
+                .iter()
+                .any(|machine| machine.process.as_ref().is_some_and(|process| process.group.serving.is_some()))
     }
 
     fn not_well(&self) -> Result<(), Violation> {

@@ -12,11 +12,12 @@ pub struct EventLog {
     hash: u128,
     lines: u64,
     tail: VecDeque<String>,
+    is_told: bool,
 }
 
 impl Default for EventLog {
     fn default() -> Self {
-        Self { hash: OFFSET, lines: 0, tail: VecDeque::new() }
+        Self { hash: OFFSET, lines: 0, tail: VecDeque::new(), is_told: false }
     }
 }
 
@@ -24,12 +25,22 @@ impl EventLog {
     /// How many lines the tail has.
     const TAIL_LINES: usize = 120;
 
+    /// Writes every line on stderr, too.
+    #[must_use]
+    pub fn told(mut self) -> Self {
+        self.is_told = true;
+        self
+    }
+
     /// Adds a line.
     pub fn note(&mut self, line: String) {
         for byte in line.bytes().chain([b'\n']) {
             self.hash = (self.hash ^ u128::from(byte)).wrapping_mul(PRIME);
         }
         self.lines += 1;
+        if self.is_told {
+            eprintln!("{line}");
+        }
         if self.tail.len() == Self::TAIL_LINES {
             self.tail.pop_front();
         }
