@@ -239,7 +239,7 @@ impl Robot {
             execution.effects.insert(path.clone(), running);
         }
         step.fact(Fact::EffectBegan { node: self.node, pair, path: path.clone() });
-        let longest_us = if step.dice.chance(10) { 3_000_000 } else { 300_000 };
+        let longest_us = if step.dice.chance(25) { 3_000_000 } else { 300_000 };
         let delay_us = 1_000 + step.dice.below(longest_us) as u64;
         step.out.push(Out::Wake { delay_us, alarm: Alarm::EffectOver { pair, path, token } });
     }
