@@ -13,6 +13,8 @@ mod joining;
 mod keep;
 mod keyring;
 mod links;
+#[cfg(test)]
+mod notes_tests;
 mod observer;
 mod parts;
 pub(crate) mod recovery;

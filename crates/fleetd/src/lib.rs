@@ -12,6 +12,7 @@ pub mod http;
 pub mod identity;
 mod kept;
 pub mod listener;
+pub mod notes;
 mod platform;
 pub mod ports;
 pub mod site;

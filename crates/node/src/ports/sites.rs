@@ -21,6 +21,8 @@ pub enum SiteTopic {
     Catalog,
     /// A call of a client about the other site's own work; answered by the site's leader.
     Client,
+    /// Which sites the fleet has, and where their nodes answer; answered by the site's leader.
+    Registry,
 }
 
 /// Asks other sites. One call is one message and its answer.
