@@ -2,6 +2,7 @@
 //! [`keep()`] runs it again in the same process when its store or group failed.
 
 mod asking;
+mod between_sites;
 mod counts;
 mod custody;
 mod enroll;
@@ -104,6 +105,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let effects = parts::open_effects(settings, directory).await?;
     let node = parts::start_node(peer, settings, &identity, boot, &site, &interpreter, effects.clone()).await?;
     let links = links::start(&identity, &site, &node, &membership, peer).await;
+    let (sites, home) = between_sites::links(&site, &membership, &identity);
 
     let (reserve_bytes, standing) = (settings.reserve_bytes, standing.clone());
     let (restart, mut restarts) = watch::channel(false);
@@ -118,6 +120,8 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
         gossip_keys,
         interpreter,
         links,
+        sites,
+        home,
         reserve_bytes,
         standing,
         restart,
@@ -211,6 +215,7 @@ fn observer(
         identity: parts.identity.clone(),
         profile: founding::profile(&parts.identity, settings),
         revocations: parts.tls.revocations.clone(),
+        sites: parts.sites.clone(),
         state,
         load,
     }
@@ -226,6 +231,13 @@ fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHan
         around.peer.spawn(keyring::run(parts.clone(), around.directory.path().to_owned())),
         around.peer.spawn(custody::run(parts.site.clone(), parts.trust.clone())),
         around.peer.spawn(seeds::call(parts.membership.clone(), contacts)),
+        around.peer.spawn(crate::sites::run(parts.sites.clone(), parts.site.peers().clone())),
+        around.peer.spawn(between_sites::gossip(
+            parts.site.clone(),
+            parts.membership.clone(),
+            parts.sites.clone(),
+            Arc::clone(&parts.home),
+        )),
         tokio::spawn(counts::run(parts.site.clone())),
     ]
 }
@@ -238,6 +250,7 @@ async fn stop_work(parts: &Parts, effects: &EffectsPort, grace: Duration) {
         tracing::warn!("processes that nobody awaited do not end in time: their guards end them");
     }
     links::stop(parts.links.as_ref()).await;
+    between_sites::stop(&parts.sites).await;
 }
 
 /// The clock of everything that is started here.

@@ -32,11 +32,12 @@ use super::enroll::Enrolled;
 use super::seeds;
 use super::standing::Standing;
 use crate::config::Settings;
-use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, PeerService};
+use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, PeerService, SitesService};
 use crate::identity::{DataDir, Identity};
 use crate::listener::{Bounds, ListenerOptions, Policy, Services};
 use crate::ports::{EffectsPort, InterpreterPort, JobLogs, LinkPort, NetworkPort, Peers, StoreMemory};
 use crate::site::{Site, read_failed};
+use crate::sites::{Home, SiteLinks};
 use crate::trust::keeper::TrustKeeper;
 use crate::trust::revoked;
 use crate::trust::verification::FleetTrust;
@@ -63,6 +64,10 @@ pub(super) struct Parts {
     pub(super) gossip_keys: watch::Sender<Keyring>,
     pub(super) interpreter: InterpreterPort,
     pub(super) links: Option<Links>,
+    /// The links to other sites.
+    pub(super) sites: SiteLinks,
+    /// What other sites are told of this one.
+    pub(super) home: Arc<dyn Home>,
     pub(super) reserve_bytes: u64,
     /// How the process stands, as `/health` says it.
     pub(super) standing: Standing,
@@ -110,12 +115,13 @@ impl Parts {
         ))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let sites = SitesService::new(self.sites.clone(), Arc::clone(&self.home)).server();
         let (actors, links) = mpsc::channel(ACTOR_LINKS_WAITING_MAX);
         // It ends with the listener.
         tokio::spawn(super::links::take_over(self.links.clone(), links));
         Services {
             client: Routes::new(fleet.clone()).add_service(admission.clone()),
-            peer: Routes::new(peer).add_service(fleet).add_service(admission),
+            peer: Routes::new(peer).add_service(fleet).add_service(admission).add_service(sites),
             actors,
         }
     }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use fleet_api::pb::peer::SiteFrame;
 use fleet_api::pb::peer::sites_client::SitesClient;
-use fleet_api::pb::peer::sites_server::SitesServer;
 use fleet_api::tls::CertificateCell;
 use fleet_api::{PeerDialer, Revocations, ValidityClock};
 use fleet_core::{Error, ErrorKind, GroupId, NodeId, SiteName, Timestamp};
@@ -157,7 +156,7 @@ fn listen(
         trust: trust(fleet),
         bounds: Bounds::default(),
     };
-    let service = SitesServer::new(SitesService::new(links.clone(), Arc::clone(home) as Arc<dyn Home>));
+    let service = SitesService::new(links.clone(), Arc::clone(home) as Arc<dyn Home>).server();
     let (actors, _) = mpsc::channel(1);
     let services = Services { client: Routes::default(), peer: Routes::new(service), actors };
     let runtimes = Runtimes { client: Handle::current(), peer: Handle::current() };
