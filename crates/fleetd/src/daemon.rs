@@ -8,7 +8,9 @@ mod custody;
 mod enroll;
 mod expulsion;
 mod facts;
+mod foundation;
 mod founding;
+mod joining;
 mod keep;
 mod keyring;
 mod links;
@@ -105,7 +107,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let effects = parts::open_effects(settings, directory).await?;
     let node = parts::start_node(peer, settings, &identity, boot, &site, &interpreter, effects.clone()).await?;
     let links = links::start(&identity, &site, &node, &membership, peer).await;
-    let (sites, home) = between_sites::links(&site, &membership, &identity);
+    let (sites, home) = between_sites::links(&site, &membership, &identity, &tls.trust);
 
     let (reserve_bytes, standing) = (settings.reserve_bytes, standing.clone());
     let (restart, mut restarts) = watch::channel(false);
@@ -129,7 +131,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let runtimes = Runtimes { client: Handle::current(), peer: peer.clone() };
     let serving = async {
         let running = listener.start(parts.services(), &runtimes)?;
-        founding::found_site(&parts, enrolled.authority.as_ref(), settings).await?;
+        founding::found_site(&parts, enrolled.foundation.as_ref(), settings).await?;
         Ok(running)
     };
     // Actors live on without their handle.
@@ -223,7 +225,9 @@ fn observer(
 
 /// The tasks beside the actors; their owner is [`run_on`], which ends them. One that panics is told by the panic hook.
 fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHandle<()>> {
-    let contacts = parts.identity.contacts.iter().chain(&around.settings.seeds).cloned().collect();
+    // Gossip is a site's own: seeds may be of another site, unless this is the only one that was there to join.
+    let seeds = around.settings.seeds.iter().filter(|_| parts.identity.keeps_registry());
+    let contacts = parts.identity.contacts.iter().chain(seeds).cloned().collect();
     vec![
         around.peer.spawn(observer.run()),
         around.peer.spawn(renewal::run(parts.clone(), around.directory.path().to_owned())),

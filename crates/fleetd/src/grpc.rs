@@ -15,6 +15,7 @@ mod live;
 mod page;
 mod peer;
 mod recover;
+mod registry;
 mod removal;
 mod sites;
 mod tasks;

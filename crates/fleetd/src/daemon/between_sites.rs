@@ -6,17 +6,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::{Clock, GroupId, NodeId, SiteName, SystemClock};
+use fleet_api::Issuer;
+use fleet_core::{Clock, Error, GroupId, NodeId, SiteName, SystemClock};
 use fleet_membership::{Membership, Outlet, Passing, View, Way, site_mark, wan_nodes};
 use fleet_node::ports::{RobotOffer, Sites};
 use fleet_node::site_link::{GossipPacket, Hello, LINK_VERSION, SiteReport, WanNode};
 use fleet_store::StateReader;
-use fleet_store::record::{NodeRecord, NodeStanding, Payload};
+use fleet_store::record::{NodeRecord, NodeStanding, Payload, SiteRecord};
+use fleet_store::state::sites;
 
 use crate::identity::Identity;
 use crate::ports::Peers;
-use crate::site::Site;
+use crate::site::{Site, read_failed};
 use crate::sites::{Home, SiteContact, SiteLinks};
+use crate::trust::verification::FleetTrust;
 
 /// How often it is looked whether this node takes part, whether or not something was announced.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -30,11 +33,22 @@ pub(super) struct OwnSite {
     site: Site,
     membership: Membership,
     identity: Identity,
+    trust: FleetTrust,
 }
 
 /// The links of this node, which are not made before [`crate::sites::run`] runs.
-pub(super) fn links(site: &Site, membership: &Membership, identity: &Identity) -> (SiteLinks, Arc<dyn Home>) {
-    let own = OwnSite { site: site.clone(), membership: membership.clone(), identity: identity.clone() };
+pub(super) fn links(
+    site: &Site,
+    membership: &Membership,
+    identity: &Identity,
+    trust: &FleetTrust,
+) -> (SiteLinks, Arc<dyn Home>) {
+    let own = OwnSite {
+        site: site.clone(),
+        membership: membership.clone(),
+        identity: identity.clone(),
+        trust: trust.clone(),
+    };
     let home: Arc<dyn Home> = Arc::new(own);
     let within: Arc<Peers> = Arc::new(site.peers().clone());
     let links = SiteLinks::new(Arc::clone(&home), within, site.store().clone());
@@ -62,20 +76,20 @@ impl OwnSite {
     }
 
     fn registered(&self) -> Vec<(SiteName, SiteContact)> {
-        match self.site.reader() {
-            Ok(state) => registered(&state),
-            Err(error) => {
-                tracing::warn!(%error, "the other sites cannot be read");
-                Vec::new()
-            }
-        }
+        self.site.reader().and_then(|state| registered(&state)).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the other sites cannot be read");
+            Vec::new()
+        })
     }
 }
 
 /// The other sites that the group has noted, with where they said they answer.
-fn registered(_state: &StateReader) -> Vec<(SiteName, SiteContact)> {
-    // The state does not hold other sites yet.
-    Vec::new()
+fn registered(state: &StateReader) -> Result<Vec<(SiteName, SiteContact)>, Error> {
+    let sites = sites::sites(state).map_err(read_failed)?.into_iter();
+    let contact = |(site, record): (SiteName, SiteRecord)| {
+        (site, SiteContact { group: record.group, addresses: record.contacts })
+    };
+    Ok(sites.map(contact).collect())
 }
 
 impl Home for OwnSite {
@@ -129,6 +143,10 @@ impl Home for OwnSite {
             nodes: speakers.into_iter().filter_map(|node| wan_node(&view, node)).collect(),
             robots: self.nodes().iter().filter_map(|record| offer(&view, record)).collect(),
         }
+    }
+
+    fn issuer(&self, site: &SiteName) -> Issuer {
+        self.trust.issuer_of(site)
     }
 
     fn contacts(&self) -> BTreeMap<SiteName, SiteContact> {

@@ -17,6 +17,7 @@ use fleet_effects::{BaseEnvironment, Effects, Options};
 use fleet_membership::{Membership, MembershipConfig, Metadata, Profile};
 use fleet_node::link::RobotReport;
 use fleet_node::links::Links;
+use fleet_node::ports::Sites;
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
@@ -91,6 +92,7 @@ impl Parts {
             self.identity.clone(),
             self.trust.clone(),
             self.membership.clone(),
+            Digest::of(&self.tls.trust.root),
         ));
         let fleet = FleetServer::new(FleetService::new(FleetServiceParts {
             site: self.site.clone(),
@@ -103,6 +105,7 @@ impl Parts {
             links: self.links.clone(),
             reserve_bytes: self.reserve_bytes,
             health: Arc::new(self.standing.clone()),
+            other_sites: self.sites.known(),
             restart: self.restart.clone(),
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
@@ -175,7 +178,13 @@ pub(super) fn tls(enrolled: &Enrolled, store: &Store) -> Result<Tls, Error> {
     let nodes = members::nodes(&state).map_err(read_failed)?;
     revocations.extend(revoked::read(&state, &nodes)?);
     let validity = super::validity::load(store, &nodes)?;
-    let trust = FleetTrust { root, revocations: revocations.clone(), validity };
+    let trust = FleetTrust {
+        root,
+        own_site: enrolled.identity.site.clone(),
+        first_site: enrolled.identity.first_site().clone(),
+        revocations: revocations.clone(),
+        validity,
+    };
     Ok(Tls { certificate: enrolled.key.cell()?, trust, revocations })
 }
 

@@ -55,7 +55,7 @@ impl Sites for SitesService {
 
     async fn link(&self, request: Request<Streaming<peer::SiteFrame>>) -> Result<Response<Self::LinkStream>, Status> {
         let identity = PeerIdentity::of_request(request.extensions());
-        let answers = accept(&self.links, &identity, request.into_inner());
+        let answers = accept(&self.links, identity, request.into_inner());
         answers.map(Response::new).map_err(|error| status_of(&error))
     }
 

@@ -102,7 +102,8 @@ impl Dialling {
     fn dial(&mut self, site: SiteName, address: String) {
         let (links, peers) = (self.links.clone(), self.peers.clone());
         self.dials.spawn(async move {
-            let channel = peers.dialer().channel_to_any(peers.runtime(), &address);
+            let issuer = links.home().issuer(&site);
+            let channel = peers.dialer().channel_to_site(peers.runtime(), &address, issuer);
             let outcome = match channel {
                 Ok(channel) => dial(links, site.clone(), channel).await,
                 Err(error) => Err(error),
