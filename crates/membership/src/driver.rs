@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::{NodeId, SiteName};
+use fleet_core::NodeId;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,7 +20,7 @@ use crate::metrics as names;
 use crate::outlet::{Arrived, Outlet};
 use crate::payload::Payload;
 use crate::recorder::Recorder;
-use crate::ring::{Ring, lan_keyring};
+use crate::ring::Ring;
 use crate::seal::{Opener, Refusal, Sealer, ring_of};
 use crate::swim::{Effect, Input, Swim};
 use crate::view::{MemberState, View};
@@ -71,6 +71,7 @@ pub(crate) struct Ends {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) published: watch::Receiver<Metadata>,
     pub(crate) keyring: watch::Receiver<Keyring>,
+    pub(crate) wan_keyring: watch::Receiver<Option<Keyring>>,
     pub(crate) banned: watch::Receiver<BTreeSet<NodeId>>,
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) wan_view: watch::Sender<Arc<View>>,
@@ -91,7 +92,6 @@ pub(crate) struct RingEnd {
 /// The loop.
 pub(crate) struct Driver {
     socket: UdpSocket,
-    site: SiteName,
     lan: RingEnd,
     wan: Option<RingEnd>,
     wan_self: WanSelf,
@@ -116,10 +116,9 @@ struct Meters {
 }
 
 impl Driver {
-    /// A loop over `socket` for a node of `site`. The time of both rings starts at `started`.
+    /// A loop over `socket`. The time of both rings starts at `started`.
     pub(crate) fn new(
         socket: UdpSocket,
-        site: SiteName,
         rings: (RingEnd, Option<RingEnd>),
         wan_self: WanSelf,
         ends: Ends,
@@ -135,7 +134,6 @@ impl Driver {
         };
         Self {
             socket,
-            site,
             lan: rings.0,
             wan: rings.1,
             wan_self,
@@ -184,7 +182,8 @@ impl Driver {
                 self.publish_to_other_sites(&metadata);
                 self.step(Ring::Lan, Input::Publish(metadata));
             }
-            Woken::Keyring => self.take_keyring(),
+            Woken::Keyring => self.take_keyring(Ring::Lan),
+            Woken::WanKeyring => self.take_keyring(Ring::Wan),
             Woken::Banned => {
                 let banned = self.ends.banned.borrow_and_update().clone();
                 for end in std::iter::once(&mut self.lan).chain(&mut self.wan) {
@@ -235,6 +234,7 @@ impl Driver {
             Some(arrived) = ends.arrived.recv() => Woken::Arrived(arrived),
             Ok(()) = ends.published.changed() => Woken::Published,
             Ok(()) = ends.keyring.changed() => Woken::Keyring,
+            Ok(()) = ends.wan_keyring.changed() => Woken::WanKeyring,
             Ok(()) = ends.banned.changed() => Woken::Banned,
         }
     }
@@ -278,19 +278,19 @@ impl Driver {
         }
     }
 
-    fn take_keyring(&mut self) {
-        let keyring = self.ends.keyring.borrow_and_update().clone();
-        let replaced = lan_keyring(&keyring, &self.site).and_then(|keyring| {
-            self.lan.sealer.set_keyring(&keyring)?;
-            Ok(keyring)
-        });
-        match replaced {
-            Ok(keyring) => {
-                tracing::info!(primary = keyring.primary(), "gossip keyring replaced");
-                self.lan.opener.set_keyring(keyring);
-            }
-            Err(error) => tracing::error!(%error, "gossip goes on with the old keyring"),
+    fn take_keyring(&mut self, ring: Ring) {
+        let keyring = match ring {
+            Ring::Lan => Some(self.ends.keyring.borrow_and_update().clone()),
+            Ring::Wan => self.ends.wan_keyring.borrow_and_update().clone(),
+        };
+        let (Some(keyring), Some(end)) = (keyring, self.end(ring)) else { return };
+        let keyring = keyring.for_ring(ring.byte());
+        if let Err(error) = end.sealer.set_keyring(&keyring) {
+            tracing::error!(%error, "gossip goes on with the old keyring");
+            return;
         }
+        tracing::info!(ring = keyring.ring(), primary = keyring.primary(), "gossip keyring replaced");
+        end.opener.set_keyring(keyring);
     }
 
     fn read_packets(&mut self) {
@@ -424,6 +424,7 @@ enum Woken {
     Command(Command),
     Published,
     Keyring,
+    WanKeyring,
     Banned,
     Arrived(Arrived),
     Abandoned,

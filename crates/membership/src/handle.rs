@@ -12,13 +12,13 @@ use tokio::time::Instant;
 use crate::driver::{Command, Driver, Ends, RingEnd, WanSelf, resting};
 use crate::error::Error;
 use crate::identity::{Identity, boot_number, next_boot};
-use crate::keyring::{GossipKey, Keyring};
+use crate::keyring::Keyring;
 use crate::memory::{Persistence, Remembered};
 use crate::metadata::{Metadata, MetadataItem, MetadataVersion};
 use crate::outlet::{Arrived, Outlet, Passing};
 use crate::profile::Profile;
 use crate::recorder::Recorder;
-use crate::ring::{lan_keyring, wan_keyring};
+use crate::ring::Ring;
 use crate::seal::{Opener, Sealer};
 use crate::swim::{Swim, SwimConfig};
 use crate::view::View;
@@ -43,10 +43,10 @@ pub struct MembershipConfig {
     pub advertise: Option<SocketAddr>,
     /// Addresses to call when no member is known, and now and then to heal a split.
     pub seeds: Vec<SocketAddr>,
-    /// The fleet's keys, from which those of the packets within the site follow.
+    /// Keys of the packets within the site: its own, which no other site has.
     pub keyring: Keyring,
-    /// Key of the packets between sites, the same in the whole fleet; without it there is no gossip between sites.
-    pub wan_key: Option<GossipKey>,
+    /// Keys of the packets between sites, the same in the whole fleet; without them there is no gossip between sites.
+    pub wan_keyring: Option<Keyring>,
     /// Timing and packet size.
     pub profile: Profile,
     /// What this node says about itself at first.
@@ -67,6 +67,7 @@ pub struct Membership {
     is_deaf: watch::Receiver<bool>,
     published: Arc<watch::Sender<Metadata>>,
     keyring: Arc<watch::Sender<Keyring>>,
+    wan_keyring: Arc<watch::Sender<Option<Keyring>>>,
     banned: Arc<watch::Sender<BTreeSet<NodeId>>>,
     commands: mpsc::Sender<Command>,
 }
@@ -93,6 +94,7 @@ impl Membership {
         let (arrived_sender, arrived) = mpsc::channel(ARRIVED_MAX);
         let (published, published_receiver) = watch::channel(config.metadata.clone());
         let (keyring, keyring_receiver) = watch::channel(config.keyring);
+        let (wan_keyring, wan_keyring_receiver) = watch::channel(config.wan_keyring);
         let (banned, banned_receiver) = watch::channel(BTreeSet::new());
         let (outlet, outlet_receiver) = watch::channel(None);
         let (view_sender, view) = watch::channel(Arc::new(View::default()));
@@ -102,6 +104,7 @@ impl Membership {
             commands,
             published: published_receiver,
             keyring: keyring_receiver,
+            wan_keyring: wan_keyring_receiver,
             banned: banned_receiver,
             view: view_sender,
             wan_view: wan_view_sender,
@@ -130,6 +133,7 @@ impl Membership {
             is_deaf,
             published: Arc::new(published),
             keyring: Arc::new(keyring),
+            wan_keyring: Arc::new(wan_keyring),
             banned: Arc::new(banned),
             commands: command_sender,
         })
@@ -220,7 +224,12 @@ impl Membership {
         Ok(())
     }
 
-    /// Seals and opens with these keys from now on.
+    /// Seals and opens packets between sites with these keys from now on.
+    pub fn set_wan_keyring(&self, keyring: Keyring) {
+        self.wan_keyring.send_replace(Some(keyring));
+    }
+
+    /// Seals and opens packets within the site with these keys from now on.
     pub fn set_keyring(&self, keyring: Keyring) {
         self.keyring.send_replace(keyring);
     }
@@ -267,8 +276,8 @@ type Seals = (Sealer, Opener);
 /// The seals of both rings in this boot: that within the site, and that between sites if there is one.
 fn rings(config: &MembershipConfig, boot: u32) -> Result<(Seals, Option<Seals>), Error> {
     let seals = |keyring: Keyring| Ok((Sealer::new(config.node, boot, &keyring)?, Opener::new(keyring)));
-    let lan = seals(lan_keyring(&config.keyring, &config.metadata.site)?)?;
-    let wan = config.wan_key.as_ref().map(|key| seals(wan_keyring(key)?)).transpose()?;
+    let lan = seals(config.keyring.clone().for_ring(Ring::Lan.byte()))?;
+    let wan = config.wan_keyring.clone().map(|keyring| seals(keyring.for_ring(Ring::Wan.byte()))).transpose()?;
     Ok((lan, wan))
 }
 
@@ -315,12 +324,12 @@ fn spawn(
     let datagram_bytes_max = swim.profile.datagram_bytes_max();
     let run = move || {
         let started = Instant::now();
-        let (identity, site) = (swim.identity, swim.metadata.site.clone());
+        let identity = swim.identity;
         let wan_self = WanSelf { node: identity.node, address: identity.address, incarnation: identity.incarnation };
         let (swim, first) = Swim::new(swim, Duration::ZERO);
         let ((sealer, opener), wan) = seals;
         let lan = RingEnd { swim: Some(swim), sealer, opener, datagram_bytes_max };
-        let driver = Driver::new(socket, site, (lan, wan.map(resting)), wan_self, ends, recorder, started);
+        let driver = Driver::new(socket, (lan, wan.map(resting)), wan_self, ends, recorder, started);
         runtime.block_on(driver.run(first));
     };
     let thread = std::thread::Builder::new().name("fleet-gossip".into()).spawn(run);
@@ -335,6 +344,7 @@ mod tests {
     async fn a_goodbye_that_nobody_says_is_not_waited_for() {
         let (commands, held_up) = mpsc::channel(COMMANDS_MAX);
         let (published, _published) = watch::channel(Metadata::default());
+        let (wan_keyring, _wan_keyring) = watch::channel(None);
         let (keyring, _keyring) = watch::channel(Keyring::single(crate::keyring::GossipKey::new([1; 32])));
         let membership = Membership {
             address: SocketAddr::from(([127, 0, 0, 1], 7000)),
@@ -347,6 +357,7 @@ mod tests {
             is_deaf: watch::channel(false).1,
             published: Arc::new(published),
             keyring: Arc::new(keyring),
+            wan_keyring: Arc::new(wan_keyring),
             banned: Arc::new(watch::channel(BTreeSet::new()).0),
             commands,
         };

@@ -1,16 +1,13 @@
 //! The two rings of gossip on one socket: the nodes of a site among themselves, and a few nodes of each site with those of
-//! the others. A byte of the sealed header tells them apart.
+//! the others. A byte of the sealed header tells them apart, and is bound to the key.
 //!
-//! The keys of the first follow from the fleet's keys and the site's name, so that no packet of one site is ever opened at
-//! another, whatever address it was sent to.
+//! Each site has keys of its own for the first, so that no packet of one site is ever opened at another, whatever address
+//! it was sent to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use aws_lc_rs::hkdf;
-use fleet_core::{Digest, NodeId, SiteName};
+use fleet_core::{Digest, NodeId};
 
-use crate::error::Error;
-use crate::keyring::{GossipKey, KEY_BYTES, Keyring};
 use crate::profile::Profile;
 
 /// Most nodes of one site that gossip with other sites.
@@ -49,39 +46,6 @@ impl Ring {
             Self::Wan => Profile::Wan,
         }
     }
-}
-
-/// The length of a derived key, as HKDF wants it told.
-struct KeyLength;
-
-impl hkdf::KeyType for KeyLength {
-    fn len(&self) -> usize {
-        KEY_BYTES
-    }
-}
-
-/// The keys of the ring within `site`, from those of the fleet. The site called `default` uses these themselves, as every
-/// site did when a fleet had only one.
-pub(crate) fn lan_keyring(keyring: &Keyring, site: &SiteName) -> Result<Keyring, Error> {
-    let keys = keyring.keys().map(|(key_id, key)| {
-        let key = if *site == SiteName::default() { Ok(key.clone()) } else { key_of_site(key, site) };
-        key.map(|key| (key_id, key))
-    });
-    Keyring::new(Ring::Lan.byte(), keyring.primary(), keys.collect::<Result<BTreeMap<_, _>, _>>()?)
-}
-
-/// The keys of the ring between sites.
-pub(crate) fn wan_keyring(key: &GossipKey) -> Result<Keyring, Error> {
-    Keyring::new(Ring::Wan.byte(), 0, BTreeMap::from([(0, key.clone())]))
-}
-
-fn key_of_site(key: &GossipKey, site: &SiteName) -> Result<GossipKey, Error> {
-    let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(key.as_bytes());
-    let info: [&[u8]; 2] = [b"fleet gossip of site 1 ", site.as_str().as_bytes()];
-    let expanded = extracted.expand(&info, KeyLength).map_err(|_| Error::Crypto)?;
-    let mut bytes = [0; KEY_BYTES];
-    expanded.fill(&mut bytes).map_err(|_| Error::Crypto)?;
-    Ok(GossipKey::new(bytes))
 }
 
 /// Which nodes of a site gossip with other sites: its leader, then its living voters in an order of their own that all
@@ -123,15 +87,5 @@ mod tests {
         let after = wan_nodes(None, &voters, |node| node != before[1]);
         assert_eq!((after.len(), after.contains(&before[1])), (3, false));
         assert!(after.contains(&before[0]) && after.contains(&before[2]));
-    }
-
-    #[test]
-    fn sites_have_keys_of_their_own_and_the_default_one_those_of_the_fleet() {
-        let fleet = Keyring::single(GossipKey::new([5; KEY_BYTES]));
-        let key = |site: &str| *lan_keyring(&fleet, &site.parse().unwrap()).unwrap().key(0).unwrap().as_bytes();
-        assert_eq!(key("default"), [5; KEY_BYTES]);
-        assert_ne!(key("plant"), key("default"));
-        assert_ne!(key("plant"), key("plant-2"));
-        assert_eq!(key("plant"), key("plant"));
     }
 }

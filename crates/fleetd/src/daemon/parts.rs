@@ -216,7 +216,7 @@ pub(super) async fn start_membership(
         advertise: Some(seeds::own_address(&identity.advertise).await),
         seeds: identity.contacts.iter().filter_map(|contact| contact.parse().ok()).collect(),
         keyring: super::keyring::ring(identity)?,
-        wan_key: identity.link_secret().map(fleet_membership::GossipKey::new),
+        wan_keyring: Some(super::keyring::wan_ring(identity)?),
         profile: Profile::Lan,
         metadata: Metadata {
             name: identity.name.clone(),
