@@ -2,6 +2,7 @@
 //! [`keep()`] runs it again in the same process when its store or group failed.
 
 mod asking;
+mod between_sites;
 mod counts;
 mod custody;
 mod enroll;
@@ -112,6 +113,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let (reserve_bytes, standing) = (settings.reserve_bytes, standing.clone());
     let (restart, mut restarts) = watch::channel(false);
     let gossip_keys = watch::Sender::new(identity.keyring());
+    let (sites, home) = between_sites::links(&site, &membership, &identity, &tls.trust, gossip_keys.subscribe());
     let parts = Parts {
         site,
         node,
@@ -122,7 +124,8 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
         gossip_keys,
         interpreter,
         links,
-        other_sites: watch::Sender::default(),
+        sites,
+        home,
         reserve_bytes,
         standing,
         restart,
@@ -216,6 +219,7 @@ fn observer(
         identity: parts.identity.clone(),
         profile: founding::profile(&parts.identity, settings),
         revocations: parts.tls.revocations.clone(),
+        sites: parts.sites.clone(),
         state,
         load,
     }
@@ -233,6 +237,19 @@ fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHan
         around.peer.spawn(keyring::run(parts.clone(), around.directory.path().to_owned())),
         around.peer.spawn(custody::run(parts.site.clone(), parts.trust.clone())),
         around.peer.spawn(seeds::call(parts.membership.clone(), contacts)),
+        around.peer.spawn(crate::sites::run(parts.sites.clone(), parts.site.peers().clone())),
+        around.peer.spawn(between_sites::gossip(
+            parts.site.clone(),
+            parts.membership.clone(),
+            parts.sites.clone(),
+            Arc::clone(&parts.home),
+        )),
+        around.peer.spawn(between_sites::follow_keys(
+            parts.identity.first_site.clone(),
+            parts.membership.clone(),
+            parts.sites.clone(),
+            parts.gossip_keys.subscribe(),
+        )),
         tokio::spawn(counts::run(parts.site.clone())),
     ]
 }
@@ -245,6 +262,7 @@ async fn stop_work(parts: &Parts, effects: &EffectsPort, grace: Duration) {
         tracing::warn!("processes that nobody awaited do not end in time: their guards end them");
     }
     links::stop(parts.links.as_ref()).await;
+    between_sites::stop(&parts.sites).await;
 }
 
 /// The clock of everything that is started here.

@@ -18,6 +18,7 @@ mod peer;
 mod recover;
 mod registry;
 mod removal;
+mod sites;
 mod tasks;
 mod tokens;
 mod watch;
@@ -28,6 +29,7 @@ pub use fleet::{FleetService, FleetServiceParts};
 pub use meant::OwnSite;
 pub use peer::PeerService;
 pub(crate) use peer::renew_certificate;
+pub use sites::SitesService;
 pub(crate) use tokens::create as create_token;
 #[cfg(test)]
 pub(crate) use tokens::live as live_tokens;

@@ -17,7 +17,7 @@ use fleet_effects::{BaseEnvironment, Effects, Options};
 use fleet_membership::{Membership, MembershipConfig, Metadata, Profile};
 use fleet_node::link::RobotReport;
 use fleet_node::links::Links;
-use fleet_node::ports::KnownSites;
+use fleet_node::ports::Sites;
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
@@ -34,11 +34,12 @@ use super::enroll::Enrolled;
 use super::seeds;
 use super::standing::Standing;
 use crate::config::Settings;
-use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, OwnSite, PeerService};
+use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, OwnSite, PeerService, SitesService};
 use crate::identity::{DataDir, Identity};
 use crate::listener::{Bounds, ListenerOptions, Policy, Services};
 use crate::ports::{EffectsPort, InterpreterPort, JobLogs, LinkPort, NetworkPort, Peers, StoreMemory};
 use crate::site::{Site, read_failed};
+use crate::sites::{Home, SiteLinks};
 use crate::trust::keeper::TrustKeeper;
 use crate::trust::revoked;
 use crate::trust::verification::FleetTrust;
@@ -65,8 +66,10 @@ pub(super) struct Parts {
     pub(super) gossip_keys: watch::Sender<Keyring>,
     pub(super) interpreter: InterpreterPort,
     pub(super) links: Option<Links>,
-    /// What is known of other sites by links to them.
-    pub(super) other_sites: watch::Sender<Arc<KnownSites>>,
+    /// The links to other sites.
+    pub(super) sites: SiteLinks,
+    /// What other sites are told of this one.
+    pub(super) home: Arc<dyn Home>,
     pub(super) reserve_bytes: u64,
     /// How the process stands, as `/health` says it.
     pub(super) standing: Standing,
@@ -103,7 +106,7 @@ impl Parts {
             links: self.links.clone(),
             reserve_bytes: self.reserve_bytes,
             health: Arc::new(self.standing.clone()),
-            other_sites: self.other_sites.subscribe(),
+            other_sites: self.sites.known(),
             restart: self.restart.clone(),
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
@@ -118,12 +121,13 @@ impl Parts {
         ))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let sites = SitesService::new(self.sites.clone(), Arc::clone(&self.home)).server();
         let (actors, links) = mpsc::channel(ACTOR_LINKS_WAITING_MAX);
         // It ends with the listener.
         tokio::spawn(super::links::take_over(self.links.clone(), links));
         Services {
             client: Routes::new(fleet.clone()).add_service(admission.clone()),
-            peer: Routes::new(peer).add_service(fleet).add_service(admission),
+            peer: Routes::new(peer).add_service(fleet).add_service(admission).add_service(sites),
             actors,
         }
     }
@@ -215,6 +219,7 @@ pub(super) async fn start_membership(
         advertise: Some(seeds::own_address(&identity.advertise).await),
         seeds: identity.contacts.iter().filter_map(|contact| contact.parse().ok()).collect(),
         keyring: super::keyring::ring(identity)?,
+        wan_keyring: Some(super::keyring::wan_ring(identity)?),
         profile: Profile::Lan,
         metadata: Metadata {
             name: identity.name.clone(),
