@@ -2,6 +2,7 @@
 //! [`keep()`] runs it again in the same process when its store or group failed.
 
 mod asking;
+mod catalog;
 mod counts;
 mod custody;
 mod enroll;
@@ -99,6 +100,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     recovery::carry_out(store, identity.group_id, directory).await?;
     let group = parts::open_group(&identity, store, &peers, peer).await?;
     let site = Site::new(group, store.clone(), peers.clone(), identity.site.as_str());
+    let catalog = catalog::open(store, &tls).await?;
     let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key, tls.trust.validity.clone());
     let interpreter = InterpreterPort::default();
     let effects = parts::open_effects(settings, directory).await?;
@@ -116,6 +118,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
         trust,
         tls,
         gossip_keys,
+        catalog,
         interpreter,
         links,
         reserve_bytes,
@@ -124,7 +127,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     };
     let runtimes = Runtimes { client: Handle::current(), peer: peer.clone() };
     let serving = async {
-        let running = listener.start(parts.services(), &runtimes)?;
+        let running = listener.start(parts.services()?, &runtimes)?;
         founding::found_site(&parts, enrolled.authority.as_ref(), settings).await?;
         Ok(running)
     };
@@ -224,6 +227,9 @@ fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHan
         around.peer.spawn(renewal::run(parts.clone(), around.directory.path().to_owned())),
         around.peer.spawn(validity::run(parts.site.clone(), parts.tls.trust.validity.clone())),
         around.peer.spawn(keyring::run(parts.clone(), around.directory.path().to_owned())),
+        around.peer.spawn(catalog::keep(parts.clone())),
+        around.peer.spawn(catalog::obey(parts.clone())),
+        around.peer.spawn(catalog::revoke(parts.clone())),
         around.peer.spawn(custody::run(parts.site.clone(), parts.trust.clone())),
         around.peer.spawn(seeds::call(parts.membership.clone(), contacts)),
         tokio::spawn(counts::run(parts.site.clone())),

@@ -16,6 +16,7 @@ pub mod rotation;
 pub mod sealing;
 pub mod token;
 pub mod verification;
+pub mod vouching;
 
 #[cfg(test)]
 mod authority_tests;
