@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::exchange::{Run, compare};
 use super::handle::Catalog;
-use super::message::{Answer, Request, decode, encode};
+use super::message::{Answer, decode, encode};
 
 /// Most nodes that are told of news at once; the rest hears of it by comparing.
 const TOLD_MAX: usize = 64;
@@ -122,10 +122,9 @@ where
     Ask: Fn(Payload) -> BoxFuture<'static, Result<Payload, Error>>,
 {
     let question = compare(&catalog.replica());
-    let Request::Compare { bits, .. } = question else { return Ok(()) };
-    let sums = match put(pace, &ask, &question).await? {
+    let (bits, sums) = match put(pace, &ask, &question).await? {
         Answer::Same { seen, outlived } => return catalog.adopt(seen, outlived).await,
-        Answer::Differ { sums } => sums,
+        Answer::Differ { bits, sums } => (bits, sums),
         _ => return Err(unexpected()),
     };
     let mut run = Run::begin(&catalog.replica(), bits, &sums, pace.room_bytes)?;

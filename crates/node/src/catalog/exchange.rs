@@ -41,7 +41,8 @@ pub(super) fn answer_compare(replica: &Replica, root: u128, bits: u8) -> (Answer
     if replica.sums().root() == root {
         return (Answer::Same { seen: replica.seen().clone(), outlived: replica.outlived() }, true);
     }
-    (Answer::Differ { sums: pack_sums(&replica.sums().of_parts(bits)) }, false)
+    let bits = bits.max(bits_for(replica.len())).min(BITS_MAX);
+    (Answer::Differ { bits, sums: pack_sums(&replica.sums().of_parts(bits)) }, false)
 }
 
 /// A run of who asks.

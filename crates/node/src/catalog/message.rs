@@ -59,6 +59,8 @@ pub(super) enum Answer {
     },
     /// They have not.
     Differ {
+        /// By how many bits the asked compared: as many as the larger of the copies needs.
+        bits: u8,
         /// The sums of all parts, eight bytes each.
         sums: Payload,
     },

@@ -8,7 +8,7 @@ use fleet_core::{ErrorKind, NodeId, Timestamp};
 use fleet_store::record::{
     CatalogContent, CatalogEntry, CatalogKey, CatalogStamp, CatalogTime, SignedBy, WorkflowName,
 };
-use proptest::prelude::{Just, Strategy, any, prop, prop_assert_eq, proptest};
+use proptest::prelude::{Strategy, prop, prop_assert_eq, proptest};
 
 use super::super::exchange::{Run, answer_compare, answer_exchange, compare};
 use super::super::message::{Answer, Request, unpack};
@@ -136,14 +136,13 @@ fn sync(one: &mut Copy, other: &mut Copy, room_bytes: usize, questions_max: usiz
     };
     for _ in 0..2 {
         let question = compare(&one.replica);
-        let Request::Compare { bits, .. } = question else { unreachable!() };
         match put(&mut cost, question) {
             Answer::Same { seen, outlived } => {
                 let change = one.replica.plan_adopt(&seen, outlived);
                 one.apply(change);
                 return cost;
             }
-            Answer::Differ { sums } => {
+            Answer::Differ { bits, sums } => {
                 let mut run = Run::begin(&one.replica, bits, &sums, room_bytes).unwrap();
                 while cost.questions < questions_max {
                     let entries = &one.entries;
@@ -194,7 +193,7 @@ fn entry() -> impl Strategy<Value = Row> {
 /// What a member does in a history.
 #[derive(Clone, Debug)]
 enum Step {
-    Deploy(usize, u8, u8),
+    Deploy(usize, u8),
     Delete(usize, u8),
     /// A run between two that may break off after some questions.
     Sync(usize, usize, usize),
@@ -209,7 +208,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let who = 0_usize..4;
     prop::strategy::Union::new_weighted(vec![
-        (3, (who.clone(), 0_u8..4, any::<u8>()).prop_map(|(who, key, text)| Step::Deploy(who, key, text)).boxed()),
+        (3, (who.clone(), 0_u8..4).prop_map(|(who, key)| Step::Deploy(who, key)).boxed()),
         (3, (who.clone(), 0_u8..4).prop_map(|(who, key)| Step::Delete(who, key)).boxed()),
         (
             6,
@@ -228,7 +227,7 @@ proptest! {
     #[test]
     fn rows_come_to_the_same_in_any_order_any_grouping_and_any_number(
         rows in prop::collection::vec(entry(), 0..12),
-        shuffled in Just(()).prop_perturb(|(), mut random| random.random::<u64>()),
+        turned in 0_usize..12,
         cut in 0_usize..12,
     ) {
         let mut straight = Copy::new(9);
@@ -236,7 +235,7 @@ proptest! {
         let mut other = Copy::new(8);
         let mut order: Vec<_> = rows.iter().cloned().collect();
         let length = order.len().max(1);
-        order.rotate_left(usize::try_from(shuffled % length as u64).unwrap_or_default());
+        order.rotate_left(turned % length);
         order.reverse();
         let (first, second) = order.split_at(cut.min(order.len()));
         other.merge(second.to_vec());
@@ -259,7 +258,7 @@ proptest! {
         for step in steps {
             match step {
                 // A version never changes, so a text is one of its key and member.
-                Step::Deploy(who, key, _) => drop(copies[who].deploy(key, &format!("{key} of {who}"))),
+                Step::Deploy(who, key) => drop(copies[who].deploy(key, &format!("{key} of {who}"))),
                 Step::Delete(who, key) => drop(copies[who].delete(key)),
                 Step::Sync(one, other, questions) if one != other => {
                     let mut mine = copies[one].clone();
@@ -412,7 +411,7 @@ fn a_full_catalog_takes_no_more_but_what_others_have() {
 fn definition(number: usize) -> String {
     let mut text = String::with_capacity(2_048);
     let mut state = number as u64 + 1;
-    while text.len() < 1_480 {
+    while text.len() < 1_230 {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         text.push(char::from(b' ' + u8::try_from((state >> 33) % 90).unwrap()));
     }
