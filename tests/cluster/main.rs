@@ -13,5 +13,6 @@ mod links;
 mod recovery;
 mod removal;
 mod rolling;
+mod sites;
 mod watching;
 mod wiping;

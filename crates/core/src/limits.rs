@@ -96,3 +96,5 @@ pub const CATALOG_ENTRY_BYTES_MAX: usize = MIB + 64 * KIB;
 pub const CATALOG_CLOCK_AHEAD_MAX: Duration = Duration::from_secs(10 * 60);
 /// Bytes of one message of the catalog over a link between sites, an entry larger than that left out.
 pub const CATALOG_FRAME_BYTES: usize = 16 * KIB;
+/// Most addresses that are kept of another site's nodes.
+pub const SITE_CONTACTS_MAX: usize = 16;

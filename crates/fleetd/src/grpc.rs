@@ -16,6 +16,7 @@ mod live;
 mod page;
 mod peer;
 mod recover;
+mod registry;
 mod removal;
 mod tasks;
 mod tokens;

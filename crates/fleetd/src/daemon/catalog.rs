@@ -16,7 +16,7 @@ use super::parts::{Parts, Tls};
 use crate::ports::CatalogPort;
 use crate::site::read_failed;
 use crate::trust::revoked;
-use crate::trust::vouching::{RootSignatures, key_of, revocation_of, vouch};
+use crate::trust::vouching::{AuthoritySignatures, key_of, revocation_of, vouch};
 
 /// How often the leader looks whether something was revoked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// Opens the catalog in `store` on a thread that may wait. What it says is void, is from here on.
 pub(super) async fn open(store: &Store, tls: &Tls) -> Result<Catalog, Error> {
-    let signatures = Arc::new(RootSignatures::of(&tls.trust.root)?);
+    let signatures = Arc::new(AuthoritySignatures::of(&tls.trust.root)?);
     let store = store.clone();
     let opened = tokio::task::spawn_blocking(move || Catalog::open(store, clock(), signatures)).await;
     let catalog =
@@ -83,7 +83,8 @@ async fn look(parts: &Parts) -> Result<(), Error> {
     if news.is_empty() {
         return Ok(());
     }
-    let root = parts.trust.authority(&state)?;
-    let signed = news.into_iter().map(|key| Ok((key.clone(), vouch(&root, &key)?))).collect::<Result<_, Error>>()?;
+    let authority = parts.trust.authority(&state)?;
+    let signed =
+        news.into_iter().map(|key| Ok((key.clone(), vouch(&authority, &key)?))).collect::<Result<_, Error>>()?;
     parts.catalog.revoke(signed).await
 }

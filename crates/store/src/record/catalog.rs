@@ -127,8 +127,15 @@ pub enum CatalogContent {
 pub enum SignedBy {
     /// Nobody: it is as good as the node that passed it on.
     Nobody,
-    /// The fleet's root: its signature over key and content.
+    /// The fleet's root, by its signature.
     Root(Payload),
+    /// The authority of a site.
+    Site {
+        /// Its certificate, DER.
+        authority: Payload,
+        /// Its signature.
+        signature: Payload,
+    },
 }
 
 /// What a node knows under a key.
