@@ -8,17 +8,22 @@
 //! - A deletion is an entry of its own until every member is known to have it.
 //!
 //! Decisions are pure: [`replica`] says what changes, [`exchange`] what two nodes say to each other to agree. [`handle`]
-//! carries them out on the store, [`driver`] over the network.
+//! carries them out on the store, [`driver`] over
+//! the network within a site, [`between`] with other sites.
 
+mod between;
 mod driver;
 mod exchange;
 mod handle;
+#[cfg(test)]
+mod handle_tests;
 mod message;
 mod replica;
 mod row;
 mod sums;
 mod version;
 
+pub use between::Between;
 pub use driver::{CatalogPeers, Pace, run};
 pub use handle::{Catalog, Deployed, WorkflowRow, order};
 pub use row::{NoSignatures, Signatures, signed_bytes};

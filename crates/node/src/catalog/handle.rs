@@ -99,6 +99,11 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// The node whose copy it is.
+    pub fn node(&self) -> NodeId {
+        self.shared.store.node_id()
+    }
+
     /// Raised at every change of what is here.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.revision.subscribe()
@@ -155,9 +160,7 @@ impl Catalog {
 
     /// What is revoked.
     pub fn revoked(&self) -> Vec<CatalogKey> {
-        let replica = self.replica();
-        let revoked = replica.heads().filter(|(_, head)| head.kind == Kind::Revocation);
-        revoked.map(|(key, _)| key.clone()).collect()
+        self.replica().revoked().cloned().collect()
     }
 
     /// The workflows of `namespace`, of all if it is `None`: by namespace and name, the highest version first.
@@ -367,6 +370,7 @@ impl Catalog {
         let replica = self.replica();
         gauge!("fleet_catalog_entries").set(replica.len() as f64);
         gauge!("fleet_catalog_bytes").set(replica.bytes() as f64);
+        gauge!("fleet_catalog_revocations").set(replica.revoked().count() as f64);
         gauge!("fleet_catalog_deletions_waiting").set(replica.deletions_waiting() as f64);
     }
 }

@@ -137,6 +137,12 @@ impl Replica {
         self.heads.iter()
     }
 
+    /// What is revoked.
+    pub(super) fn revoked(&self) -> impl Iterator<Item = &CatalogKey> {
+        let (first, end) = (NodeId::from_bytes([0; 16]), NodeId::from_bytes([0; 16]));
+        self.heads.range(CatalogKey::RevokedNode(first)..CatalogKey::Acknowledgement(end)).map(|(key, _)| key)
+    }
+
     pub(super) fn key_of(&self, hash: u64) -> Option<&CatalogKey> {
         self.by_hash.get(&hash)
     }
