@@ -240,7 +240,7 @@ proptest! {
         let (first, second) = order.split_at(cut.min(order.len()));
         other.merge(second.to_vec());
         other.merge(first.to_vec());
-        other.merge(rows.clone());
+        other.merge(second.to_vec());
         prop_assert_eq!(&straight.entries, &other.entries);
         prop_assert_eq!(straight.replica.sums(), other.replica.sums());
         // What a third one hears of both, in pieces, is what it hears of either.
@@ -377,6 +377,8 @@ fn what_is_stamped_too_far_ahead_waits_for_its_time() {
     fast.deploy(1, "x").unwrap();
     another.merge(fast.rows());
     assert_eq!(another.files().len(), 1);
+    right.merge(fast.rows());
+    assert_eq!(right.entries, fast.entries, "what was mended comes after what was wrong, though its time is before");
 }
 
 #[test]
@@ -462,4 +464,32 @@ fn ten_thousand_definitions_cross_a_slow_link_with_little_beside_them_and_a_run_
     let third = sync(&mut office, &mut plant, frame, usize::MAX);
     assert_eq!(office.entries, plant.entries);
     assert!(third.bytes < 16 * 1024 && third.questions <= 4, "{third:?}");
+}
+
+#[test]
+fn a_deletion_is_kept_until_whatever_still_travels_of_its_key_is_known_here() {
+    let [mut origin, mut deleter, mut keeper] = [1, 2, 3].map(Copy::new);
+    let members: BTreeSet<NodeId> = (1..=3).map(node).collect();
+    origin.deploy(1, "x").unwrap();
+    let travelling = origin.rows();
+    deleter.merge(travelling.clone());
+    keeper.merge(travelling.clone());
+    deleter.delete(1).unwrap();
+    keeper.merge(deleter.rows());
+    sync(&mut keeper, &mut deleter, 4_096, usize::MAX);
+    sync(&mut origin, &mut deleter, 4_096, usize::MAX);
+    for copy in [&mut origin, &mut deleter, &mut keeper] {
+        copy.look_after(&members);
+    }
+    keeper.merge(deleter.rows());
+    keeper.merge(origin.rows());
+    keeper.look_after(&members);
+    assert_eq!(keeper.replica.deletions_waiting(), 1, "all acknowledged it, and it has not seen the origin's write");
+    let mut copies = [origin, deleter, keeper];
+    settle(&mut copies, &members);
+    for mut copy in copies {
+        assert_eq!(copy.replica.deletions_waiting(), 0);
+        copy.merge(travelling.clone());
+        assert!(copy.files().is_empty(), "it came back");
+    }
 }
