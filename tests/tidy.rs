@@ -31,6 +31,7 @@ const TECHNOLOGIES: &[(&str, &[&str])] = &[
     ("redb", &["store"]),
     ("foca", &["membership"]),
     ("openraft", &["replication"]),
+    ("miniz_oxide", &["node"]),
     ("reqwest", &["effects"]),
     ("prost", &["api", "fleetd"]),
     ("tonic", &["api", "fleetd", "fleetctl"]),

@@ -4,6 +4,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod catalog;
 mod frozen;
 mod joining;
 mod kills;

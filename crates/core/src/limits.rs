@@ -86,5 +86,15 @@ pub const TAG_BYTES_MAX: usize = 63;
 pub const ADDRESS_BYTES_MAX: usize = 253 + 6;
 /// Most slots of one robot.
 pub const SLOTS_MAX: u32 = 4_096;
+/// Most entries of the catalog that a node may add to.
+pub const CATALOG_ENTRIES_MAX: usize = 100_000;
+/// Most bytes that the catalog's entries have together, as they are kept, that a node may add to.
+pub const CATALOG_BYTES_MAX: u64 = 256 * MIB as u64;
+/// Largest entry of the catalog as it is kept and travels, bytes: a workflow file, deflated, and what names it.
+pub const CATALOG_ENTRY_BYTES_MAX: usize = MIB + 64 * KIB;
+/// How far ahead of a node's wall clock a write of the catalog may be stamped; a later one waits for its time.
+pub const CATALOG_CLOCK_AHEAD_MAX: Duration = Duration::from_secs(10 * 60);
+/// Bytes of one message of the catalog over a link between sites, an entry larger than that left out.
+pub const CATALOG_FRAME_BYTES: usize = 16 * KIB;
 /// Most addresses that are kept of another site's nodes.
 pub const SITE_CONTACTS_MAX: usize = 16;

@@ -3,6 +3,7 @@
 
 mod asking;
 mod between_sites;
+mod catalog;
 mod counts;
 mod custody;
 mod enroll;
@@ -104,6 +105,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     recovery::carry_out(store, identity.group_id, directory).await?;
     let group = parts::open_group(&identity, store, &peers, peer).await?;
     let site = Site::new(group, store.clone(), peers.clone(), identity.site.as_str());
+    let catalog = catalog::open(store, &tls).await?;
     let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key, tls.trust.validity.clone());
     let interpreter = InterpreterPort::default();
     let effects = parts::open_effects(settings, directory).await?;
@@ -122,6 +124,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
         trust,
         tls,
         gossip_keys,
+        catalog,
         interpreter,
         links,
         sites,
@@ -132,7 +135,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     };
     let runtimes = Runtimes { client: Handle::current(), peer: peer.clone() };
     let serving = async {
-        let running = listener.start(parts.services(), &runtimes)?;
+        let running = listener.start(parts.services()?, &runtimes)?;
         founding::found_site(&parts, enrolled.foundation.as_ref(), settings).await?;
         Ok(running)
     };
@@ -235,6 +238,9 @@ fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHan
         around.peer.spawn(renewal::run(parts.clone(), around.directory.path().to_owned())),
         around.peer.spawn(validity::run(parts.site.clone(), parts.tls.trust.validity.clone())),
         around.peer.spawn(keyring::run(parts.clone(), around.directory.path().to_owned())),
+        around.peer.spawn(catalog::keep(parts.clone())),
+        around.peer.spawn(catalog::obey(parts.clone())),
+        around.peer.spawn(catalog::revoke(parts.clone())),
         around.peer.spawn(custody::run(parts.site.clone(), parts.trust.clone())),
         around.peer.spawn(seeds::call(parts.membership.clone(), contacts)),
         around.peer.spawn(crate::sites::run(parts.sites.clone(), parts.site.peers().clone())),

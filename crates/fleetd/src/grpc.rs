@@ -4,6 +4,7 @@
 
 mod admission;
 mod caller;
+mod catalog;
 mod contents;
 mod convert;
 mod doctor;
@@ -24,6 +25,7 @@ mod tokens;
 mod watch;
 
 pub use admission::AdmissionService;
+pub use catalog::CatalogService;
 pub(crate) use convert::current_profile;
 pub use fleet::{FleetService, FleetServiceParts};
 pub use meant::OwnSite;

@@ -4,6 +4,7 @@
 //! Absent on purpose: any transport, configuration file or environment (the daemon implements [`ports`]), and any
 //! actor reference in the public interface.
 
+pub mod catalog;
 mod error;
 mod execution;
 mod group;

@@ -3,6 +3,7 @@
 //! Not here: how rows are found (`state`), who may change them (the state machine of `fleet-replication`), and how they
 //! become bytes (`codec`). Shapes are frozen once released: a change takes a new version and a migration.
 
+pub mod catalog;
 pub mod content;
 pub mod definition;
 pub mod job;
@@ -14,6 +15,9 @@ pub mod site;
 pub mod token;
 pub mod trust;
 
+pub use catalog::{
+    CatalogContent, CatalogEntry, CatalogFacts, CatalogKey, CatalogStamp, CatalogTime, CatalogVector, SignedBy,
+};
 pub use content::{BlobUse, Content, Payload};
 pub use definition::DefinitionUse;
 pub use job::{Absence, Assignment, CommandId, Ending, Job, JobSpec, JobState, Settled, StopCause, WorkflowName};

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use fleet_api::PeerDialer;
 use fleet_api::Revocations;
+use fleet_api::pb::peer::catalog_sync_server::CatalogSyncServer;
 use fleet_api::pb::peer::peer_server::PeerServer;
 use fleet_api::pb::v1::admission_server::AdmissionServer;
+use fleet_api::pb::v1::catalog_server::CatalogServer;
 use fleet_api::pb::v1::fleet_server::FleetServer;
 use fleet_api::tls::CertificateCell;
 use fleet_core::limits::{GRPC_MESSAGE_BYTES_MAX, JOB_LOGS_BYTES_MAX};
@@ -15,6 +17,7 @@ use fleet_core::timing::Timing;
 use fleet_core::{Digest, Error, ErrorKind};
 use fleet_effects::{BaseEnvironment, Effects, Options};
 use fleet_membership::{Membership, MembershipConfig, Metadata, Profile};
+use fleet_node::catalog::Catalog;
 use fleet_node::link::RobotReport;
 use fleet_node::links::Links;
 use fleet_node::ports::Sites;
@@ -34,7 +37,9 @@ use super::enroll::Enrolled;
 use super::seeds;
 use super::standing::Standing;
 use crate::config::Settings;
-use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, OwnSite, PeerService, SitesService};
+use crate::grpc::{
+    AdmissionService, CatalogService, FleetService, FleetServiceParts, OwnSite, PeerService, SitesService,
+};
 use crate::identity::{DataDir, Identity};
 use crate::listener::{Bounds, ListenerOptions, Policy, Services};
 use crate::ports::{EffectsPort, InterpreterPort, JobLogs, LinkPort, NetworkPort, Peers, StoreMemory};
@@ -64,6 +69,7 @@ pub(super) struct Parts {
     pub(super) tls: Tls,
     /// What gossip is sealed and opened with, as of now.
     pub(super) gossip_keys: watch::Sender<Keyring>,
+    pub(super) catalog: Catalog,
     pub(super) interpreter: InterpreterPort,
     pub(super) links: Option<Links>,
     /// The links to other sites.
@@ -87,7 +93,7 @@ pub(super) struct Tls {
 
 impl Parts {
     /// What answers on 7000/tcp.
-    pub(super) fn services(&self) -> Services {
+    pub(super) fn services(&self) -> Result<Services, Error> {
         let admission = AdmissionServer::new(AdmissionService::new(
             self.site.clone(),
             self.identity.clone(),
@@ -125,11 +131,34 @@ impl Parts {
         let (actors, links) = mpsc::channel(ACTOR_LINKS_WAITING_MAX);
         // It ends with the listener.
         tokio::spawn(super::links::take_over(self.links.clone(), links));
-        Services {
-            client: Routes::new(fleet.clone()).add_service(admission.clone()),
-            peer: Routes::new(peer).add_service(fleet).add_service(admission).add_service(sites),
+        let (catalog, catalog_sync) = self.catalog_services()?;
+        Ok(Services {
+            client: Routes::new(fleet.clone()).add_service(admission.clone()).add_service(catalog),
+            peer: Routes::new(peer)
+                .add_service(fleet)
+                .add_service(admission)
+                .add_service(catalog_sync)
+                .add_service(sites),
             actors,
-        }
+        })
+    }
+
+    /// What clients and other nodes ask about the catalog.
+    fn catalog_services(&self) -> Result<(CatalogServer<CatalogService>, CatalogSyncServer<CatalogService>), Error> {
+        let service = CatalogService::new(
+            self.catalog.clone(),
+            self.site.clone(),
+            self.membership.clone(),
+            self.interpreter.clone(),
+            self.reserve_bytes,
+        )?;
+        let for_clients = CatalogServer::new(service.clone())
+            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let for_nodes = CatalogSyncServer::new(service)
+            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        Ok((for_clients, for_nodes))
     }
 }
 

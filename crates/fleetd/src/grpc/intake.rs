@@ -63,13 +63,35 @@ impl Intake {
     /// # Errors
     /// `InvalidInput` that names every problem of the file; `Unsupported` for tasks that this version cannot run.
     pub(super) async fn take(&self, request: v1::SubmitRequest) -> Result<JobRequest, Error> {
-        if request.workflow.len() < HEAVY_BYTES {
-            return self.read_request(request);
+        self.heavily(request.workflow.len(), move |intake| intake.read_request(request)).await
+    }
+
+    /// The name of the workflow in `file`, which is refused as a submit of it would be.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(super) async fn check(&self, file: &[u8]) -> Result<WorkflowName, Error> {
+        if file.len() > limits::WORKFLOW_FILE_BYTES_MAX {
+            let (length, bound) = (file.len(), limits::WORKFLOW_FILE_BYTES_MAX);
+            return Err(refused(format!("the workflow file has {length} bytes, at most {bound} are taken")));
+        }
+        let file = file.to_vec();
+        self.heavily(file.len(), move |intake| intake.definition(&file).map(|known| known.name.clone())).await
+    }
+
+    /// Does `work` on a file of `bytes` here, or on a thread of its own where that may take long.
+    async fn heavily<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        if bytes < HEAVY_BYTES {
+            return work(self);
         }
         let failed = || Error::new(ErrorKind::Internal, "submit: read the workflow file");
         let _permit = self.heavy.acquire().await.map_err(|source| failed().with_source(source))?;
         let intake = self.clone();
-        let read = tokio::task::spawn_blocking(move || intake.read_request(request)).await;
+        let read = tokio::task::spawn_blocking(move || work(&intake)).await;
         read.map_err(|source| failed().with_source(source))?
     }
 

@@ -6,7 +6,7 @@
 use std::task::{Context, Poll};
 
 use fleet_api::pb::peer::{peer_server, sites_server};
-use fleet_api::pb::v1::{admission_server, fleet_server};
+use fleet_api::pb::v1::{admission_server, catalog_server, fleet_server};
 use fleet_api::status::status_of;
 use fleet_core::{Error, ErrorKind};
 use futures_util::future::{Either, Ready, ready};
@@ -78,7 +78,8 @@ pub(crate) fn check(protocol: Protocol, path: &str, identity: &PeerIdentity) -> 
             ))
         }
         (Protocol::Peer, PeerIdentity::Node(_))
-            if service != fleet_server::SERVICE_NAME || ASKED_BY_NODES.contains(&method) =>
+            if service != catalog_server::SERVICE_NAME
+                && (service != fleet_server::SERVICE_NAME || ASKED_BY_NODES.contains(&method)) =>
         {
             Ok(())
         }
@@ -183,6 +184,9 @@ mod tests {
             (Protocol::Peer, "/fleet.v1.Fleet/CreateToken", [None, denied, denied, denied, denied, denied]),
             (Protocol::Peer, "/fleet.v1.Fleet/RecoverSite", [denied; 6]),
             (Protocol::Peer, "/fleet.v1.Fleet/ListNodes", [denied; 6]),
+            (Protocol::Client, "/fleet.v1.Catalog/Deploy", [denied, denied, denied, None, None, unknown]),
+            (Protocol::Peer, "/fleet.v1.Catalog/Deploy", [denied; 6]),
+            (Protocol::Peer, "/fleet.peer.v1.CatalogSync/Ask", [None, denied, denied, denied, denied, denied]),
             (Protocol::Peer, "/fleet.v1.Admission/Join", [None, None, denied, denied, denied, denied]),
             (Protocol::Actors, "/fleet.peer.v1.Peer/Group", [denied; 6]),
         ] {
