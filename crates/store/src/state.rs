@@ -7,5 +7,6 @@ pub mod index;
 pub mod jobs;
 pub mod listing;
 pub mod members;
+pub mod moves;
 pub mod queue;
 pub mod tables;
