@@ -137,7 +137,12 @@ impl Cluster {
 
     /// Waits until the group has `count` voters, as some node that runs says.
     pub async fn wait_for_voters(&self, count: usize) {
-        let client = self.client();
+        self.wait_for_voters_at(&(0..self.nodes.len()).collect::<Vec<_>>(), count).await;
+    }
+
+    /// The same for the group of the site of the nodes `asked`.
+    pub async fn wait_for_voters_at(&self, asked: &[usize], count: usize) {
+        let client = self.client_of(asked);
         until(&format!("{count} voters"), START_BOUND, || {
             let client = client.clone();
             async move {

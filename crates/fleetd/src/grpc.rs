@@ -15,7 +15,9 @@ mod live;
 mod page;
 mod peer;
 mod recover;
+mod registry;
 mod removal;
+mod sites;
 mod tasks;
 mod tokens;
 mod watch;
@@ -25,6 +27,7 @@ pub(crate) use convert::current_profile;
 pub use fleet::{FleetService, FleetServiceParts};
 pub use peer::PeerService;
 pub(crate) use peer::renew_certificate;
+pub use sites::SitesService;
 pub(crate) use tokens::create as create_token;
 #[cfg(test)]
 pub(crate) use tokens::live as live_tokens;

@@ -48,6 +48,13 @@ pub struct Identity {
     pub link_secret: Option<[u8; 32]>,
     /// `host:port` of nodes known when this was written, to ask and to gossip with first.
     pub contacts: Vec<String>,
+    /// The fleet's first site, whose authority is the root; `None`: it is this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_site: Option<SiteName>,
+    /// What seals gossip between sites, as it was when this was written; none at the first site, whose gossip keys these
+    /// are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fleet_keys: Vec<StoredGossipKey>,
 }
 
 /// A gossip key at rest.
@@ -93,6 +100,10 @@ pub struct NewIdentity {
     pub link_secret: Option<[u8; 32]>,
     /// Contacts.
     pub contacts: Vec<String>,
+    /// The fleet's first site; `None`: this one.
+    pub first_site: Option<SiteName>,
+    /// What seals gossip between sites; none at the first site.
+    pub fleet_keys: Vec<StoredGossipKey>,
 }
 
 impl From<NewIdentity> for Identity {
@@ -111,6 +122,8 @@ impl From<NewIdentity> for Identity {
             keyring_generation: new.keyring_generation,
             link_secret: new.link_secret,
             contacts: new.contacts,
+            first_site: new.first_site,
+            fleet_keys: new.fleet_keys,
         }
     }
 }
@@ -120,6 +133,16 @@ impl Identity {
     /// key, which a node that never saw a rotation still has.
     pub fn link_secret(&self) -> Option<[u8; 32]> {
         self.link_secret.or_else(|| self.gossip_keys.first().map(|stored| stored.key))
+    }
+
+    /// The site whose nodes have their certificates from the fleet's root itself.
+    pub fn first_site(&self) -> &SiteName {
+        self.first_site.as_ref().unwrap_or(&self.site)
+    }
+
+    /// Whether this site's group keeps the fleet's registry of sites.
+    pub fn keeps_registry(&self) -> bool {
+        *self.first_site() == self.site
     }
 
     /// The gossip keys as the group keeps them.
@@ -250,6 +273,8 @@ pub(crate) mod tests {
             keyring_generation: 0,
             link_secret: None,
             contacts: Vec::new(),
+            first_site: None,
+            fleet_keys: Vec::new(),
         }
         .into()
     }
@@ -289,7 +314,9 @@ pub(crate) mod tests {
     #[test]
     fn a_file_of_the_first_version_is_read_and_written_as_it_was() {
         let text = serde_json::to_string(&identity()).expect("it can be written");
-        assert!(!text.contains("keyringGeneration") && !text.contains("linkSecret"), "{text}");
+        for later in ["keyringGeneration", "linkSecret", "firstSite", "fleetKeys"] {
+            assert!(!text.contains(later), "{text}");
+        }
         let read: Identity = serde_json::from_str(&text).expect("it can be read");
         assert_eq!(read.link_secret(), Some([7; 32]), "the first gossip key, before any rotation");
         let rotated = Identity {

@@ -15,5 +15,6 @@ pub mod listener;
 mod platform;
 pub mod ports;
 pub mod site;
+pub mod sites;
 pub mod telemetry;
 pub mod trust;

@@ -14,6 +14,7 @@ pub mod renewal;
 pub mod revoked;
 pub mod rotation;
 pub mod sealing;
+pub mod site_key;
 pub mod token;
 pub mod verification;
 

@@ -16,6 +16,7 @@ pub mod queue;
 mod robot;
 mod scheduler;
 pub mod session;
+pub mod site_link;
 mod supervisor;
 mod tasks;
 mod watch;

@@ -15,6 +15,7 @@ mod holder;
 mod mirrors;
 mod moves;
 mod node;
+mod registry;
 mod release;
 mod reports;
 mod scope;
@@ -111,6 +112,9 @@ fn apply_one(scope: &mut Scope<'_, '_>, action: &Action) -> Result<Outcome, Halt
         Action::NoteAbsence { job, fence, absence } => holder::note_absence(scope, *job, *fence, *absence),
         Action::Forget { before } => forget::forget(scope, *before),
         Action::SubmitAssigned { submission, session } => submit::submit_assigned(scope, submission, *session),
+        Action::GrantFounding(grant) => registry::grant(scope, grant),
+        Action::FoundSite(founding) => registry::found(scope, founding),
+        Action::NoteSites { notes } => registry::note(scope, notes),
         Action::Moving(moving) => apply_moving(scope, moving),
     }
 }

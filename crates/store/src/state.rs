@@ -9,4 +9,5 @@ pub mod listing;
 pub mod members;
 pub mod moves;
 pub mod queue;
+pub mod sites;
 pub mod tables;

@@ -17,6 +17,7 @@ use fleet_effects::{BaseEnvironment, Effects, Options};
 use fleet_membership::{Membership, MembershipConfig, Metadata, Profile};
 use fleet_node::link::RobotReport;
 use fleet_node::links::Links;
+use fleet_node::ports::KnownSites;
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
@@ -63,6 +64,8 @@ pub(super) struct Parts {
     pub(super) gossip_keys: watch::Sender<Keyring>,
     pub(super) interpreter: InterpreterPort,
     pub(super) links: Option<Links>,
+    /// What is known of other sites by links to them.
+    pub(super) other_sites: watch::Sender<Arc<KnownSites>>,
     pub(super) reserve_bytes: u64,
     /// How the process stands, as `/health` says it.
     pub(super) standing: Standing,
@@ -86,6 +89,7 @@ impl Parts {
             self.identity.clone(),
             self.trust.clone(),
             self.membership.clone(),
+            Digest::of(&self.tls.trust.root),
         ));
         let fleet = FleetServer::new(FleetService::new(FleetServiceParts {
             site: self.site.clone(),
@@ -98,6 +102,7 @@ impl Parts {
             links: self.links.clone(),
             reserve_bytes: self.reserve_bytes,
             health: Arc::new(self.standing.clone()),
+            other_sites: self.other_sites.subscribe(),
             restart: self.restart.clone(),
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
@@ -169,7 +174,13 @@ pub(super) fn tls(enrolled: &Enrolled, store: &Store) -> Result<Tls, Error> {
     let nodes = members::nodes(&state).map_err(read_failed)?;
     revocations.extend(revoked::read(&state, &nodes)?);
     let validity = super::validity::load(store, &nodes)?;
-    let trust = FleetTrust { root, revocations: revocations.clone(), validity };
+    let trust = FleetTrust {
+        root,
+        own_site: enrolled.identity.site.clone(),
+        first_site: enrolled.identity.first_site().clone(),
+        revocations: revocations.clone(),
+        validity,
+    };
     Ok(Tls { certificate: enrolled.key.cell()?, trust, revocations })
 }
 

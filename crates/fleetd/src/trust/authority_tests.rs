@@ -82,7 +82,7 @@ fn certificates_say_what_the_issuer_said() {
 #[test]
 fn an_authority_comes_back_from_its_parts() {
     let authority = authority();
-    let again = Authority::from_parts(authority.root().clone(), &authority.key()).unwrap();
+    let again = Authority::from_parts(authority.chain().to_vec(), &authority.key()).unwrap();
     let issued = node(&again);
     assert_eq!(verify(&authority, Demand::Node, FOUNDED, &Revocations::new(), &issued), Ok(()));
     let other = self::authority();

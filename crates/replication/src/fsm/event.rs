@@ -63,6 +63,8 @@ pub enum Event {
         /// The version.
         version: u32,
     },
+    /// More is known of other sites.
+    SitesChanged,
     /// There is something new to send to another group.
     OutboxChanged {
         /// The group.

@@ -6,7 +6,7 @@ use crate::StateTable;
 use crate::codec::Record;
 use crate::record::{
     Arrival, BlobUse, Content, DefinitionUse, Ending, Job, JobSpec, JournalRecord, Keyring, Move, NodeRecord, Origin,
-    Outgoing, Peer, Redemption, Serial, Site, TokenRecord, TrustRow,
+    Outgoing, Peer, Redemption, Serial, Site, SiteRecord, TokenRecord, TrustRow,
 };
 
 /// The one row about the site.
@@ -43,7 +43,9 @@ pub const REDEMPTIONS: StateTable<Digest, Redemption> = StateTable::new(15, "red
 pub const TRUST: StateTable<(u8, String), TrustRow> = StateTable::new(16, "trust");
 /// The gossip keys.
 pub const KEYRING: StateTable<(), Keyring> = StateTable::new(17, "keyring");
-// Numbers from 18 to 29 are left to what else comes with several sites.
+/// The other sites of the fleet, by name.
+pub const SITES: StateTable<String, SiteRecord> = StateTable::new(18, "sites");
+// Numbers from 19 to 29 are left to what else comes with several sites.
 /// Other groups that jobs went to or came from.
 pub const PEERS: StateTable<GroupId, Peer> = StateTable::new(30, "peers");
 /// Jobs that left this group, or are about to.
@@ -115,6 +117,10 @@ impl Record for TrustRow {
 
 impl Record for Keyring {
     const NAME: &'static str = "keyring";
+}
+
+impl Record for SiteRecord {
+    const NAME: &'static str = "other site";
 }
 
 impl Record for Peer {
