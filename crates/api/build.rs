@@ -4,7 +4,8 @@ use std::error::Error;
 use std::path::Path;
 
 const ROOT: &str = "../../proto";
-const FILES: [&str; 3] = ["fleet/v1/fleet.proto", "fleet/peer/v1/peer.proto", "fleet/peer/v1/site.proto"];
+const FILES: [&str; 4] =
+    ["fleet/v1/fleet.proto", "fleet/v1/outbox.proto", "fleet/peer/v1/peer.proto", "fleet/peer/v1/site.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     for file in FILES {

@@ -9,6 +9,7 @@ use fleet_api::Revocations;
 use fleet_api::pb::peer::peer_server::PeerServer;
 use fleet_api::pb::v1::admission_server::AdmissionServer;
 use fleet_api::pb::v1::fleet_server::FleetServer;
+use fleet_api::pb::v1::outbox_server::OutboxServer;
 use fleet_api::tls::CertificateCell;
 use fleet_core::limits::{GRPC_MESSAGE_BYTES_MAX, JOB_LOGS_BYTES_MAX};
 use fleet_core::timing::Timing;
@@ -17,7 +18,7 @@ use fleet_effects::{BaseEnvironment, Effects, Options};
 use fleet_membership::{Membership, MembershipConfig, Metadata, Profile};
 use fleet_node::link::RobotReport;
 use fleet_node::links::Links;
-use fleet_node::ports::KnownSites;
+use fleet_node::ports::{KnownSites, Sites};
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
@@ -33,7 +34,7 @@ use super::enroll::Enrolled;
 use super::seeds;
 use super::standing::Standing;
 use crate::config::Settings;
-use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, PeerService};
+use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, OutboxService, PeerService};
 use crate::identity::{DataDir, Identity};
 use crate::listener::{Bounds, ListenerOptions, Policy, Services};
 use crate::ports::{EffectsPort, InterpreterPort, JobLogs, LinkPort, NetworkPort, Peers, StoreMemory};
@@ -107,6 +108,9 @@ impl Parts {
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let outbox =
+            OutboxServer::new(OutboxService::new(self.site.clone(), self.node.clone(), self.interpreter.clone()))
+                .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
         let peer = PeerServer::new(PeerService::new(
             self.site.clone(),
             self.node.clone(),
@@ -119,8 +123,8 @@ impl Parts {
         // It ends with the listener.
         tokio::spawn(super::links::take_over(self.links.clone(), links));
         Services {
-            client: Routes::new(fleet.clone()).add_service(admission.clone()),
-            peer: Routes::new(peer).add_service(fleet).add_service(admission),
+            client: Routes::new(fleet.clone()).add_service(outbox.clone()).add_service(admission.clone()),
+            peer: Routes::new(peer).add_service(fleet).add_service(outbox).add_service(admission),
             actors,
         }
     }
@@ -285,6 +289,7 @@ pub(super) async fn start_node(
     site: &Site,
     interpreter: &InterpreterPort,
     effects: OpenedEffects,
+    sites: Arc<dyn Sites>,
 ) -> Result<Node, Error> {
     let clock = clock();
     let config = NodeConfig {
@@ -312,6 +317,7 @@ pub(super) async fn start_node(
         effects: Arc::new(effects.port),
         robot_link: Arc::new(LinkPort::new(site.peers().clone())),
         interpreter: Arc::new(interpreter.clone()),
+        sites,
     };
     let failed = || Error::new(ErrorKind::Internal, "start the node's actors");
     let started = runtime.spawn(Node::start(config, ports)).await;

@@ -28,6 +28,11 @@ pub fn of_job(state: &impl StateRead, job: JobId) -> Result<Option<Move>, Error>
     state.get(&MOVES, &job)
 }
 
+/// At most `limit` jobs that left this group, or are about to, by id, those after `after` if given.
+pub fn after(state: &impl StateRead, after: Option<JobId>, limit: usize) -> Result<Vec<(JobId, Move)>, Error> {
+    state.scan(&MOVES, &(), after.as_ref(), limit)
+}
+
 /// How `job` stands at another site; `None` if it does not live at one as far as this group knows.
 pub fn mirror(state: &impl StateRead, job: JobId) -> Result<Option<(Move, Mirror)>, Error> {
     let moved = of_job(state, job)?;
