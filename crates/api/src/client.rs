@@ -6,6 +6,7 @@
 //! Invariants: without a credential it talks only to loopback; a call that is sent again is one that may be.
 
 mod catalog;
+mod outbox;
 mod retry;
 mod watch;
 

@@ -48,7 +48,7 @@ use tokio::task::JoinHandle;
 use crate::config::Settings;
 use crate::identity::DataDir;
 use crate::listener::{Listener, Runtimes};
-use crate::ports::{EffectsPort, InterpreterPort};
+use crate::ports::{EffectsPort, InterpreterPort, UnlinkedSites};
 use crate::site::Site;
 use crate::trust::keeper::TrustKeeper;
 use facts::NodeFacts;
@@ -109,7 +109,9 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key, tls.trust.validity.clone());
     let interpreter = InterpreterPort::default();
     let effects = parts::open_effects(settings, directory).await?;
-    let node = parts::start_node(peer, settings, &identity, boot, &site, &interpreter, effects.clone()).await?;
+    let other_sites = watch::Sender::default();
+    let sites = Arc::new(UnlinkedSites::new(other_sites.subscribe()));
+    let node = parts::start_node(peer, settings, &identity, boot, &site, &interpreter, effects.clone(), sites).await?;
     let links = links::start(&identity, &site, &node, &membership, peer).await;
 
     let (reserve_bytes, standing) = (settings.reserve_bytes, standing.clone());

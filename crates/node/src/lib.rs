@@ -5,6 +5,7 @@
 //! actor reference in the public interface.
 
 pub mod catalog;
+mod courier;
 mod error;
 mod execution;
 mod group;
@@ -15,6 +16,7 @@ pub mod placement;
 pub mod ports;
 pub mod queue;
 mod robot;
+pub mod routing;
 mod scheduler;
 pub mod session;
 pub mod site_link;
@@ -22,6 +24,7 @@ mod supervisor;
 mod tasks;
 mod watch;
 
+pub use courier::CourierServer;
 pub use error::Error;
 pub use group::SiteGroup;
 pub use handle::{JobAction, JobRequest, Node, NodeConfig, NodeObservation, NodePorts};

@@ -11,6 +11,7 @@ use fleet_api::pb::peer::peer_server::PeerServer;
 use fleet_api::pb::v1::admission_server::AdmissionServer;
 use fleet_api::pb::v1::catalog_server::CatalogServer;
 use fleet_api::pb::v1::fleet_server::FleetServer;
+use fleet_api::pb::v1::outbox_server::OutboxServer;
 use fleet_api::tls::CertificateCell;
 use fleet_core::limits::{GRPC_MESSAGE_BYTES_MAX, JOB_LOGS_BYTES_MAX};
 use fleet_core::timing::Timing;
@@ -20,7 +21,7 @@ use fleet_membership::{Membership, MembershipConfig, Metadata, Profile};
 use fleet_node::catalog::Catalog;
 use fleet_node::link::RobotReport;
 use fleet_node::links::Links;
-use fleet_node::ports::Sites;
+use fleet_node::ports::{KnownSites, Sites};
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
@@ -38,7 +39,8 @@ use super::seeds;
 use super::standing::Standing;
 use crate::config::Settings;
 use crate::grpc::{
-    AdmissionService, CatalogService, FleetService, FleetServiceParts, OwnSite, PeerService, SitesService,
+    AdmissionService, CatalogService, FleetService, FleetServiceParts, OutboxService, OwnSite, PeerService,
+    SitesService,
 };
 use crate::identity::{DataDir, Identity};
 use crate::listener::{Bounds, ListenerOptions, Policy, Services};
@@ -117,6 +119,9 @@ impl Parts {
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let outbox =
+            OutboxServer::new(OutboxService::new(self.site.clone(), self.node.clone(), self.interpreter.clone()))
+                .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
         let own_site = OwnSite::new(self.site.clone(), self.other_sites.subscribe());
         let fleet = InterceptedService::new(fleet, own_site);
         let peer = PeerServer::new(PeerService::new(
@@ -133,9 +138,13 @@ impl Parts {
         tokio::spawn(super::links::take_over(self.links.clone(), links));
         let (catalog, catalog_sync) = self.catalog_services()?;
         Ok(Services {
-            client: Routes::new(fleet.clone()).add_service(admission.clone()).add_service(catalog),
+            client: Routes::new(fleet.clone())
+                .add_service(outbox.clone())
+                .add_service(admission.clone())
+                .add_service(catalog),
             peer: Routes::new(peer)
                 .add_service(fleet)
+                .add_service(outbox)
                 .add_service(admission)
                 .add_service(catalog_sync)
                 .add_service(sites),
@@ -322,6 +331,7 @@ pub(super) async fn start_node(
     site: &Site,
     interpreter: &InterpreterPort,
     effects: OpenedEffects,
+    sites: Arc<dyn Sites>,
 ) -> Result<Node, Error> {
     let clock = clock();
     let config = NodeConfig {
@@ -349,6 +359,7 @@ pub(super) async fn start_node(
         effects: Arc::new(effects.port),
         robot_link: Arc::new(LinkPort::new(site.peers().clone())),
         interpreter: Arc::new(interpreter.clone()),
+        sites,
     };
     let failed = || Error::new(ErrorKind::Internal, "start the node's actors");
     let started = runtime.spawn(Node::start(config, ports)).await;

@@ -305,7 +305,7 @@ impl FleetService {
 }
 
 /// An error of the node's actors as callers see it. Where another node leads, `leader` is where it answers.
-fn node_failed(error: fleet_node::Error, leader: impl FnOnce(Option<NodeId>) -> Option<String>) -> Error {
+pub(super) fn node_failed(error: fleet_node::Error, leader: impl FnOnce(Option<NodeId>) -> Option<String>) -> Error {
     let named = match &error {
         fleet_node::Error::NotLeader { leader, .. } => *leader,
         _ => None,

@@ -100,12 +100,7 @@ impl Intake {
         let definition = self.definition(&request.workflow)?;
         let settings = &definition.settings;
         let asked = if request.site.is_empty() { settings.site.as_deref() } else { Some(request.site.as_str()) };
-        if let Some(asked) = asked
-            && asked != self.site.as_str()
-        {
-            let message = format!("site `{asked}` is not here; this version has one site, `{}`", self.site);
-            return Err(refused(message));
-        }
+        let site = asked.map(|asked| asked.parse::<SiteName>().map_err(refused)).transpose()?;
         let spec = JobSpec {
             workflow: definition.name.clone(),
             definition: definition.digest,
@@ -118,8 +113,9 @@ impl Intake {
             retry_of: None,
         };
         Ok(JobRequest {
-            job: job_id(&request, &definition.name.namespace, &self.site)?,
+            job: job_id(&request, &definition.name.namespace, site.as_ref().unwrap_or(&self.site))?,
             spec,
+            site,
             priority: priority(&request, settings)?,
             input: Payload::from(input_of(&request.input)?),
             definition: definition.json.clone(),
@@ -268,6 +264,18 @@ mod tests {
         assert_eq!((job.priority, job.input.as_slice()), (15, b"{}".as_slice()));
     }
 
+    #[test]
+    fn a_key_names_the_same_job_wherever_it_is_submitted_for_a_site() {
+        let keyed =
+            |site: &str| v1::SubmitRequest { site: site.to_owned(), idempotency_key: "k".to_owned(), ..request(GOOD) };
+        let job = take(keyed("plant")).expect("it is good");
+        let plant: SiteName = "plant".parse().unwrap();
+        assert_eq!(job.site.as_ref(), Some(&plant));
+        let there = Intake::new(plant, InterpreterPort::default()).read_request(keyed("")).expect("it is good");
+        assert_eq!((job.job, &there.site), (there.job, &None));
+        assert_ne!(job.job, take(keyed("")).expect("it is good").job);
+    }
+
     /// A file whose aliases make `count` copies of 100,000 bytes.
     fn expanding(count: usize) -> String {
         let head = "document: {dsl: '1.0.3', namespace: a, name: b, version: '1.0.0'}\ndo:\n- s:\n    set:\n";
@@ -296,7 +304,7 @@ mod tests {
             (v1::SubmitRequest { input: b"{".to_vec(), ..request(GOOD) }, ErrorKind::InvalidInput, "not JSON"),
             (v1::SubmitRequest { priority: Some(21), ..request(GOOD) }, ErrorKind::InvalidInput, "priority 21"),
             (v1::SubmitRequest { job_id: vec![1], ..request(GOOD) }, ErrorKind::InvalidInput, "16 bytes"),
-            (v1::SubmitRequest { site: "other".to_owned(), ..request(GOOD) }, ErrorKind::InvalidInput, "one site"),
+            (v1::SubmitRequest { site: "Other".to_owned(), ..request(GOOD) }, ErrorKind::InvalidInput, "site name"),
             (v1::SubmitRequest { tags: vec![String::new()], ..request(GOOD) }, ErrorKind::InvalidInput, "tag"),
             (
                 v1::SubmitRequest { input: vec![b' '; limits::INPUT_BYTES_MAX + 1], ..request(GOOD) },

@@ -5,6 +5,7 @@
 
 mod holds;
 mod links;
+mod moves;
 mod poison;
 mod spans;
 mod support;

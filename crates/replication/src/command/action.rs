@@ -7,6 +7,8 @@ use fleet_store::record::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::Moving;
+
 /// The version of commands that every program knows.
 pub const FIRST_VERSION: u32 = 1;
 /// The version of commands that brought [`Action::SubmitAssigned`].
@@ -164,6 +166,8 @@ pub enum Action {
         /// The sites.
         notes: Vec<SiteNote>,
     },
+    /// Moves a job between sites, or tells of one that moved.
+    Moving(Moving),
 }
 
 impl Action {
@@ -177,6 +181,7 @@ impl Action {
             }
             Self::SubmitAssigned { .. } => SUBMIT_ASSIGNED_VERSION,
             Self::Forget { .. } => FORGET_VERSION,
+            Self::Moving(_) => SITES_VERSION,
             _ => FIRST_VERSION,
         }
     }
