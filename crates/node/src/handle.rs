@@ -24,7 +24,7 @@ use crate::Error;
 use crate::execution::task::Surroundings;
 use crate::execution::thinker::Thinker;
 use crate::link::RobotReport;
-use crate::ports::{Effects, Group, Interpreter, RobotLink};
+use crate::ports::{Effects, Group, Interpreter, OwnJournal, RobotLink};
 use crate::robot::actor::{OBSERVE_EVERY, RobotArguments, RobotMessage, RobotObservation};
 use crate::scheduler::LinkServer;
 use crate::scheduler::actor::{SchedulerArguments, SchedulerMessage, SchedulerObservation};
@@ -67,6 +67,8 @@ pub struct NodePorts {
     pub robot_link: Arc<dyn RobotLink>,
     /// Runs definitions.
     pub interpreter: Arc<dyn Interpreter>,
+    /// Where the robot writes down what its group has not committed of jobs that may be finished cut off.
+    pub own_journal: Arc<dyn OwnJournal>,
 }
 
 /// A job to accept, checked by the caller as far as it can be checked without the state.
@@ -340,6 +342,7 @@ fn surroundings(config: &NodeConfig, ports: &NodePorts, thinker: Thinker) -> Sur
         effects: Arc::clone(&ports.effects),
         interpreter: Arc::clone(&ports.interpreter),
         thinker,
+        own_journal: Arc::clone(&ports.own_journal),
     }
 }
 
@@ -362,6 +365,7 @@ fn robot_arguments(
         standing: ports.group.standing(),
         opens_from: now.saturating_add(wait),
         number_last: Arc::new(AtomicU64::new(0)),
+        guards_gone: config.guards_gone,
     }
 }
 

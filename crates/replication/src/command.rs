@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 /// Version of the set of commands that this program knows. A command of a higher version may be proposed only when the
 /// group's gate has reached it.
-pub const COMMAND_VERSION: u32 = HOSTS_VERSION;
+pub const COMMAND_VERSION: u32 = SITES_VERSION;
 
 /// One change that is asked of the group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

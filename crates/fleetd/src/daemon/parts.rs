@@ -301,6 +301,7 @@ pub(super) async fn start_node(
         effects: Arc::new(effects.port),
         robot_link: Arc::new(LinkPort::new(site.peers().clone())),
         interpreter: Arc::new(interpreter.clone()),
+        own_journal: Arc::new(site.store().clone()),
     };
     let failed = || Error::new(ErrorKind::Internal, "start the node's actors");
     let started = runtime.spawn(Node::start(config, ports)).await;

@@ -19,7 +19,7 @@ fn pair(index: u64) -> Pair {
 }
 
 fn claim(index: u64, number: u64) -> Claim {
-    Claim { fence: Fence::mint(1, index, 0), session: session(number), is_stopping: false }
+    Claim { fence: Fence::mint(1, index, 0), session: session(number), is_stopping: false, finishing: None }
 }
 
 fn beat(number: u64, sequence: u64, pairs: &[Pair]) -> Beat {
@@ -74,7 +74,7 @@ fn a_session_that_ran_out_is_closed_before_its_jobs_are_released_and_stays_dead(
     let mut leader = leader(&[]);
     leader.takeover_known(at(0));
     renew(&mut leader, 3_000, beat(1, 1, &[]));
-    leader.assigned(at(3_010), JOB, pair(5).fence, session(1));
+    leader.assigned(at(3_010), JOB, claim(5, 1));
     assert_eq!(leader.tick(at(4_999)), vec![]);
     let commands = leader.tick(at(5_000));
     assert_eq!(commands[0], LeaderCommand::Closed { session: session(1) });
@@ -137,7 +137,7 @@ fn assignments_and_stops_are_sent_again_until_shown() {
     leader.takeover_known(at(0));
     renew(&mut leader, 0, beat(1, 1, &[]));
     let assign = LeaderCommand::SendAssign { session: session(1), pair: pair(5) };
-    assert_eq!(leader.assigned(at(10), JOB, pair(5).fence, session(1)), vec![assign.clone()]);
+    assert_eq!(leader.assigned(at(10), JOB, claim(5, 1)), vec![assign.clone()]);
     assert!(!renew(&mut leader, 100, beat(1, 2, &[])).contains(&assign), "sent within the last interval");
     assert!(renew(&mut leader, 500, beat(1, 3, &[])).contains(&assign));
     assert!(!renew(&mut leader, 1_000, beat(1, 4, &[pair(5)])).contains(&assign), "shown as held");
@@ -156,7 +156,7 @@ fn reports_of_another_session_or_fence_are_void() {
     let mut leader = leader(&[]);
     leader.takeover_known(at(0));
     renew(&mut leader, 0, beat(2, 1, &[]));
-    leader.assigned(at(10), JOB, pair(5).fence, session(2));
+    leader.assigned(at(10), JOB, claim(5, 2));
     assert_eq!(leader.gone(at(20), session(1), pair(5)), vec![]);
     assert_eq!(leader.gone(at(20), session(2), pair(4)), vec![]);
     assert_eq!(leader.stopped(at(20), session(2), pair(5)), vec![], "nobody told it to stop");

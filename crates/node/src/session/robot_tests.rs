@@ -66,13 +66,13 @@ fn the_lease_counts_from_the_sending_of_the_answered_heartbeat() {
 #[test]
 fn work_is_started_once_and_what_was_ended_is_answered_gone() {
     let (mut robot, session) = opened();
-    assert_eq!(robot.assigned(at(20), TERM, session, pair(5)), vec![RobotCommand::Start(pair(5))]);
+    assert_eq!(robot.assigned(at(20), TERM, session, pair(5), None), vec![RobotCommand::Start(pair(5))]);
     assert!(robot.may_act(at(30), pair(5)));
-    assert_eq!(robot.assigned(at(30), TERM, session, pair(5)), vec![]);
+    assert_eq!(robot.assigned(at(30), TERM, session, pair(5), None), vec![]);
     robot.ended(at(40), pair(5), EndKind::Finished);
     let gone = RobotCommand::SendGone { session, pair: pair(5) };
-    assert_eq!(robot.assigned(at(50), TERM, session, pair(5)), vec![gone]);
-    assert_eq!(robot.assigned(at(60), TERM, session, pair(6)), vec![RobotCommand::Start(pair(6))]);
+    assert_eq!(robot.assigned(at(50), TERM, session, pair(5), None), vec![gone]);
+    assert_eq!(robot.assigned(at(60), TERM, session, pair(6), None), vec![RobotCommand::Start(pair(6))]);
 }
 
 #[test]
@@ -81,27 +81,27 @@ fn a_stop_that_overtakes_its_assignment_is_remembered() {
     let stopped = RobotCommand::SendStopped { session, pair: pair(5) };
     assert_eq!(robot.stop(at(20), TERM, session, pair(5)), vec![stopped]);
     let gone = RobotCommand::SendGone { session, pair: pair(5) };
-    assert_eq!(robot.assigned(at(30), TERM, session, pair(5)), vec![gone]);
+    assert_eq!(robot.assigned(at(30), TERM, session, pair(5), None), vec![gone]);
 }
 
 #[test]
 fn what_is_settled_is_refused_without_being_remembered() {
     let (mut robot, session) = opened();
-    robot.assigned(at(20), TERM, session, pair(5));
+    robot.assigned(at(20), TERM, session, pair(5), None);
     robot.ended(at(30), pair(5), EndKind::Finished);
     let beat = beat_of(&robot.tick(at(400)));
     let verdict = Verdict::Renewed { pairs: vec![], settled_before: pair(6).fence };
     robot.answered(at(410), BeatAnswer { term: TERM, session, sequence: beat.sequence, verdict });
     assert!(robot.done.is_empty(), "the memory is bounded by what is not settled");
     let gone = RobotCommand::SendGone { session, pair: pair(5) };
-    assert_eq!(robot.assigned(at(420), TERM, session, pair(5)), vec![gone]);
+    assert_eq!(robot.assigned(at(420), TERM, session, pair(5), None), vec![gone]);
 }
 
 #[test]
 fn a_pair_ends_for_not_being_named_only_if_that_heartbeat_listed_it() {
     let (mut robot, session) = opened();
     let empty = beat_of(&robot.tick(at(400)));
-    robot.assigned(at(410), TERM, session, pair(5));
+    robot.assigned(at(410), TERM, session, pair(5), None);
     assert_eq!(robot.answered(at(420), renewed(&empty, &[])), vec![]);
     let listing = beat_of(&robot.tick(at(800)));
     assert_eq!(robot.answered(at(810), renewed(&listing, &[])), vec![RobotCommand::Abort(pair(5))]);
@@ -111,7 +111,7 @@ fn a_pair_ends_for_not_being_named_only_if_that_heartbeat_listed_it() {
 #[test]
 fn a_session_that_ran_out_ends_everything_and_the_next_waits_for_its_end() {
     let (mut robot, session) = opened();
-    robot.assigned(at(20), TERM, session, pair(5));
+    robot.assigned(at(20), TERM, session, pair(5), None);
     assert!(!robot.may_act(at(1_980), pair(5)));
     assert_eq!(robot.tick(at(1_980)), vec![RobotCommand::Abort(pair(5))]);
     assert_eq!(robot.tick(at(2_500)), vec![], "the next session waits until nothing runs");
@@ -119,7 +119,7 @@ fn a_session_that_ran_out_ends_everything_and_the_next_waits_for_its_end() {
     let next = beat_of(&commands);
     assert!(next.session.is_newer_than(&session) && next.pairs.is_empty());
     assert_eq!(commands.len(), 1, "a dead session confirms nothing");
-    assert_eq!(robot.assigned(at(2_610), TERM, session, pair(9)), vec![], "its messages are void");
+    assert_eq!(robot.assigned(at(2_610), TERM, session, pair(9), None), vec![], "its messages are void");
 }
 
 #[test]
@@ -128,8 +128,8 @@ fn an_earlier_leader_is_not_heard() {
     let beat = beat_of(&robot.tick(at(400)));
     let later = LeaderTerm { epoch: 1, term: 4 };
     robot.answered(at(410), BeatAnswer { term: later, ..renewed(&beat, &[]) });
-    assert_eq!(robot.assigned(at(420), TERM, session, pair(5)), vec![]);
-    assert_eq!(robot.assigned(at(430), later, session, pair(5)), vec![RobotCommand::Start(pair(5))]);
+    assert_eq!(robot.assigned(at(420), TERM, session, pair(5), None), vec![]);
+    assert_eq!(robot.assigned(at(430), later, session, pair(5), None), vec![RobotCommand::Start(pair(5))]);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_new_boot_waits_for_the_guards_of_the_last() {
 #[test]
 fn work_handed_back_is_answered_gone() {
     let (mut robot, session) = opened();
-    robot.assigned(at(20), TERM, session, pair(5));
+    robot.assigned(at(20), TERM, session, pair(5), None);
     let gone = RobotCommand::SendGone { session, pair: pair(5) };
     assert_eq!(robot.ended(at(30), pair(5), EndKind::HandedBack), vec![gone]);
 }

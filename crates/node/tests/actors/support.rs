@@ -602,6 +602,7 @@ impl Fleet {
             effects: Arc::new(self.effects.of(node)),
             robot_link: Arc::new(TestLink { node, ..self.link.clone() }),
             interpreter: Arc::new(Words),
+            own_journal: Arc::new(TestJournal(self.journals.entry(node).or_insert_with(in_memory).clone())),
         };
         let started = Node::start(config, ports).await.unwrap();
         self.link.servers.lock().unwrap().insert(node, started.link_server());

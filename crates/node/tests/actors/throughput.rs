@@ -91,6 +91,7 @@ async fn start(group: &Group, effects: &Arc<Counted>) -> Node {
         effects: Arc::clone(effects) as Arc<dyn Effects>,
         robot_link: Arc::new(TestLink::default()),
         interpreter: Arc::new(Words),
+        own_journal: Arc::new(fleet_store::Store::in_memory().unwrap()),
     };
     Node::start(config, ports).await.unwrap()
 }

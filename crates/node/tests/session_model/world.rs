@@ -646,7 +646,7 @@ fn apply(job: Job, entry: Entry, fence: Fence, without: Option<Rule>) -> Job {
     let is_checked = without != Some(Rule::Preconditions);
     match (entry, job.claim) {
         (Entry::Assign { attempt, session }, claim) if !is_checked || (claim.is_none() && attempt == job.attempt) => {
-            let claim = Claim { fence, session, is_stopping: false };
+            let claim = Claim { fence, session, is_stopping: false, finishing: None };
             Job { claim: Some(claim), attempt: job.attempt + 1 }
         }
         (Entry::Stop, Some(claim)) => Job { claim: Some(Claim { is_stopping: true, ..claim }), ..job },

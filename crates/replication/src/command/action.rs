@@ -155,6 +155,26 @@ pub enum Action {
         /// What secrets for the joiner are sealed to.
         sealing_key: Payload,
     },
+    /// Binds the assignment of a job that may be finished cut off to a newer session of the same boot of its node, under the
+    /// same fence, and ends the absence: the robot is back and has run on.
+    Rebind {
+        /// The job.
+        job: JobId,
+        /// The holder's fence.
+        fence: Fence,
+        /// The session that its robot has now.
+        session: SessionId,
+    },
+    /// Takes a job from a holder that may finish it cut off and was absent past its bound: counts as a loss. It is refused
+    /// once the holder is back, whose return begins an absence of a higher number.
+    ReleaseAbsent {
+        /// The job.
+        job: JobId,
+        /// The fence that ends.
+        fence: Fence,
+        /// The absence that lasted too long.
+        number: u32,
+    },
 }
 
 impl Action {
@@ -167,6 +187,7 @@ impl Action {
             }
             Self::SubmitAssigned { .. } => SUBMIT_ASSIGNED_VERSION,
             Self::Forget { .. } => FORGET_VERSION,
+            Self::Rebind { .. } | Self::ReleaseAbsent { .. } => SITES_VERSION,
             _ => FIRST_VERSION,
         }
     }
