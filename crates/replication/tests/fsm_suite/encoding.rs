@@ -19,6 +19,7 @@ const COMMANDS: &str = include_str!("fixtures/batch-v1.txt");
 const COMMANDS_V2: &str = include_str!("fixtures/batch-v2.txt");
 const COMMANDS_V3: &str = include_str!("fixtures/batch-v3.txt");
 const COMMANDS_V4: &str = include_str!("fixtures/batch-v4.txt");
+const COMMANDS_V6: &str = include_str!("fixtures/batch-v6.txt");
 const RECORDS: &str = include_str!("fixtures/records-v1.txt");
 
 fn hex(bytes: &[u8]) -> String {
@@ -124,12 +125,22 @@ fn actions_v4() -> Vec<(&'static str, Action)> {
     ]
 }
 
+/// The kinds that version 6 of the commands brought.
+fn actions_v6() -> Vec<(&'static str, Action)> {
+    let (job, fence) = (job_id(1), Fence::mint(2, 300, 4));
+    vec![
+        ("rebind", Action::Rebind { job, fence, session: session(1, 6) }),
+        ("release-absent", Action::ReleaseAbsent { job, fence, number: 2 }),
+    ]
+}
+
 #[test]
 fn every_command_is_read_as_it_was_meant() {
     check_commands(COMMANDS, actions(), 1);
     check_commands(COMMANDS_V2, actions_v2(), 2);
     check_commands(COMMANDS_V3, actions_v3(), 3);
     check_commands(COMMANDS_V4, actions_v4(), 4);
+    check_commands(COMMANDS_V6, actions_v6(), 6);
 }
 
 fn check_commands(fixture: &str, actions: Vec<(&'static str, Action)>, version: u32) {
