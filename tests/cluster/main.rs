@@ -4,6 +4,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod cut_off;
 mod frozen;
 mod joining;
 mod kills;

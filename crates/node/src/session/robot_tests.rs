@@ -159,3 +159,73 @@ fn robots_send_when_all_do_unless_they_just_did() {
     assert!(has_beat(&robot.meet(at(500))));
     assert!(has_beat(&robot.tick(at(900))), "nobody else is needed for it");
 }
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// A robot that got a job which it may finish cut off, and whose session ran out at 1,980.
+fn cut_off() -> (RobotSession, SessionId) {
+    let (mut robot, session) = opened();
+    assert_eq!(robot.assigned(at(20), TERM, session, pair(5), Some(WITHIN)), vec![RobotCommand::Start(pair(5))]);
+    let commands = robot.tick(at(1_980));
+    assert_eq!(commands[0], RobotCommand::RunOn(pair(5)));
+    let next = beat_of(&commands);
+    assert!(next.session.is_newer_than(&session) && next.pairs.is_empty(), "the next session opens, and is empty");
+    (robot, next.session)
+}
+
+#[test]
+fn a_job_cut_off_goes_on_for_its_bound_from_the_last_confirmed_heartbeat() {
+    let (mut robot, _) = cut_off();
+    assert!(robot.may_act(at(59_999), pair(5)));
+    assert!(!robot.may_act(at(60_000), pair(5)), "from the sending at 0, not from the end of the lease");
+    assert!(robot.tick(at(60_000)).contains(&RobotCommand::Abort(pair(5))));
+    robot.ended(at(60_010), pair(5), EndKind::Stopped);
+    assert_eq!(robot.held().count(), 0);
+}
+
+#[test]
+fn what_is_back_is_told_until_it_is_bound_to_the_session_and_has_its_bound_anew() {
+    let (mut robot, session) = cut_off();
+    let beat = beat_of(&robot.tick(at(10_000)));
+    let returned = |session| RobotCommand::SendReturned { session, pair: pair(5) };
+    let told = robot.answered(at(10_010), renewed(&beat, &[]));
+    assert_eq!((beat.session.is_newer_than(&session), told), (true, vec![returned(beat.session)]));
+    assert!(robot.tick(at(10_420)).contains(&returned(beat.session)), "until somebody obeys");
+    let bound = robot.assigned(at(10_500), TERM, beat.session, pair(5), Some(WITHIN));
+    assert_eq!(bound, vec![RobotCommand::Rejoin(pair(5))], "it is not begun again");
+    assert_eq!(beat_of(&robot.tick(at(10_900))).pairs, [pair(5)]);
+    assert_eq!(robot.acts_until(pair(5)), at(70_000), "from the sending at 10,000");
+}
+
+#[test]
+fn a_stop_reaches_what_is_back() {
+    let (mut robot, _) = cut_off();
+    let beat = beat_of(&robot.tick(at(10_000)));
+    robot.answered(at(10_010), renewed(&beat, &[]));
+    let commands = robot.stop(at(10_020), TERM, beat.session, pair(5));
+    assert_eq!(commands, vec![RobotCommand::Rejoin(pair(5)), RobotCommand::Stop(pair(5))]);
+    let stopped = RobotCommand::SendStopped { session: beat.session, pair: pair(5) };
+    assert_eq!(robot.ended(at(10_030), pair(5), EndKind::Stopped), vec![stopped]);
+}
+
+#[test]
+fn a_question_is_answered_gone_only_once_nothing_of_the_job_is_left() {
+    let (mut robot, _) = cut_off();
+    let beat = beat_of(&robot.tick(at(10_000)));
+    robot.answered(at(10_010), renewed(&beat, &[]));
+    assert_eq!(robot.asked(at(10_020), TERM, beat.session, pair(5), false), vec![], "it runs");
+    robot.ended(at(10_030), pair(5), EndKind::HandedBack);
+    assert_eq!(robot.asked(at(10_040), TERM, beat.session, pair(5), true), vec![], "it is still to be delivered");
+    let gone = RobotCommand::SendGone { session: beat.session, pair: pair(5) };
+    assert_eq!(robot.asked(at(10_050), TERM, beat.session, pair(5), false), vec![gone.clone()]);
+    assert_eq!(robot.assigned(at(10_060), TERM, beat.session, pair(5), Some(WITHIN)), vec![gone], "and never again");
+}
+
+#[test]
+fn a_bound_shorter_than_the_lease_takes_nothing_of_the_lease() {
+    let (mut robot, session) = opened();
+    robot.assigned(at(20), TERM, session, pair(5), Some(Duration::from_secs(1)));
+    assert!(robot.may_act(at(1_979), pair(5)));
+    let commands = robot.tick(at(1_980));
+    assert!(commands.contains(&RobotCommand::RunOn(pair(5))) && !robot.may_act(at(1_980), pair(5)));
+}
