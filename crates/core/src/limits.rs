@@ -72,6 +72,8 @@ pub const FORGOTTEN_ROWS_PER_ENTRY_MAX: usize = 2_000;
 pub const INTERPRETER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most threads of a node that are stuck in an interpreter and had another put in their place.
 pub const INTERPRETER_THREADS_STUCK_MAX: usize = 8;
+/// How long a robot may finish a job cut off that says `onDisconnect: finish` and no time.
+pub const FINISH_WITHIN_DEFAULT: Duration = Duration::from_secs(60 * 60);
 /// How often a robot may be lost under one job before it is dead-lettered.
 pub const LOST_MAX_DEFAULT: u32 = 5;
 /// Captured stdout or stderr of one process, bytes.

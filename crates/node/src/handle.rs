@@ -28,7 +28,7 @@ use crate::courier::actor::CourierArguments;
 use crate::execution::task::Surroundings;
 use crate::execution::thinker::Thinker;
 use crate::link::RobotReport;
-use crate::ports::{Effects, Group, Interpreter, RobotLink, Sites};
+use crate::ports::{Effects, Group, Interpreter, OwnJournal, RobotLink, Sites};
 use crate::robot::actor::{OBSERVE_EVERY, RobotArguments, RobotMessage, RobotObservation};
 use crate::scheduler::LinkServer;
 use crate::scheduler::actor::{SchedulerArguments, SchedulerMessage, SchedulerObservation};
@@ -73,6 +73,8 @@ pub struct NodePorts {
     pub interpreter: Arc<dyn Interpreter>,
     /// Asks other sites.
     pub sites: Arc<dyn Sites>,
+    /// Where the robot writes down what its group has not committed of jobs that may be finished cut off.
+    pub own_journal: Arc<dyn OwnJournal>,
 }
 
 /// A job to accept, checked by the caller as far as it can be checked without the state.
@@ -344,6 +346,7 @@ fn surroundings(config: &NodeConfig, ports: &NodePorts, thinker: Thinker) -> Sur
         effects: Arc::clone(&ports.effects),
         interpreter: Arc::clone(&ports.interpreter),
         thinker,
+        own_journal: Arc::clone(&ports.own_journal),
     }
 }
 
@@ -366,6 +369,7 @@ fn robot_arguments(
         standing: ports.group.standing(),
         opens_from: now.saturating_add(wait),
         number_last: Arc::new(AtomicU64::new(0)),
+        guards_gone: config.guards_gone,
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Not here: what is worth proposing (scheduler, robot link), and how entries are agreed on (the group).
 
+mod absence;
 mod arrivals;
 mod assign;
 mod control;
@@ -109,7 +110,9 @@ fn apply_one(scope: &mut Scope<'_, '_>, action: &Action) -> Result<Outcome, Halt
         Action::Hold { awaited } => Ok(site::hold(scope, awaited)),
         Action::Reconciled { node } => Ok(site::reconciled(scope, *node)),
         Action::EndHold => Ok(site::end_hold(scope)),
-        Action::NoteAbsence { job, fence, absence } => holder::note_absence(scope, *job, *fence, *absence),
+        Action::NoteAbsence { job, fence, absence } => absence::note(scope, *job, *fence, *absence),
+        Action::Rebind { job, fence, session } => absence::rebind(scope, *job, *fence, *session),
+        Action::ReleaseAbsent { job, fence, number } => absence::release(scope, *job, *fence, *number),
         Action::Forget { before } => forget::forget(scope, *before),
         Action::SubmitAssigned { submission, session } => submit::submit_assigned(scope, submission, *session),
         Action::GrantFounding(grant) => registry::grant(scope, grant),

@@ -32,6 +32,10 @@ pub(super) struct Load {
     pub(super) slots_busy: u32,
     /// Whether the robot takes no new work.
     pub(super) is_draining: bool,
+    /// Journals written while cut off that are still to be delivered.
+    pub(super) kept_journals: usize,
+    /// Records written while cut off that the group refused.
+    pub(super) refused_records: usize,
 }
 
 /// The observer's parts.
@@ -136,6 +140,8 @@ impl Observer {
         robot.map_or_else(Load::default, |robot| Load {
             slots_busy: u32::try_from(robot.jobs).unwrap_or(u32::MAX),
             is_draining: robot.is_draining,
+            kept_journals: robot.kept_journals,
+            refused_records: robot.refused_records,
         })
     }
 

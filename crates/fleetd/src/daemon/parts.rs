@@ -360,6 +360,7 @@ pub(super) async fn start_node(
         robot_link: Arc::new(LinkPort::new(site.peers().clone())),
         interpreter: Arc::new(interpreter.clone()),
         sites,
+        own_journal: Arc::new(site.store().clone()),
     };
     let failed = || Error::new(ErrorKind::Internal, "start the node's actors");
     let started = runtime.spawn(Node::start(config, ports)).await;

@@ -146,9 +146,10 @@ impl FleetService {
         Ok(page)
     }
 
-    /// The job with why it is still queued, where the scheduler knows better than the row.
+    /// The job with why it is still queued or how long its robot has been away, where the scheduler knows better than the row.
     async fn explained(&self, mut job: v1::Job, id: JobId) -> Result<v1::Job, Error> {
-        if job.state == JobState::Queued.as_str()
+        let is_held = JobState::from_word(&job.state).is_some_and(JobState::has_holder);
+        if (is_held || job.state == JobState::Queued.as_str())
             && let Some(reason) = self.node.explain(id).await
         {
             job.reason = reason;

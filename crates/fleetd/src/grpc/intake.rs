@@ -2,6 +2,7 @@
 //! and a file is refused whole, with every problem at its place.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleet_api::pb::v1;
 use fleet_core::{Digest, Error, ErrorKind, JobId, SiteName, limits};
@@ -109,7 +110,7 @@ impl Intake {
             tags: tags(&request.tags, settings)?,
             capabilities: definition.capabilities.clone(),
             lost_max: settings.max_lost.unwrap_or(limits::LOST_MAX_DEFAULT),
-            finish_within_ms: None,
+            finish_within_ms: finish_within_ms(settings),
             retry_of: None,
         };
         Ok(JobRequest {
@@ -176,12 +177,6 @@ fn check_sizes(request: &v1::SubmitRequest) -> Result<(), Error> {
 
 fn parse(file: &[u8]) -> Result<Workflow, Error> {
     let workflow = fleet_workflow::parse(file).map_err(|problems| refused(in_words(&problems)))?.workflow;
-    if workflow.document.fleet.on_disconnect == OnDisconnect::Finish {
-        let message = "submit: `onDisconnect: finish` is not there yet";
-        return Err(
-            Error::new(ErrorKind::Unsupported, message).with_next_step("Use `onDisconnect: stop`, the default.")
-        );
-    }
     let unsupported = fleet_workflow::unsupported(&workflow);
     if unsupported.is_empty() {
         return Ok(workflow);
@@ -213,6 +208,13 @@ fn job_id(request: &v1::SubmitRequest, namespace: &str, site: &SiteName) -> Resu
         return Ok(JobId::from_idempotency_key(site, namespace, &request.idempotency_key));
     }
     JobId::from_slice(&request.job_id).ok_or_else(|| refused("the job id is not 16 bytes".to_owned()))
+}
+
+/// How long a robot that is cut off may run on; the language keeps it within a day.
+fn finish_within_ms(settings: &FleetSettings) -> Option<u64> {
+    let within = settings.finish_within_seconds.map(|seconds| Duration::from_secs(u64::from(seconds)));
+    let within = within.unwrap_or(limits::FINISH_WITHIN_DEFAULT).as_millis();
+    (settings.on_disconnect == OnDisconnect::Finish).then(|| u64::try_from(within).unwrap_or(u64::MAX))
 }
 
 fn tags(asked: &[String], settings: &FleetSettings) -> Result<Vec<String>, Error> {
@@ -274,6 +276,18 @@ mod tests {
         let there = Intake::new(plant, InterpreterPort::default()).read_request(keyed("")).expect("it is good");
         assert_eq!((job.job, &there.site), (there.job, &None));
         assert_ne!(job.job, take(keyed("")).expect("it is good").job);
+    }
+
+    #[test]
+    fn a_job_may_be_finished_cut_off_for_as_long_as_it_says_or_an_hour() {
+        let finish = |settings: &str| take(request(&GOOD.replace("priority: 15", settings))).map(|job| job.spec);
+        let within = |settings: &str| finish(settings).expect(settings).finish_within_ms;
+        assert_eq!(within("onDisconnect: finish, finishWithinSeconds: 90"), Some(90_000));
+        assert_eq!(within("onDisconnect: finish"), Some(3_600_000));
+        assert_eq!(within("onDisconnect: stop"), None);
+        for settings in ["onDisconnect: finish, finishWithinSeconds: 86401", "finishWithinSeconds: 5"] {
+            assert_eq!(finish(settings).expect_err(settings).kind, ErrorKind::InvalidInput);
+        }
     }
 
     /// A file whose aliases make `count` copies of 100,000 bytes.

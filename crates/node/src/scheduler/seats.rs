@@ -25,6 +25,10 @@ pub(crate) enum WorkOrder {
     },
     /// A stop.
     Stop { term: LeaderTerm, session: SessionId, pair: Pair, cause: StopCause },
+    /// A question for what the robot has of an assignment of an earlier session.
+    Ask { term: LeaderTerm, session: SessionId, pair: Pair },
+    /// The word that the robot has no right to a pair.
+    Refuse { session: SessionId, pair: Pair },
 }
 
 /// One stream of a robot; a newer one takes the place of an older.

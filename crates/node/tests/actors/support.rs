@@ -15,10 +15,10 @@ use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, Clock, Digest, Error, ErrorKind, FleetId, GroupId, JobId, NodeId, SiteName, Timestamp};
 use fleet_node::link::{Duplex, RobotReport, RobotStreams, WorkDown, WorkUp, duplex};
 use fleet_node::ports::{
-    EffectContext, EffectReport, Effects, Group, GroupStanding, Interpreter, JobMachine, KnownSites, RobotLink,
-    SiteTopic, Sites,
+    EffectContext, EffectReport, Effects, Group, GroupStanding, Interpreter, JobMachine, KnownSites, OwnJournal,
+    RobotLink, SiteTopic, Sites,
 };
-use fleet_node::session::LeaderTerm;
+use fleet_node::session::{LeaderTerm, Pair};
 use fleet_node::{JobRequest, LinkServer, Node, NodeConfig, NodePorts};
 use fleet_replication::AppliedEntry;
 use fleet_replication::command::{
@@ -244,7 +244,8 @@ pub(crate) struct NodeGroup {
 
 impl NodeGroup {
     pub(crate) fn new(log: &SharedLog, node: NodeId) -> Arc<Self> {
-        let (sender, standing) = watch::channel(GroupStanding::default());
+        let leader = Some(log.end.lock().unwrap()).filter(|end| end.term > 0).map(|end| end.leader);
+        let (sender, standing) = watch::channel(GroupStanding { leader, serving: None });
         log.standings.lock().unwrap().insert(node, sender);
         Arc::new(Self { log: log.clone(), node, standing })
     }
@@ -491,7 +492,9 @@ impl Interpreter for Words {
 pub(crate) struct TestLink {
     node: NodeId,
     servers: Arc<Mutex<BTreeMap<NodeId, LinkServer>>>,
-    cut: Arc<Mutex<Vec<NodeId>>>,
+    cut: Arc<watch::Sender<Vec<NodeId>>>,
+    /// Whether a cut breaks links that are open, too.
+    is_severable: Arc<AtomicBool>,
     repeats: Arc<AtomicBool>,
     connects: Arc<AtomicUsize>,
     /// Whether the texts of definitions get lost on the way.
@@ -528,6 +531,38 @@ async fn repeat<M: Clone>(mut from: mpsc::Receiver<M>, to: mpsc::Sender<M>) {
     }
 }
 
+/// Passes on what comes until `node` is cut off.
+async fn pass<M>(
+    mut from: mpsc::Receiver<M>,
+    to: mpsc::Sender<M>,
+    mut cut: watch::Receiver<Vec<NodeId>>,
+    node: NodeId,
+) {
+    let passing = async {
+        while let Some(message) = from.recv().await {
+            if to.send(message).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = passing => {}
+        _ = cut.wait_for(|cut| cut.contains(&node)) => {}
+    }
+}
+
+/// The other end of `inner`, on a way that breaks when `node` is cut off.
+fn severable<Out: Send + 'static, In: Send + 'static>(
+    inner: Duplex<Out, In>,
+    cut: &watch::Sender<Vec<NodeId>>,
+    node: NodeId,
+) -> Duplex<Out, In> {
+    let (outer, far) = duplex();
+    tokio::spawn(pass(far.receiver, inner.sender, cut.subscribe(), node));
+    tokio::spawn(pass(inner.receiver, far.sender, cut.subscribe(), node));
+    outer
+}
+
 /// The other end of `inner`, on a way that repeats every message.
 fn repeating<Out: Clone + Send + 'static, In: Clone + Send + 'static>(inner: Duplex<Out, In>) -> Duplex<Out, In> {
     let (outer, far) = duplex();
@@ -540,10 +575,11 @@ impl RobotLink for TestLink {
     fn connect(&self, leader: NodeId) -> BoxFuture<'static, Result<RobotStreams, Error>> {
         let (node, servers, cut) = (self.node, Arc::clone(&self.servers), Arc::clone(&self.cut));
         let loses = self.loses_definitions.load(Ordering::Relaxed);
+        let is_severable = self.is_severable.load(Ordering::Relaxed);
         let (repeats, connects) = (self.repeats.load(Ordering::Relaxed), Arc::clone(&self.connects));
         async move {
             let server = servers.lock().unwrap().get(&leader).cloned();
-            let is_cut = cut.lock().unwrap().contains(&node);
+            let is_cut = cut.borrow().contains(&node);
             let server = server.filter(|_| !is_cut);
             let server = server.ok_or_else(|| Error::new(ErrorKind::Unavailable, "no way"))?;
             connects.fetch_add(1, Ordering::Relaxed);
@@ -556,6 +592,10 @@ impl RobotLink for TestLink {
                 tokio::spawn(lose_questions(far.receiver, work.sender));
                 tokio::spawn(lose_definitions(work.receiver, far.sender));
                 return Ok(RobotStreams { heartbeats, work: outer });
+            }
+            if is_severable {
+                let heartbeats = severable(heartbeats, &cut, node);
+                return Ok(RobotStreams { heartbeats, work: severable(work, &cut, node) });
             }
             if repeats {
                 return Ok(RobotStreams { heartbeats: repeating(heartbeats), work: repeating(work) });
@@ -572,6 +612,8 @@ pub(crate) struct Fleet {
     pub(crate) log: SharedLog,
     pub(crate) effects: TestEffects,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
+    /// What each robot wrote down by itself; it outlives its node.
+    pub(crate) journals: BTreeMap<NodeId, Store>,
     link: TestLink,
     sites: Arc<dyn Sites>,
 }
@@ -594,6 +636,47 @@ pub(crate) fn no_sites() -> Arc<dyn Sites> {
     Arc::new(NoSites)
 }
 
+fn in_memory() -> Store {
+    Store::in_memory().unwrap()
+}
+
+/// A robot's own journal whose writes take no time of the paused clock.
+struct TestJournal(Store);
+
+impl OwnJournal for TestJournal {
+    fn write(
+        &self,
+        pair: Pair,
+        within: Duration,
+        from: u32,
+        records: Vec<JournalRecord>,
+    ) -> BoxFuture<'static, Result<(), Error>> {
+        blocking(OwnJournal::write(&self.0, pair, within, from, records))
+    }
+
+    fn kept(&self) -> BoxFuture<'static, Result<Vec<Pair>, Error>> {
+        OwnJournal::kept(&self.0)
+    }
+
+    fn read(&self, pair: Pair, from: u32) -> BoxFuture<'static, Result<(u32, Vec<JournalRecord>), Error>> {
+        OwnJournal::read(&self.0, pair, from)
+    }
+
+    fn forget(&self, pair: Pair) -> BoxFuture<'static, Result<(), Error>> {
+        blocking(OwnJournal::forget(&self.0, pair))
+    }
+
+    fn refuse(&self, pair: Pair, at: Timestamp) -> BoxFuture<'static, Result<usize, Error>> {
+        blocking(OwnJournal::refuse(&self.0, pair, at))
+    }
+}
+
+/// On a blocking thread, because paused time passes while a task waits for any other.
+fn blocking<T: Send + 'static>(work: BoxFuture<'static, Result<T, Error>>) -> BoxFuture<'static, Result<T, Error>> {
+    let runtime = tokio::runtime::Handle::current();
+    async move { tokio::task::spawn_blocking(move || runtime.block_on(work)).await.unwrap() }.boxed()
+}
+
 pub(crate) fn id(number: u8) -> NodeId {
     NodeId::from_bytes([number; 16])
 }
@@ -610,6 +693,13 @@ impl Fleet {
         Self::start_site(clock, log, no_sites(), count, robots).await
     }
 
+    /// The same, with links that a cut breaks while they are open.
+    pub(crate) async fn start_severable(count: u8, robots: &[u8]) -> Self {
+        let fleet = Self::start(count, robots).await;
+        fleet.link.is_severable.store(true, Ordering::Relaxed);
+        fleet
+    }
+
     /// The same, as the site of `log` that asks others by `sites`.
     pub(crate) async fn start_site(
         clock: Arc<TestClock>,
@@ -621,7 +711,8 @@ impl Fleet {
         let ids: Vec<NodeId> = (1..=count).map(id).collect();
         log.found(&ids).await;
         let effects = TestEffects::new(&log);
-        let mut fleet = Self { clock, log, effects, nodes: BTreeMap::new(), link: TestLink::default(), sites };
+        let (nodes, journals) = (BTreeMap::new(), BTreeMap::new());
+        let mut fleet = Self { clock, log, effects, nodes, journals, link: TestLink::default(), sites };
         for number in 1..=count {
             fleet.start_node(number, 1, if robots.contains(&number) { 2 } else { 0 }).await;
         }
@@ -658,6 +749,7 @@ impl Fleet {
             robot_link: Arc::new(TestLink { node, ..self.link.clone() }),
             interpreter: Arc::new(Words),
             sites: Arc::clone(&self.sites),
+            own_journal: Arc::new(TestJournal(self.journals.entry(node).or_insert_with(in_memory).clone())),
         };
         let started = Node::start(config, ports).await.unwrap();
         self.link.servers.lock().unwrap().insert(node, started.link_server());
@@ -733,9 +825,19 @@ impl Fleet {
         self.link.repeats.store(true, Ordering::Relaxed);
     }
 
+    /// The robot of node `number` reaches no other node from now on.
+    pub(crate) fn sever(&self, number: u8) {
+        self.link.cut.send_modify(|cut| cut.push(id(number)));
+    }
+
+    /// It reaches them again.
+    pub(crate) fn restore(&self, number: u8) {
+        self.link.cut.send_modify(|cut| cut.retain(|node| *node != id(number)));
+    }
+
     /// The robot of node `number` dies: its effects end with it, and it says nothing more.
     pub(crate) async fn kill(&mut self, number: u8) {
-        self.link.cut.lock().unwrap().push(id(number));
+        self.sever(number);
         let node = self.nodes.remove(&id(number)).expect("the node runs");
         node.abandon();
     }

@@ -92,6 +92,7 @@ async fn start(group: &Group, effects: &Arc<Counted>) -> Node {
         robot_link: Arc::new(TestLink::default()),
         interpreter: Arc::new(Words),
         sites: no_sites(),
+        own_journal: Arc::new(fleet_store::Store::in_memory().unwrap()),
     };
     Node::start(config, ports).await.unwrap()
 }

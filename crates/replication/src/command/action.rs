@@ -168,6 +168,26 @@ pub enum Action {
     },
     /// Moves a job between sites, or tells of one that moved.
     Moving(Moving),
+    /// Binds the assignment of a job that may be finished cut off to a newer session of the same boot of its node, under the
+    /// same fence, and ends the absence: the robot is back and has run on.
+    Rebind {
+        /// The job.
+        job: JobId,
+        /// The holder's fence.
+        fence: Fence,
+        /// The session that its robot has now.
+        session: SessionId,
+    },
+    /// Takes a job from a holder that may finish it cut off and was absent past its bound: counts as a loss. It is refused
+    /// once the holder is back, whose return begins an absence of a higher number.
+    ReleaseAbsent {
+        /// The job.
+        job: JobId,
+        /// The fence that ends.
+        fence: Fence,
+        /// The absence that lasted too long.
+        number: u32,
+    },
 }
 
 impl Action {
@@ -181,7 +201,7 @@ impl Action {
             }
             Self::SubmitAssigned { .. } => SUBMIT_ASSIGNED_VERSION,
             Self::Forget { .. } => FORGET_VERSION,
-            Self::Moving(_) => SITES_VERSION,
+            Self::Moving(_) | Self::Rebind { .. } | Self::ReleaseAbsent { .. } => SITES_VERSION,
             _ => FIRST_VERSION,
         }
     }

@@ -47,6 +47,9 @@ pub enum Refusal {
         /// What was presented.
         presented: Fence,
     },
+    /// The holder's right stands in another session, or it was absent and is back.
+    #[error("the holder of job {0} is in another session or absence by now")]
+    HolderMoved(JobId),
     /// Records before these are missing.
     #[error("the journal of job {job} has {length} records, fewer than expected")]
     JournalGap {
@@ -209,6 +212,7 @@ impl Refusal {
             | Self::WrongState { .. }
             | Self::AttemptPassed { .. }
             | Self::StaleFence { .. }
+            | Self::HolderMoved(_)
             | Self::JournalGap { .. }
             | Self::DefinitionMissing(_)
             | Self::NodeDraining(_)

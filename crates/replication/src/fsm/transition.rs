@@ -192,7 +192,9 @@ fn announce(scope: &mut Scope<'_, '_>, id: JobId, job: &Job, by_holder: bool, be
     let changed = before
         .is_none_or(|before| (before.state, before.assignment, before.stop) != (job.state, job.assignment, job.stop));
     if changed {
-        let released = before.and_then(|before| before.assignment).filter(|held| job.assignment != Some(*held));
+        // The same right in another session was not let go of.
+        let fence = job.assignment.map(|assignment| assignment.fence);
+        let released = before.and_then(|before| before.assignment).filter(|held| fence != Some(held.fence));
         scope.emit(Event::JobChanged {
             job: id,
             from: before.map(|before| before.state),

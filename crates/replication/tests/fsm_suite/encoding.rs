@@ -127,6 +127,7 @@ fn actions_v4() -> Vec<(&'static str, Action)> {
 
 /// The kinds that version 6 of the commands brought.
 fn actions_v6() -> Vec<(&'static str, Action)> {
+    let (job, fence) = (job_id(1), Fence::mint(2, 300, 4));
     let (token, secret) = (TokenId(9), Digest::of(b"secret"));
     let site: SiteName = "plant".parse().unwrap();
     let founding = SiteFounding {
@@ -146,6 +147,8 @@ fn actions_v6() -> Vec<(&'static str, Action)> {
         ),
         ("found-site", Action::FoundSite(Box::new(founding))),
         ("note-sites", Action::NoteSites { notes: vec![note] }),
+        ("rebind", Action::Rebind { job, fence, session: session(1, 6) }),
+        ("release-absent", Action::ReleaseAbsent { job, fence, number: 2 }),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! The state machine of a site's group, driven through its public face on a store in memory.
 #![cfg(test)]
 
+mod absence;
 mod cost;
 mod encoding;
 mod encoding_moves;
