@@ -7,7 +7,7 @@
 pub mod catalog;
 mod courier;
 mod error;
-mod execution;
+pub mod execution;
 mod group;
 mod handle;
 pub mod link;
@@ -29,5 +29,5 @@ pub use error::Error;
 pub use group::SiteGroup;
 pub use handle::{JobAction, JobRequest, Node, NodeConfig, NodeObservation, NodePorts};
 pub use robot::RobotObservation;
-pub use scheduler::{LinkServer, SchedulerObservation};
+pub use scheduler::{Leading, LinkServer, SchedulerObservation, Seats, WorkOrder};
 pub use watch::JobChanges;
