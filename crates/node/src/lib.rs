@@ -4,6 +4,8 @@
 //! Absent on purpose: any transport, configuration file or environment (the daemon implements [`ports`]), and any
 //! actor reference in the public interface.
 
+pub mod catalog;
+mod courier;
 mod error;
 pub mod execution;
 mod group;
@@ -14,12 +16,15 @@ pub mod placement;
 pub mod ports;
 pub mod queue;
 mod robot;
+pub mod routing;
 mod scheduler;
 pub mod session;
+pub mod site_link;
 mod supervisor;
 mod tasks;
 mod watch;
 
+pub use courier::CourierServer;
 pub use error::Error;
 pub use group::SiteGroup;
 pub use handle::{JobAction, JobRequest, Node, NodeConfig, NodeObservation, NodePorts};

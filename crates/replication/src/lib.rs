@@ -18,6 +18,7 @@ mod leadership;
 mod log_storage;
 mod member;
 mod network;
+pub mod outgoing;
 mod promotion;
 mod proposer;
 mod read_index;

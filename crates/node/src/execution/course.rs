@@ -1,7 +1,8 @@
 //! What an execution does next, decided without doing it: which effects may start, what is sent to be committed, when the
 //! job parks or lets go.
 //!
-//! Invariants: an effect starts only when every record before it is committed; at most one batch of records is under way;
+//! Invariants: an effect starts only when every record before it is committed, or, while its robot is cut off with a job
+//! that may be finished so, on this robot's disk; at most one batch of records is under way;
 //! after the batch by which the job leaves this robot nothing starts any more.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -9,7 +10,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use fleet_core::limits::{ENTRY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, INLINE_BYTES_MAX, OUTPUT_BYTES_MAX};
+use fleet_core::limits::{
+    ENTRY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, INLINE_BYTES_MAX, JOURNAL_BYTES_MAX, OUTPUT_BYTES_MAX,
+};
 use fleet_core::{Fence, JobId, NodeId, Timestamp};
 use fleet_replication::command::{Next, Records};
 use fleet_store::record::{Content, JournalMark, JournalRecord, Payload, StopCause};
@@ -59,6 +62,13 @@ pub enum Act {
     BreakOff(EffectPath),
     /// Send these records up and wait for their commit.
     Send(Box<Records>),
+    /// Write these records down here: the group cannot be asked, and the job goes on.
+    Secure {
+        /// Position of the first.
+        from: u32,
+        /// The records.
+        records: Vec<JournalRecord>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -96,9 +106,18 @@ pub struct Course {
     written: u32,
     /// What the next start has to wait for.
     gate: u32,
-    unsent: Vec<JournalRecord>,
+    /// Records that follow those committed.
+    uncommitted: VecDeque<JournalRecord>,
+    /// Bytes of their events.
+    uncommitted_bytes: u64,
     /// Length of the journal when the batch under way is committed.
     sent: Option<u32>,
+    /// Whether the robot is cut off and the job goes on by records written down here.
+    is_cut_off: bool,
+    /// Length of the journal as far as it was written down here, if it ever was.
+    secured: u32,
+    /// The same once what is being written down is on the disk.
+    securing: Option<u32>,
     waiting: VecDeque<Waiting>,
     wanted: BTreeSet<EffectPath>,
     timers: BTreeMap<EffectPath, Timestamp>,
@@ -125,8 +144,12 @@ impl Course {
             committed: journal_len,
             written: journal_len,
             gate: 0,
-            unsent: Vec::new(),
+            uncommitted: VecDeque::new(),
+            uncommitted_bytes: 0,
             sent: None,
+            is_cut_off: false,
+            secured: 0,
+            securing: None,
             waiting: VecDeque::new(),
             wanted: BTreeSet::new(),
             timers: BTreeMap::new(),
@@ -167,12 +190,17 @@ impl Course {
 
     /// An event happened here: its record goes to the journal. What the machine asks after it comes next.
     fn write(&mut self, event: &Event, record: JournalRecord) {
-        self.unsent.push(record);
-        self.written += 1;
+        self.append(record);
         if !matches!(event, Event::Started { .. }) {
             self.gate = self.written;
         }
         self.replayed(event);
+    }
+
+    fn append(&mut self, record: JournalRecord) {
+        self.uncommitted_bytes += record.event.length();
+        self.uncommitted.push_back(record);
+        self.written += 1;
     }
 
     /// The machine has heard an event that happened here.
@@ -280,9 +308,59 @@ impl Course {
     /// The records sent are committed.
     pub fn committed(&mut self, journal_len: u32) {
         if self.sent.is_some_and(|sent| journal_len >= sent) {
+            let known = journal_len.saturating_sub(self.committed) as usize;
+            let known = self.uncommitted.drain(..known.min(self.uncommitted.len()));
+            self.uncommitted_bytes -= known.map(|record| record.event.length()).sum::<u64>();
             self.committed = journal_len;
             self.sent = None;
         }
+    }
+
+    /// The robot is cut off, and the job may go on: from now on an effect starts once every record before it is written down
+    /// here. It does not park, because nobody here would wake it.
+    pub(crate) fn cut_off(&mut self) {
+        self.is_cut_off = true;
+    }
+
+    /// The robot is cut off no more: effects wait for commits again.
+    pub(crate) fn rejoined(&mut self) {
+        self.is_cut_off = false;
+    }
+
+    /// The records given to be written down are on the disk.
+    pub(crate) fn secured(&mut self) {
+        self.secured = self.securing.take().unwrap_or(self.secured);
+    }
+
+    /// Whether the group has everything that was written down here.
+    pub(crate) fn has_delivered(&self) -> bool {
+        self.secured > 0 && self.committed >= self.secured && self.securing.is_none() && !self.is_cut_off
+    }
+
+    /// Whether anything may be written down here.
+    pub(crate) fn has_secured(&self) -> bool {
+        self.secured > 0 || self.securing.is_some()
+    }
+
+    /// What was written down here is forgotten.
+    pub(crate) fn forgotten(&mut self) {
+        self.secured = 0;
+    }
+
+    /// Length of the journal that no crash of this robot takes back.
+    fn safe(&self) -> u32 {
+        self.committed.max(self.secured)
+    }
+
+    /// What is to be written down here.
+    fn secure(&mut self) -> Option<Act> {
+        let from = self.safe();
+        if !self.is_cut_off || self.securing.is_some() || from >= self.written {
+            return None;
+        }
+        let known = (from - self.committed) as usize;
+        self.securing = Some(self.written);
+        Some(Act::Secure { from, records: self.uncommitted.iter().skip(known).cloned().collect() })
     }
 
     /// When to look again, if nothing happens before.
@@ -311,19 +389,22 @@ impl Course {
     pub fn next(&mut self, now: Timestamp) -> Result<Vec<Act>, Error> {
         let mut acts: Vec<Act> = self.broken_off.drain(..).map(Act::BreakOff).collect();
         if self.has_left {
+            acts.extend(self.secure());
             return Ok(acts);
         }
         self.start_what_may(now, &mut acts)?;
+        acts.extend(self.secure());
         if self.sent.is_none() && !self.waits_with_first_word(now) {
-            let rest = self.unsent.split_off(batch_length(&self.unsent));
-            let records = std::mem::replace(&mut self.unsent, rest);
+            let length = batch_length(&self.uncommitted);
+            let records: Vec<JournalRecord> = self.uncommitted.iter().take(length).cloned().collect();
+            let left = self.uncommitted.len() - length;
             // The end goes with the last records only.
-            let next = if self.unsent.is_empty() { self.way_on(now) } else { Next::Continue };
+            let next = if left == 0 { self.way_on(now) } else { Next::Continue };
             if next != Next::Continue || !records.is_empty() || self.is_unannounced {
                 self.is_unannounced = false;
                 self.has_left = next != Next::Continue;
                 let from = self.committed;
-                let left = u32::try_from(self.unsent.len()).unwrap_or(u32::MAX);
+                let left = u32::try_from(left).unwrap_or(u32::MAX);
                 self.sent = Some(self.written.saturating_sub(left));
                 acts.push(Act::Send(Box::new(Records { job: self.job, fence: self.fence, from, records, next })));
             }
@@ -333,14 +414,16 @@ impl Course {
 
     /// Starts what waits for no commit. An effect with `onLost: fail` first has its start committed.
     fn start_what_may(&mut self, now: Timestamp, acts: &mut Vec<Act>) -> Result<(), Error> {
+        let safe = self.safe();
+        // What a robot may write down by itself is bounded as what the group takes: past it the job waits to be delivered.
+        let is_full = self.is_cut_off && self.uncommitted_bytes > JOURNAL_BYTES_MAX;
         for mut waiting in std::mem::take(&mut self.waiting) {
-            if waiting.after > self.committed {
+            if waiting.after > safe || is_full {
                 self.waiting.push_back(waiting);
             } else if waiting.record == StartRecord::Needed {
                 let started = Event::EffectStarted { path: waiting.start.path.clone(), at_ms: now.0 };
                 let record = self.record(&started)?;
-                self.unsent.push(record);
-                self.written += 1;
+                self.append(record);
                 waiting.after = self.written;
                 waiting.record = StartRecord::Written;
                 self.waiting.push_back(waiting);
@@ -353,8 +436,8 @@ impl Course {
 
     /// Whether nothing is to be said yet but that the job runs here, and something may come that takes this along.
     fn waits_with_first_word(&mut self, now: Timestamp) -> bool {
-        let has_more = self.gate > 0 || self.unsent.iter().any(|record| record.mark != JournalMark::Plain);
-        let is_first_word = self.committed == 0 && !self.unsent.is_empty() || self.is_unannounced;
+        let has_more = self.gate > 0 || self.uncommitted.iter().any(|record| record.mark != JournalMark::Plain);
+        let is_first_word = self.committed == 0 && !self.uncommitted.is_empty() || self.is_unannounced;
         if has_more || !is_first_word || self.stop.is_some() || self.way_on(now) != Next::Continue {
             self.silent_until = None;
             return false;
@@ -376,6 +459,7 @@ impl Course {
             Some(End::Fail(error)) => Next::Fail { error: Content::Inline(error.clone()) },
             None if !is_idle => Next::Continue,
             None if self.stop.is_some() => Next::HandBack,
+            None if self.is_cut_off => Next::Continue,
             None => {
                 let wake_at = self.timers.values().min().copied();
                 match wake_at {
@@ -398,9 +482,9 @@ impl Course {
 
 /// How many of `records` go into one batch, at least one: what stays inline must fit into a log entry beside an output,
 /// and all of it into a message.
-fn batch_length(records: &[JournalRecord]) -> usize {
+pub(crate) fn batch_length<'a>(records: impl IntoIterator<Item = &'a JournalRecord>) -> usize {
     let (mut inline_bytes, mut wire_bytes) = (0_u64, 0_u64);
-    let fits = |record: &&JournalRecord| {
+    let mut fits = |record: &JournalRecord| {
         let length = record.event.length();
         // The path of an effect that is deep inside is long, and stands beside the event.
         let beside = match &record.mark {
@@ -411,7 +495,8 @@ fn batch_length(records: &[JournalRecord]) -> usize {
         inline_bytes += beside + if length > INLINE_BYTES_MAX as u64 { BLOB_NAME_BYTES } else { length };
         inline_bytes <= BATCH_INLINE_BYTES_MAX && wire_bytes <= BATCH_WIRE_BYTES_MAX
     };
-    records.iter().take_while(fits).count().max(1).min(records.len())
+    // Of records too large for any batch one goes alone.
+    records.into_iter().enumerate().take_while(|(index, record)| fits(record) || *index == 0).count()
 }
 
 fn to_json(operation: &'static str, value: &impl Serialize) -> Result<Payload, Error> {

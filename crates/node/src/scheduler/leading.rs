@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, JobId, NodeId, SessionId, Timestamp};
-use fleet_replication::command::{FIRST_VERSION, FORGET_VERSION, HOSTS_VERSION, SUBMIT_ASSIGNED_VERSION, Submission};
+use fleet_replication::command::{
+    FIRST_VERSION, FORGET_VERSION, HOSTS_VERSION, SITES_VERSION, SUBMIT_ASSIGNED_VERSION, Submission,
+};
 use fleet_replication::fsm::Event;
 use fleet_store::StateReader;
 use fleet_store::record::{Assignment, Job, JobSpec, JobState, NodeStanding, Reason, StopCause};
@@ -16,7 +19,7 @@ use super::seats::Seats;
 use crate::Error;
 use crate::placement::{Assigned, HOST_WORD, INTERPRETER_WORD, Needs, RobotView, placement};
 use crate::queue::{ClassKey, Head, Queue};
-use crate::session::{Claim, LeaderCommand, LeaderSessions, LeaderTerm};
+use crate::session::{Claim, Finishing, LeaderCommand, LeaderSessions, LeaderTerm};
 
 /// Queued jobs read from the store at a time.
 const LOAD_PAGE: usize = 1_000;
@@ -57,7 +60,7 @@ impl Leading {
     pub fn begin(term: LeaderTerm, timing: &Timing, reader: &StateReader) -> Result<Self, Error> {
         let held = read_held(reader)?;
         let stops = held.iter().filter_map(|(job, row)| row.stop.map(|cause| (*job, cause))).collect();
-        let claims = held.iter().filter_map(|(job, row)| claim_of(row).map(|claim| (*job, claim)));
+        let claims = claims_of(reader, &held)?;
         let mut leading = Self {
             sessions: LeaderSessions::new(term, timing, claims),
             queue: Queue::default(),
@@ -80,21 +83,19 @@ impl Leading {
 
     /// Some changes were missed: compares with the applied state.
     pub fn catch_up(&mut self, now: BootInstant, reader: &StateReader) -> Result<Vec<LeaderCommand>, Error> {
-        let held: BTreeMap<JobId, Job> = read_held(reader)?.into_iter().collect();
-        let is_over = |(job, claim): &(JobId, Claim)| {
-            held.get(job).and_then(claim_of).is_none_or(|current| current.fence != claim.fence)
-        };
+        let held = read_held(reader)?;
+        let current = claims_of(reader, &held)?;
+        let is_over = |(job, claim): &(JobId, Claim)| !current.get(job).is_some_and(|current| current.is_same(claim));
         for (job, _) in self.sessions.claims().filter(is_over).collect::<Vec<_>>() {
             self.sessions.released(job);
         }
         let mut commands = Vec::new();
         self.stops.clear();
-        for (job, row) in &held {
-            let Some(claim) = claim_of(row) else { continue };
+        for (job, claim) in &current {
             if self.sessions.claim(*job).is_none() {
-                commands.extend(self.sessions.assigned(now, *job, claim.fence, claim.session));
+                commands.extend(self.sessions.assigned(now, *job, *claim));
             }
-            if let Some(cause) = row.stop {
+            if let Some(cause) = held.get(job).and_then(|row| row.stop) {
                 self.stops.insert(*job, cause);
                 commands.extend(self.sessions.stopping(now, *job));
             }
@@ -165,7 +166,7 @@ impl Leading {
                 if *to == JobState::Queued {
                     self.enqueue(reader, *job)?;
                 }
-                Ok(self.holder_changed(now, *job, *assignment, *stop))
+                self.holder_changed(now, reader, *job, *assignment, *stop)
             }
             Event::NodeChanged { .. } | Event::HoldChanged { .. } | Event::GateRaised { .. } => {
                 self.read_site(reader)?;
@@ -178,22 +179,30 @@ impl Leading {
     fn holder_changed(
         &mut self,
         now: BootInstant,
+        reader: &StateReader,
         job: JobId,
         assignment: Option<Assignment>,
         stop: Option<StopCause>,
-    ) -> Vec<LeaderCommand> {
-        let Some(Assignment { session, fence, .. }) = assignment else { return Vec::new() };
+    ) -> Result<Vec<LeaderCommand>, Error> {
+        let Some(Assignment { session, fence, .. }) = assignment else { return Ok(Vec::new()) };
         let known = self.sessions.claim(job);
         let mut commands = Vec::new();
-        if known.is_none_or(|claim| claim.fence != fence) {
-            commands.extend(self.sessions.assigned(now, job, fence, session));
+        if known.is_none_or(|claim| (claim.fence, claim.session) != (fence, session)) {
+            let finishing = finishing_of(reader, job)?;
+            let claim = Claim { fence, session, is_stopping: stop.is_some(), finishing };
+            commands.extend(self.sessions.assigned(now, job, claim));
         }
         if let Some(cause) = stop
             && self.stops.insert(job, cause) != Some(cause)
         {
             commands.extend(self.sessions.stopping(now, job));
         }
-        commands
+        Ok(commands)
+    }
+
+    /// Whether every member knows the commands that a job needs which may be finished cut off.
+    pub(super) fn knows_finishing(&self) -> bool {
+        self.gate >= SITES_VERSION
     }
 
     fn enqueue(&mut self, reader: &StateReader, job: JobId) -> Result<(), Error> {
@@ -373,14 +382,32 @@ fn class_of(priority: u8, spec: JobSpec) -> ClassKey {
     ClassKey { priority, workflow, needs: Arc::new(needs_of(spec)) }
 }
 
-fn claim_of(job: &Job) -> Option<Claim> {
-    let assignment = job.assignment?;
-    Some(Claim { fence: assignment.fence, session: assignment.session, is_stopping: job.state == JobState::Stopping })
+/// The claims on jobs that somebody holds.
+fn claims_of<'a>(
+    reader: &StateReader,
+    held: impl IntoIterator<Item = (&'a JobId, &'a Job)>,
+) -> Result<BTreeMap<JobId, Claim>, Error> {
+    let mut claims = BTreeMap::new();
+    for (job, row) in held {
+        let Some(Assignment { fence, session, .. }) = row.assignment else { continue };
+        let is_stopping = row.state == JobState::Stopping;
+        claims.insert(*job, Claim { fence, session, is_stopping, finishing: finishing_of(reader, *job)? });
+    }
+    Ok(claims)
+}
+
+/// What `job` says of being finished cut off, and how long its holder is known to have been away.
+fn finishing_of(reader: &StateReader, job: JobId) -> Result<Option<Finishing>, Error> {
+    let spec = jobs::spec(reader, job).map_err(Error::store("read a job"))?;
+    let Some(within_ms) = spec.and_then(|spec| spec.finish_within_ms) else { return Ok(None) };
+    let row = jobs::job(reader, job).map_err(Error::store("read a job"))?;
+    let absence = row.map(|row| row.absence).unwrap_or_default();
+    Ok(Some(Finishing { within: Duration::from_millis(within_ms), absence }))
 }
 
 /// Every job that somebody holds.
-fn read_held(reader: &StateReader) -> Result<Vec<(JobId, Job)>, Error> {
-    let mut held = Vec::new();
+fn read_held(reader: &StateReader) -> Result<BTreeMap<JobId, Job>, Error> {
+    let mut held = BTreeMap::new();
     for state in JobState::ALL.into_iter().filter(|state| state.has_holder()) {
         let mut after = None;
         loop {
@@ -388,7 +415,7 @@ fn read_held(reader: &StateReader) -> Result<Vec<(JobId, Job)>, Error> {
                 queue::jobs_in(reader, state, after.as_ref(), LOAD_PAGE).map_err(Error::store("read held jobs"))?;
             for (_, job) in &page {
                 if let Some(row) = jobs::job(reader, *job).map_err(Error::store("read a job"))? {
-                    held.push((*job, row));
+                    held.insert(*job, row);
                 }
             }
             let is_last = page.len() < LOAD_PAGE;

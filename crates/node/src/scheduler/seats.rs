@@ -37,6 +37,22 @@ pub enum WorkOrder {
         /// Why.
         cause: StopCause,
     },
+    /// A question for what the robot has of an assignment of an earlier session.
+    Ask {
+        /// The leader's term.
+        term: LeaderTerm,
+        /// The session it is bound to.
+        session: SessionId,
+        /// The job and fence.
+        pair: Pair,
+    },
+    /// The word that the robot has no right to a pair.
+    Refuse {
+        /// The session it is bound to.
+        session: SessionId,
+        /// The job and fence.
+        pair: Pair,
+    },
 }
 
 /// One stream of a robot; a newer one takes the place of an older.
