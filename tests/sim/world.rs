@@ -59,7 +59,8 @@ pub(crate) struct Machine {
     pub(crate) disk_stall_us: u64,
     /// The node whose place this one takes, as long as it is no member.
     replaces: Option<NodeId>,
-    pub(crate) is_lost: bool,
+    /// Up to which entry its state got before its process ended.
+    reached: u64,
 }
 
 /// The world.
@@ -171,7 +172,7 @@ impl World {
                 backlog: Vec::new(),
                 disk_stall_us: 0,
                 replaces: None,
-                is_lost: false,
+                reached: 0,
             });
             self.agenda.book(self.dice.below(500_000) as u64, Event::Start { machine });
             self.agenda.book(self.dice.below(500_000) as u64, Event::Gossip { machine });
@@ -331,7 +332,7 @@ impl World {
     /// The process of `machine` ends; what its disk has not synced is lost where `loses_writes`.
     pub(crate) fn stop(&mut self, machine: usize, loses_writes: bool) {
         let there = &mut self.machines[machine];
-        there.process = None;
+        there.reached = there.process.take().map_or(there.reached, |process| process.group.applied);
         there.is_paused = false;
         there.backlog.clear();
         if loses_writes {
@@ -340,7 +341,7 @@ impl World {
     }
 
     fn start(&mut self, machine: usize) {
-        if self.machines[machine].process.is_some() || self.machines[machine].is_lost {
+        if self.machines[machine].process.is_some() {
             return;
         }
         let records = match self.machines[machine].disk.open() {
@@ -363,7 +364,7 @@ impl World {
         there.disk.sync();
         (there.run, there.boot) = (run, boot);
         let (node, name) = (there.node, format!("machine-{machine}"));
-        let remembered = self.remembered(&records);
+        let remembered = self.remembered(machine, &records);
         let (group, interpreter) = (self.group, self.interpreter.clone());
         let mut out = std::mem::take(&mut self.out);
         let mut step = self.step(machine, &mut out);
@@ -376,8 +377,8 @@ impl World {
         self.carry_out(machine, out);
     }
 
-    /// Up to which entry the state on a disk reaches: any prefix of what is committed and on that disk.
-    fn remembered(&mut self, records: &[DiskRecord]) -> u64 {
+    /// Up to which entry the state on a disk reaches: some prefix of what was applied and is in the log there.
+    fn remembered(&mut self, machine: usize, records: &[DiskRecord]) -> u64 {
         let mut length = 0;
         for record in records {
             match record {
@@ -386,7 +387,7 @@ impl World {
                 DiskRecord::Boot(_) | DiskRecord::Vote(_) => {}
             }
         }
-        let reach = length.min(self.judge.log_length());
+        let reach = length.min(self.machines[machine].reached);
         reach - self.dice.below(usize::try_from(reach.min(20)).unwrap_or_default() + 1) as u64
     }
 
@@ -404,7 +405,7 @@ impl World {
         there.replaces = Some(there.replaces.unwrap_or(there.node));
         there.generation += 1;
         there.node = node_id(machine, there.generation);
-        (there.disk, there.boot) = (Disk::default(), 0);
+        (there.disk, there.boot, there.reached) = (Disk::default(), 0, 0);
     }
 
     /// A node that is no member yet asks any machine to make it one.
@@ -506,9 +507,8 @@ impl World {
             return false;
         }
         let length = self.judge.log_length();
-        let is_up_to_date = |machine: &Machine| {
-            machine.is_lost || machine.process.as_ref().is_some_and(|process| process.group.applied >= length)
-        };
+        let is_up_to_date =
+            |machine: &Machine| machine.process.as_ref().is_some_and(|process| process.group.applied >= length);
         self.judge.jobs.values().all(|job| job.state.is_none_or(JobState::is_ended))
             && self.machines.iter().all(is_up_to_date)
             && self
