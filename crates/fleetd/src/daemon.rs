@@ -103,7 +103,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let interpreter = InterpreterPort::default();
     let effects = parts::open_effects(settings, directory).await?;
     let node = parts::start_node(peer, settings, &identity, boot, &site, &interpreter, effects.clone()).await?;
-    let links = links::start(&identity, &site, &node, &membership, peer).await;
+    let links = links::start(settings.actor_links, &identity, &site, &node, &membership, peer).await;
 
     let (reserve_bytes, standing) = (settings.reserve_bytes, standing.clone());
     let (restart, mut restarts) = watch::channel(false);
@@ -118,6 +118,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
         gossip_keys,
         interpreter,
         links,
+        links_wanted: settings.actor_links,
         reserve_bytes,
         standing,
         restart,

@@ -63,6 +63,8 @@ pub(super) struct Parts {
     pub(super) gossip_keys: watch::Sender<Keyring>,
     pub(super) interpreter: InterpreterPort,
     pub(super) links: Option<Links>,
+    /// Whether there should be links.
+    pub(super) links_wanted: bool,
     pub(super) reserve_bytes: u64,
     /// How the process stands, as `/health` says it.
     pub(super) standing: Standing,
@@ -96,6 +98,7 @@ impl Parts {
             root: Digest::of(&self.tls.trust.root),
             interpreter: self.interpreter.clone(),
             links: self.links.clone(),
+            links_wanted: self.links_wanted,
             reserve_bytes: self.reserve_bytes,
             health: Arc::new(self.standing.clone()),
             restart: self.restart.clone(),
