@@ -64,6 +64,11 @@ impl Contact {
         self.current.map(|(reign, at)| (reign.node, at))
     }
 
+    /// The term of the leader heard last.
+    pub(crate) fn last_term(&self) -> Option<u64> {
+        self.current.map(|(reign, _)| reign.term)
+    }
+
     /// When this node's process began.
     pub(crate) fn started_at(&self) -> BootInstant {
         self.started_at

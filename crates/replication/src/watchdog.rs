@@ -14,6 +14,9 @@ use fleet_core::{BootInstant, Digest, GroupId, NodeId};
 use crate::consensus::LogId;
 use crate::wire::PollAnswer;
 
+/// How often the time of an election in vain is doubled for the next: with five voters the first one then waits 1.6 s.
+const DOUBLINGS_MAX: u32 = 3;
+
 /// What a voter knows when it looks.
 #[derive(Clone, Debug)]
 pub(crate) struct Outlook {
@@ -30,6 +33,10 @@ pub(crate) struct Outlook {
     pub(crate) started_at: BootInstant,
     /// When this voter last asked for an election.
     pub(crate) tried_at: Option<BootInstant>,
+    /// When this voter first knew of `term`.
+    pub(crate) term_since: BootInstant,
+    /// The term of the leader heard last, or that of this process's beginning: elections since then were in vain.
+    pub(crate) term_of_leader: u64,
     pub(crate) now: BootInstant,
 }
 
@@ -50,7 +57,19 @@ pub(crate) fn should_poll(outlook: &Outlook, timing: &Timing) -> bool {
     }
     let since = outlook.heard.map_or(outlook.started_at, |(_, at)| at.max(outlook.started_at));
     let silence = outlook.now.saturating_since(since);
-    silence > timing.group_lease + rank_step * rank(outlook, &all)
+    silence > timing.group_lease + rank_step * rank(outlook, &all) && is_round_over(outlook, rank_step, &all)
+}
+
+/// Whether the election of somebody else had its time. Each that was in vain doubles the time of the next, up to a bound:
+/// where a vote takes longer than a step, voters would else overtake each other for ever.
+fn is_round_over(outlook: &Outlook, rank_step: Duration, all: &BTreeSet<NodeId>) -> bool {
+    let in_vain = outlook.term.saturating_sub(outlook.term_of_leader);
+    if in_vain == 0 {
+        return true;
+    }
+    let doublings = u32::try_from(in_vain - 1).unwrap_or(u32::MAX).min(DOUBLINGS_MAX);
+    let round = rank_step * (2 + rank(outlook, all)) * (1 << doublings);
+    outlook.now.saturating_since(outlook.term_since) >= round
 }
 
 /// How many voters should try before this one.
