@@ -11,7 +11,7 @@ use crate::stage::Stage;
 use crate::stalls::Stalls;
 
 /// How long open work may take once everything is healed.
-const FINISH_BOUND: Duration = Duration::from_secs(60);
+const FINISH_BOUND: Duration = Duration::from_secs(90);
 /// How long a healed node may take to accept a job.
 const ACCEPT_BOUND: Duration = Duration::from_secs(30);
 /// Clients that submit at the same time.

@@ -42,7 +42,7 @@ pub async fn finish_and_judge(cluster: &Cluster, history: &History, recorder: &R
             let open: Vec<String> = jobs
                 .iter()
                 .filter(|(_, job)| job.ended_ms == 0)
-                .map(|(id, job)| format!("{id} {} on `{}` ({})", job.state, job.node, job.reason))
+                .map(|(id, job)| format!("{id} {} on `{}`, assignment {} ({})", job.state, job.node, job.attempt, job.reason))
                 .collect();
             if open.is_empty() { Ok(jobs) } else { Err(open.join(", ")) }
         }
