@@ -12,5 +12,6 @@ mod links;
 mod recovery;
 mod removal;
 mod rolling;
+mod sites;
 mod watching;
 mod wiping;

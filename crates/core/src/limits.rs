@@ -86,3 +86,5 @@ pub const TAG_BYTES_MAX: usize = 63;
 pub const ADDRESS_BYTES_MAX: usize = 253 + 6;
 /// Most slots of one robot.
 pub const SLOTS_MAX: u32 = 4_096;
+/// Most addresses that are kept of another site's nodes.
+pub const SITE_CONTACTS_MAX: usize = 16;

@@ -7,7 +7,9 @@ mod custody;
 mod enroll;
 mod expulsion;
 mod facts;
+mod foundation;
 mod founding;
+mod joining;
 mod keep;
 mod keyring;
 mod links;
@@ -119,6 +121,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
         interpreter,
         links,
         links_wanted: settings.actor_links,
+        other_sites: watch::Sender::default(),
         reserve_bytes,
         standing,
         restart,
@@ -126,7 +129,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let runtimes = Runtimes { client: Handle::current(), peer: peer.clone() };
     let serving = async {
         let running = listener.start(parts.services(), &runtimes)?;
-        founding::found_site(&parts, enrolled.authority.as_ref(), settings).await?;
+        founding::found_site(&parts, enrolled.foundation.as_ref(), settings).await?;
         Ok(running)
     };
     // Actors live on without their handle.
@@ -219,7 +222,9 @@ fn observer(
 
 /// The tasks beside the actors; their owner is [`run_on`], which ends them. One that panics is told by the panic hook.
 fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHandle<()>> {
-    let contacts = parts.identity.contacts.iter().chain(&around.settings.seeds).cloned().collect();
+    // Gossip is a site's own: seeds may be of another site, unless this is the only one that was there to join.
+    let seeds = around.settings.seeds.iter().filter(|_| parts.identity.keeps_registry());
+    let contacts = parts.identity.contacts.iter().chain(seeds).cloned().collect();
     vec![
         around.peer.spawn(observer.run()),
         around.peer.spawn(renewal::run(parts.clone(), around.directory.path().to_owned())),

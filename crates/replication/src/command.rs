@@ -10,7 +10,7 @@ mod refusal;
 
 pub use action::{
     ADMIT_VERSION, Action, FIRST_VERSION, FORGET_VERSION, HOSTS_VERSION, Next, NodeAdmission, Records, Redeeming,
-    ReleaseCause, SITES_VERSION, SUBMIT_ASSIGNED_VERSION, Submission, TokenGrant, TrustEntry,
+    ReleaseCause, SITES_VERSION, SUBMIT_ASSIGNED_VERSION, SiteFounding, SiteNote, Submission, TokenGrant, TrustEntry,
 };
 pub use batch::{Batch, BatchError};
 pub use outcome::Outcome;
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 /// Version of the set of commands that this program knows. A command of a higher version may be proposed only when the
 /// group's gate has reached it.
-pub const COMMAND_VERSION: u32 = HOSTS_VERSION;
+pub const COMMAND_VERSION: u32 = SITES_VERSION;
 
 /// One change that is asked of the group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

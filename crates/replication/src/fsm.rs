@@ -12,6 +12,7 @@ mod event;
 mod forget;
 mod holder;
 mod node;
+mod registry;
 mod release;
 mod scope;
 mod site;
@@ -107,5 +108,8 @@ fn apply_one(scope: &mut Scope<'_, '_>, action: &Action) -> Result<Outcome, Halt
         Action::NoteAbsence { job, fence, absence } => holder::note_absence(scope, *job, *fence, *absence),
         Action::Forget { before } => forget::forget(scope, *before),
         Action::SubmitAssigned { submission, session } => submit::submit_assigned(scope, submission, *session),
+        Action::GrantFounding(grant) => registry::grant(scope, grant),
+        Action::FoundSite(founding) => registry::found(scope, founding),
+        Action::NoteSites { notes } => registry::note(scope, notes),
     }
 }

@@ -8,4 +8,5 @@ pub mod jobs;
 pub mod listing;
 pub mod members;
 pub mod queue;
+pub mod sites;
 pub mod tables;

@@ -17,6 +17,7 @@ use fleet_effects::{BaseEnvironment, Effects, Options};
 use fleet_membership::{Membership, MembershipConfig, Metadata, Profile};
 use fleet_node::link::RobotReport;
 use fleet_node::links::Links;
+use fleet_node::ports::KnownSites;
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
@@ -26,13 +27,14 @@ use fleet_workflow::machine::INTERPRETER_VERSION;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
 
 use super::clock;
 use super::enroll::Enrolled;
 use super::seeds;
 use super::standing::Standing;
 use crate::config::Settings;
-use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, PeerService};
+use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, OwnSite, PeerService};
 use crate::identity::{DataDir, Identity};
 use crate::listener::{Bounds, ListenerOptions, Policy, Services};
 use crate::ports::{EffectsPort, InterpreterPort, JobLogs, LinkPort, NetworkPort, Peers, StoreMemory};
@@ -65,6 +67,8 @@ pub(super) struct Parts {
     pub(super) links: Option<Links>,
     /// Whether there should be links.
     pub(super) links_wanted: bool,
+    /// What is known of other sites by links to them.
+    pub(super) other_sites: watch::Sender<Arc<KnownSites>>,
     pub(super) reserve_bytes: u64,
     /// How the process stands, as `/health` says it.
     pub(super) standing: Standing,
@@ -88,6 +92,7 @@ impl Parts {
             self.identity.clone(),
             self.trust.clone(),
             self.membership.clone(),
+            Digest::of(&self.tls.trust.root),
         ));
         let fleet = FleetServer::new(FleetService::new(FleetServiceParts {
             site: self.site.clone(),
@@ -101,10 +106,13 @@ impl Parts {
             links_wanted: self.links_wanted,
             reserve_bytes: self.reserve_bytes,
             health: Arc::new(self.standing.clone()),
+            other_sites: self.other_sites.subscribe(),
             restart: self.restart.clone(),
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let own_site = OwnSite::new(self.site.clone(), self.other_sites.subscribe());
+        let fleet = InterceptedService::new(fleet, own_site);
         let peer = PeerServer::new(PeerService::new(
             self.site.clone(),
             self.node.clone(),
@@ -172,7 +180,13 @@ pub(super) fn tls(enrolled: &Enrolled, store: &Store) -> Result<Tls, Error> {
     let nodes = members::nodes(&state).map_err(read_failed)?;
     revocations.extend(revoked::read(&state, &nodes)?);
     let validity = super::validity::load(store, &nodes)?;
-    let trust = FleetTrust { root, revocations: revocations.clone(), validity };
+    let trust = FleetTrust {
+        root,
+        own_site: enrolled.identity.site.clone(),
+        first_site: enrolled.identity.first_site().clone(),
+        revocations: revocations.clone(),
+        validity,
+    };
     Ok(Tls { certificate: enrolled.key.cell()?, trust, revocations })
 }
 

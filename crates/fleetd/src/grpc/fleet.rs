@@ -10,10 +10,11 @@ use fleet_api::tls::CertificateCell;
 use fleet_core::{Clock, Digest, Error, ErrorKind, JobId, NodeId, SystemClock};
 use fleet_membership::Membership;
 use fleet_node::links::Links;
+use fleet_node::ports::KnownSites;
 use fleet_node::{JobAction, Node};
 use fleet_replication::command::Action;
 use fleet_store::record::{CommandId, JobState, NodeRecord};
-use fleet_store::state::jobs as state;
+use fleet_store::state::{jobs as state, sites};
 use futures_util::TryStreamExt;
 use tokio::sync::watch as tokio_watch;
 use tokio_stream::Stream;
@@ -44,6 +45,7 @@ pub struct FleetService {
     links_wanted: bool,
     reserve_bytes: u64,
     health: Arc<dyn FactsSource>,
+    other_sites: tokio_watch::Receiver<Arc<KnownSites>>,
     restart: tokio_watch::Sender<bool>,
 }
 
@@ -71,6 +73,8 @@ pub struct FleetServiceParts {
     pub reserve_bytes: u64,
     /// What `/health` says.
     pub health: Arc<dyn FactsSource>,
+    /// What is known of other sites by links to them.
+    pub other_sites: tokio_watch::Receiver<Arc<KnownSites>>,
     /// Turned true to send the node through a stop and a start.
     pub restart: tokio_watch::Sender<bool>,
 }
@@ -90,6 +94,7 @@ impl FleetService {
             links_wanted,
             reserve_bytes,
             health,
+            other_sites,
             restart,
         } = parts;
         let jobs = Jobs::new(site.clone(), interpreter.clone());
@@ -107,6 +112,7 @@ impl FleetService {
             links_wanted,
             reserve_bytes,
             health,
+            other_sites,
             restart,
         }
     }
@@ -271,6 +277,16 @@ impl FleetService {
         Ok(convert::site(self.site.name(), self.site.group(), &self.site.nodes()?, held))
     }
 
+    /// Every site that is known here, by name.
+    fn sites_here(&self) -> Result<Vec<v1::Site>, Error> {
+        let heard = self.other_sites.borrow().clone();
+        let noted = sites::sites(&self.site.reader()?).map_err(read_failed)?;
+        let others = noted.iter().map(|(name, record)| convert::other_site(name, record, heard.get(name)));
+        let mut all: Vec<v1::Site> = others.chain([self.site_here()?]).collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(all)
+    }
+
     fn status_here(&self) -> Result<v1::Status, Error> {
         let counters = state::site(&self.site.reader()?).map_err(read_failed)?.counters;
         let jobs = JobState::ALL.iter().map(|state| (state.as_str().to_owned(), counters.jobs_in(*state))).collect();
@@ -417,7 +433,7 @@ impl Fleet for FleetService {
     }
 
     async fn list_sites(&self, _: Request<v1::ListSitesRequest>) -> Result<Response<v1::ListSitesResponse>, Status> {
-        done(self.site_here().map(|site| v1::ListSitesResponse { sites: vec![site] }))
+        done(self.sites_here().map(|sites| v1::ListSitesResponse { sites }))
     }
 
     async fn recover_site(

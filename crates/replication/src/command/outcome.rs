@@ -1,7 +1,7 @@
 //! What came of a command.
 
 use fleet_core::{Fence, JobId, NodeId};
-use fleet_store::record::{JobState, Payload};
+use fleet_store::record::{JobState, Payload, SiteRecord};
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
@@ -62,6 +62,8 @@ pub enum Outcome {
         /// Whether there are more.
         more: bool,
     },
+    /// The site is recorded, by this command or an earlier one of the same founder.
+    SiteFounded(Box<SiteRecord>),
 }
 
 impl Outcome {

@@ -126,6 +126,23 @@ pub enum Refusal {
     /// The keyring is not the next generation.
     #[error("the keyring's generation is {0}")]
     KeyringStale(u64),
+    /// Another node founded this site.
+    #[error("site {0} exists already")]
+    SiteTaken(SiteName),
+    /// The token is for another site.
+    #[error("token {token} is for site {site}")]
+    TokenOfSite {
+        /// The token.
+        token: TokenId,
+        /// The site it is for.
+        site: SiteName,
+    },
+    /// The fleet has as many sites as it takes.
+    #[error("the fleet has {0} other sites and takes no more")]
+    TooManySites(u64),
+    /// Only the group of the first site records sites.
+    #[error("this site does not keep the fleet's registry")]
+    NotRegistry,
 }
 
 impl Refusal {
@@ -138,6 +155,7 @@ impl Refusal {
             | Self::NodeTaken(_)
             | Self::TokenConflict(_)
             | Self::FoundedOtherwise
+            | Self::SiteTaken(_)
             | Self::TrustConflict(_) => ErrorKind::Conflict,
             Self::JobEnded { .. }
             | Self::WrongState { .. }
@@ -148,8 +166,9 @@ impl Refusal {
             | Self::NodeDraining(_)
             | Self::NodeRemoved(_)
             | Self::NotFounded
+            | Self::NotRegistry
             | Self::KeyringStale(_) => ErrorKind::FailedPrecondition,
-            Self::QueueFull(_) => ErrorKind::ResourceExhausted,
+            Self::QueueFull(_) | Self::TooManySites(_) => ErrorKind::ResourceExhausted,
             Self::Held => ErrorKind::Unavailable,
             Self::DefinitionMismatch(_) | Self::SiteMismatch(_) => ErrorKind::InvalidInput,
             Self::TokenForeign(_)
@@ -157,6 +176,7 @@ impl Refusal {
             | Self::TokenExpired(_)
             | Self::TokenUsedUp(_)
             | Self::TokenSecretWrong(_)
+            | Self::TokenOfSite { .. }
             | Self::TokenNeeded => ErrorKind::PermissionDenied,
         }
     }
@@ -170,6 +190,9 @@ impl Refusal {
             | Self::TokenUsedUp(_)
             | Self::TokenSecretWrong(_)
             | Self::TokenNeeded => Some("Make another token with `fleetctl token create`, and pass it with --token."),
+            Self::TokenOfSite { .. } => Some("Join with --site as the token says, or make a token for this site."),
+            Self::SiteTaken(_) => Some("Join it with a token that was made there: `fleetctl token create`."),
+            Self::NotRegistry => Some("Ask a node of the fleet's first site."),
             Self::NodeRemoved(_) | Self::NodeTaken(_) => Some("Join again with an empty data directory."),
             Self::NameTaken { .. } => Some("Choose another name with --name."),
             _ => None,

@@ -63,4 +63,6 @@ pub enum Event {
         /// The version.
         version: u32,
     },
+    /// More is known of other sites.
+    SitesChanged,
 }

@@ -6,7 +6,7 @@ use crate::StateTable;
 use crate::codec::Record;
 use crate::record::{
     BlobUse, Content, DefinitionUse, Ending, Job, JobSpec, JournalRecord, Keyring, NodeRecord, Redemption, Site,
-    TokenRecord, TrustRow,
+    SiteRecord, TokenRecord, TrustRow,
 };
 
 /// The one row about the site.
@@ -43,6 +43,8 @@ pub const REDEMPTIONS: StateTable<Digest, Redemption> = StateTable::new(15, "red
 pub const TRUST: StateTable<(u8, String), TrustRow> = StateTable::new(16, "trust");
 /// The gossip keys.
 pub const KEYRING: StateTable<(), Keyring> = StateTable::new(17, "keyring");
+/// The other sites of the fleet, by name.
+pub const SITES: StateTable<String, SiteRecord> = StateTable::new(18, "sites");
 
 impl Record for Site {
     const NAME: &'static str = "site";
@@ -98,4 +100,8 @@ impl Record for TrustRow {
 
 impl Record for Keyring {
     const NAME: &'static str = "keyring";
+}
+
+impl Record for SiteRecord {
+    const NAME: &'static str = "other site";
 }
