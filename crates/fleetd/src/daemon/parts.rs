@@ -74,6 +74,8 @@ pub(super) struct Parts {
     pub(super) catalog: Catalog,
     pub(super) interpreter: InterpreterPort,
     pub(super) links: Option<Links>,
+    /// Whether there should be links.
+    pub(super) links_wanted: bool,
     /// The links to other sites.
     pub(super) sites: SiteLinks,
     /// What other sites are told of this one.
@@ -112,6 +114,7 @@ impl Parts {
             root: Digest::of(&self.tls.trust.root),
             interpreter: self.interpreter.clone(),
             links: self.links.clone(),
+            links_wanted: self.links_wanted,
             reserve_bytes: self.reserve_bytes,
             health: Arc::new(self.standing.clone()),
             other_sites: self.sites.known(),
@@ -122,7 +125,7 @@ impl Parts {
         let outbox =
             OutboxServer::new(OutboxService::new(self.site.clone(), self.node.clone(), self.interpreter.clone()))
                 .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
-        let own_site = OwnSite::new(self.site.clone(), self.other_sites.subscribe());
+        let own_site = OwnSite::new(self.site.clone(), self.sites.known());
         let fleet = InterceptedService::new(fleet, own_site);
         let peer = PeerServer::new(PeerService::new(
             self.site.clone(),
