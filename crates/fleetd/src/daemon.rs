@@ -111,7 +111,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let (reserve_bytes, standing) = (settings.reserve_bytes, standing.clone());
     let (restart, mut restarts) = watch::channel(false);
     let gossip_keys = watch::Sender::new(identity.keyring());
-    let (sites, home) = between_sites::links(&site, &membership, &identity, &tls.trust, gossip_keys.subscribe());
+    let (sites, home) = between_sites::links(&site, &membership, &identity, &tls.trust);
     let parts = Parts {
         site,
         node,
@@ -241,12 +241,6 @@ fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHan
             parts.membership.clone(),
             parts.sites.clone(),
             Arc::clone(&parts.home),
-        )),
-        around.peer.spawn(between_sites::follow_keys(
-            parts.identity.first_site.clone(),
-            parts.membership.clone(),
-            parts.sites.clone(),
-            parts.gossip_keys.subscribe(),
         )),
         tokio::spawn(counts::run(parts.site.clone())),
     ]

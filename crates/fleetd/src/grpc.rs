@@ -7,6 +7,7 @@ mod caller;
 mod contents;
 mod convert;
 mod doctor;
+mod elsewhere;
 mod fleet;
 mod forward;
 mod intake;
@@ -24,6 +25,7 @@ mod watch;
 
 pub use admission::AdmissionService;
 pub(crate) use convert::current_profile;
+pub use elsewhere::{ClientCalls, ToMeantSite};
 pub use fleet::{FleetService, FleetServiceParts};
 pub use peer::PeerService;
 pub(crate) use peer::renew_certificate;

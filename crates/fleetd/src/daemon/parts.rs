@@ -17,7 +17,7 @@ use fleet_effects::{BaseEnvironment, Effects, Options};
 use fleet_membership::{Membership, MembershipConfig, Metadata, Profile};
 use fleet_node::link::RobotReport;
 use fleet_node::links::Links;
-use fleet_node::ports::Sites;
+use fleet_node::ports::{SiteTopic, Sites};
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
@@ -33,7 +33,9 @@ use super::enroll::Enrolled;
 use super::seeds;
 use super::standing::Standing;
 use crate::config::Settings;
-use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, PeerService, SitesService};
+use crate::grpc::{
+    AdmissionService, ClientCalls, FleetService, FleetServiceParts, PeerService, SitesService, ToMeantSite,
+};
 use crate::identity::{DataDir, Identity};
 use crate::listener::{Bounds, ListenerOptions, Policy, Services};
 use crate::ports::{EffectsPort, InterpreterPort, JobLogs, LinkPort, NetworkPort, Peers, StoreMemory};
@@ -110,6 +112,8 @@ impl Parts {
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        self.sites.serve(SiteTopic::Client, Arc::new(ClientCalls::new(fleet.clone())));
+        let fleet = ToMeantSite::new(self.identity.site.clone(), Arc::new(self.sites.clone()), fleet);
         let peer = PeerServer::new(PeerService::new(
             self.site.clone(),
             self.node.clone(),
@@ -216,7 +220,7 @@ pub(super) async fn start_membership(
         advertise: Some(seeds::own_address(&identity.advertise).await),
         seeds: identity.contacts.iter().filter_map(|contact| contact.parse().ok()).collect(),
         keyring: super::keyring::ring(identity)?,
-        wan_keyring: Some(super::keyring::wan_ring(identity)?),
+        wan_keyring: super::keyring::wan_ring(identity),
         profile: Profile::Lan,
         metadata: Metadata {
             name: identity.name.clone(),

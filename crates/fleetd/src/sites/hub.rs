@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use fleet_core::{Clock, Error, ErrorKind, GroupId, NodeId, SiteName, SystemClock, Timestamp};
 use fleet_node::ports::{KnownSites, SiteServer, SiteTopic, Sites};
-use fleet_node::site_link::{GossipPacket, LinkFact, LinkRank, SiteLink, SiteReport, WanKey, bounded};
+use fleet_node::site_link::{GossipPacket, LinkFact, LinkRank, SiteLink, SiteReport, bounded};
 use fleet_store::Store;
 use fleet_store::record::Payload;
 use futures_util::FutureExt;
@@ -216,11 +216,6 @@ impl SiteLinks {
         let table = self.table();
         let said = |heard: &HeardSite| heard.report.nodes.iter().any(|node| node.gossip == address);
         table.heard.0.iter().find(|(_, heard)| said(heard)).map(|(site, _)| site.clone())
-    }
-
-    /// The keys of gossip between sites as `site` last said them; none if it said none.
-    pub fn wan_keys(&self, site: &SiteName) -> Vec<WanKey> {
-        self.table().heard.0.get(site).map(|heard| heard.report.wan_keys.clone()).unwrap_or_default()
     }
 
     /// Where the nodes of `site` that gossip between sites said their packets go.

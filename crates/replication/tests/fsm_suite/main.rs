@@ -9,4 +9,5 @@ mod members;
 mod model;
 mod properties;
 mod reading;
+mod registry;
 mod test_site;
