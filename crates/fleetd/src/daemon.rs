@@ -111,7 +111,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let interpreter = InterpreterPort::default();
     let effects = parts::open_effects(settings, directory).await?;
     let gossip_keys = watch::Sender::new(identity.keyring());
-    let (sites, home) = between_sites::links(&site, &membership, &identity, &tls.trust, gossip_keys.subscribe());
+    let (sites, home) = between_sites::links(&site, &membership, &identity, &tls.trust);
     let others = Arc::new(sites.clone());
     let node = parts::start_node(peer, settings, &identity, boot, &site, &interpreter, effects.clone(), others).await?;
     let links = links::start(settings.actor_links, &identity, &site, &node, &membership, peer).await;
@@ -252,12 +252,6 @@ fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHan
             parts.membership.clone(),
             parts.sites.clone(),
             Arc::clone(&parts.home),
-        )),
-        around.peer.spawn(between_sites::follow_keys(
-            parts.identity.first_site.clone(),
-            parts.membership.clone(),
-            parts.sites.clone(),
-            parts.gossip_keys.subscribe(),
         )),
         tokio::spawn(counts::run(parts.site.clone())),
     ];
