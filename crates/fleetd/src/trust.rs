@@ -21,4 +21,6 @@ pub mod verification;
 #[cfg(test)]
 mod authority_tests;
 #[cfg(test)]
+mod site_tests;
+#[cfg(test)]
 mod token_tests;

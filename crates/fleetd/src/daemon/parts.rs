@@ -28,13 +28,14 @@ use fleet_workflow::machine::INTERPRETER_VERSION;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
 
 use super::clock;
 use super::enroll::Enrolled;
 use super::seeds;
 use super::standing::Standing;
 use crate::config::Settings;
-use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, OutboxService, PeerService};
+use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, OutboxService, OwnSite, PeerService};
 use crate::identity::{DataDir, Identity};
 use crate::listener::{Bounds, ListenerOptions, Policy, Services};
 use crate::ports::{EffectsPort, InterpreterPort, JobLogs, LinkPort, NetworkPort, Peers, StoreMemory};
@@ -108,6 +109,8 @@ impl Parts {
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let own_site = OwnSite::new(self.site.clone(), self.other_sites.subscribe());
+        let fleet = InterceptedService::new(fleet, own_site);
         let outbox =
             OutboxServer::new(OutboxService::new(self.site.clone(), self.node.clone(), self.interpreter.clone()))
                 .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);

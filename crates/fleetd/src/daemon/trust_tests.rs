@@ -126,7 +126,7 @@ async fn the_root_key_is_sealed_for_voters_and_taken_from_others() {
     // A voter whose row is missing gets it from a leader that can open the key.
     let authority = alone.trust.authority(&site.reader().unwrap()).unwrap();
     assert_eq!(authority.root(), alone.authority.root());
-    site.propose(Action::PutTrust { rows: vec![dropped_row(own)] }).await.unwrap();
+    site.propose(Action::PutTrust { rows: vec![dropped_row(&site.reader().unwrap(), own).unwrap()] }).await.unwrap();
     let blind = TrustKeeper::new(own, SealingKey::generate().unwrap(), ValidityClock::system());
     assert_eq!(blind.authority(&site.reader().unwrap()).unwrap_err().kind, ErrorKind::Unavailable);
     custody::look(site, &alone.trust).await.unwrap();

@@ -13,4 +13,5 @@ mod moves_random;
 mod moves_world;
 mod properties;
 mod reading;
+mod registry;
 mod test_site;

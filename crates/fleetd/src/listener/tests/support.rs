@@ -11,7 +11,7 @@ use bytes::Bytes;
 use fleet_api::connect::{Connector, Established};
 use fleet_api::tls::{ALPN_CLIENT, CertificateCell, ClientTls, Trust};
 use fleet_api::{Revocations, ValidityClock};
-use fleet_core::{Clock, Error, ErrorKind, FleetId, NodeId, SystemClock, Timestamp};
+use fleet_core::{Clock, Error, ErrorKind, FleetId, NodeId, SiteName, SystemClock, Timestamp};
 use http_body_util::{BodyExt, Full};
 use prost::Message;
 use tokio::runtime::Handle;
@@ -187,8 +187,13 @@ pub(super) fn start(fleet: &Fleet, setup: Setup) -> Node {
     let (id, issued) = fleet.node();
     let certificate = setup.certificate.unwrap_or(issued);
     let revocations = Revocations::new();
-    let trust =
-        FleetTrust { root: fleet.authority.root().clone(), revocations: revocations.clone(), validity: setup.clock };
+    let trust = FleetTrust {
+        root: fleet.authority.root().clone(),
+        own_site: SiteName::default(),
+        first_site: SiteName::default(),
+        revocations: revocations.clone(),
+        validity: setup.clock,
+    };
     let options =
         ListenerOptions { policy: setup.policy, certificate: certificate.clone(), trust, bounds: setup.bounds };
     let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), options).unwrap();
