@@ -8,7 +8,6 @@ mod link;
 mod memory;
 mod network;
 mod peers;
-mod unlinked;
 
 pub use actors::{ActorDialer, NodeAnswerer, cookie};
 pub use effects::EffectsPort;
@@ -18,4 +17,3 @@ pub use link::{LinkPort, pump};
 pub use memory::StoreMemory;
 pub use network::NetworkPort;
 pub use peers::{Peers, Purpose};
-pub use unlinked::UnlinkedSites;

@@ -18,6 +18,6 @@ pub use dialling::run;
 pub use home::{Home, SiteContact};
 pub use hub::SiteLinks;
 pub use relay::{Told, Within};
-pub use stream::{OutgoingFrames, accept, proved_site};
+pub use stream::{OutgoingFrames, accept};
 
 pub(crate) use relay::{known_of, message_of, topic_of};

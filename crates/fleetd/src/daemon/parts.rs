@@ -18,7 +18,7 @@ use fleet_effects::{BaseEnvironment, Effects, Options};
 use fleet_membership::{Membership, MembershipConfig, Metadata, Profile};
 use fleet_node::link::RobotReport;
 use fleet_node::links::Links;
-use fleet_node::ports::{KnownSites, Sites};
+use fleet_node::ports::{SiteTopic, Sites};
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
@@ -28,18 +28,21 @@ use fleet_workflow::machine::INTERPRETER_VERSION;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
-use tonic::service::interceptor::InterceptedService;
 
 use super::clock;
 use super::enroll::Enrolled;
 use super::seeds;
 use super::standing::Standing;
 use crate::config::Settings;
-use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, OutboxService, OwnSite, PeerService};
+use crate::grpc::{
+    AdmissionService, ClientCalls, FleetService, FleetServiceParts, OutboxService, PeerService, SitesService,
+    ToMeantSite,
+};
 use crate::identity::{DataDir, Identity};
 use crate::listener::{Bounds, ListenerOptions, Policy, Services};
 use crate::ports::{EffectsPort, InterpreterPort, JobLogs, LinkPort, NetworkPort, Peers, StoreMemory};
 use crate::site::{Site, read_failed};
+use crate::sites::{Home, SiteLinks};
 use crate::trust::keeper::TrustKeeper;
 use crate::trust::revoked;
 use crate::trust::verification::FleetTrust;
@@ -66,8 +69,10 @@ pub(super) struct Parts {
     pub(super) gossip_keys: watch::Sender<Keyring>,
     pub(super) interpreter: InterpreterPort,
     pub(super) links: Option<Links>,
-    /// What is known of other sites by links to them.
-    pub(super) other_sites: watch::Sender<Arc<KnownSites>>,
+    /// The links to other sites.
+    pub(super) sites: SiteLinks,
+    /// What other sites are told of this one.
+    pub(super) home: Arc<dyn Home>,
     pub(super) reserve_bytes: u64,
     /// How the process stands, as `/health` says it.
     pub(super) standing: Standing,
@@ -104,13 +109,14 @@ impl Parts {
             links: self.links.clone(),
             reserve_bytes: self.reserve_bytes,
             health: Arc::new(self.standing.clone()),
-            other_sites: self.other_sites.subscribe(),
+            other_sites: self.sites.known(),
             restart: self.restart.clone(),
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
-        let own_site = OwnSite::new(self.site.clone(), self.other_sites.subscribe());
-        let fleet = InterceptedService::new(fleet, own_site);
+        self.sites.serve(SiteTopic::Courier, Arc::new(self.node.courier_server()));
+        self.sites.serve(SiteTopic::Client, Arc::new(ClientCalls::new(fleet.clone())));
+        let fleet = ToMeantSite::new(self.identity.site.clone(), Arc::new(self.sites.clone()), fleet);
         let outbox =
             OutboxServer::new(OutboxService::new(self.site.clone(), self.node.clone(), self.interpreter.clone()))
                 .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
@@ -122,12 +128,13 @@ impl Parts {
         ))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let sites = SitesService::new(self.sites.clone(), Arc::clone(&self.home)).server();
         let (actors, links) = mpsc::channel(ACTOR_LINKS_WAITING_MAX);
         // It ends with the listener.
         tokio::spawn(super::links::take_over(self.links.clone(), links));
         Services {
             client: Routes::new(fleet.clone()).add_service(outbox.clone()).add_service(admission.clone()),
-            peer: Routes::new(peer).add_service(fleet).add_service(outbox).add_service(admission),
+            peer: Routes::new(peer).add_service(fleet).add_service(outbox).add_service(admission).add_service(sites),
             actors,
         }
     }
@@ -219,6 +226,7 @@ pub(super) async fn start_membership(
         advertise: Some(seeds::own_address(&identity.advertise).await),
         seeds: identity.contacts.iter().filter_map(|contact| contact.parse().ok()).collect(),
         keyring: super::keyring::ring(identity)?,
+        wan_keyring: super::keyring::wan_ring(identity),
         profile: Profile::Lan,
         metadata: Metadata {
             name: identity.name.clone(),

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use fleet_api::pb::peer;
-use fleet_api::pb::peer::sites_server::Sites;
+use fleet_api::pb::peer::sites_server::{Sites, SitesServer};
 use fleet_api::status::status_of;
+use fleet_core::limits::GRPC_MESSAGE_BYTES_MAX;
 use fleet_core::{Error, ErrorKind, NodeId};
 use fleet_store::record::Payload;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::listener::PeerIdentity;
 use crate::sites::{Home, SiteLinks, accept, known_of, message_of, topic_of};
+
+/// Bytes of a gRPC message around a message between sites. Frames of a link are shorter, which their decoding checks.
+const MESSAGE_BYTES_MAX: usize = GRPC_MESSAGE_BYTES_MAX + 1_024;
 
 /// The service.
 #[derive(Clone)]
@@ -23,6 +27,11 @@ impl SitesService {
     /// Serves `links` of the site that `home` tells of.
     pub fn new(links: SiteLinks, home: Arc<dyn Home>) -> Self {
         Self { links, home }
+    }
+
+    /// The service with its bounds.
+    pub fn server(self) -> SitesServer<Self> {
+        SitesServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// The caller, where only a node of this site may call.
@@ -46,7 +55,7 @@ impl Sites for SitesService {
 
     async fn link(&self, request: Request<Streaming<peer::SiteFrame>>) -> Result<Response<Self::LinkStream>, Status> {
         let identity = PeerIdentity::of_request(request.extensions());
-        let answers = accept(&self.links, &identity, request.into_inner());
+        let answers = accept(&self.links, identity, request.into_inner());
         answers.map(Response::new).map_err(|error| status_of(&error))
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fleet_api::Issuer;
 use fleet_core::{GroupId, NodeId, SiteName};
 use fleet_node::site_link::{Hello, SiteReport};
 
@@ -31,6 +32,8 @@ pub trait Home: Send + Sync + 'static {
     fn all_holders(&self) -> BTreeSet<NodeId>;
     /// What the site says of itself to others.
     fn report(&self) -> SiteReport;
+    /// Who vouches for the nodes of `site`.
+    fn issuer(&self, site: &SiteName) -> Issuer;
     /// The other sites of the fleet.
     fn contacts(&self) -> BTreeMap<SiteName, SiteContact>;
 }

@@ -1,6 +1,7 @@
 //! The links of this node by site, and everyone who uses them: who asks, who answers, who wants to know.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use fleet_core::{Clock, Error, ErrorKind, GroupId, NodeId, SiteName, SystemClock, Timestamp};
@@ -14,7 +15,7 @@ use tokio::sync::{Notify, watch};
 
 use super::age::unreachable;
 use super::home::Home;
-use super::known::{Heard, known};
+use super::known::{Heard, HeardSite, known};
 use super::relay::Within;
 
 /// Most links of one node.
@@ -208,6 +209,25 @@ impl SiteLinks {
         let linked: std::collections::BTreeSet<_> = table.links.values().map(|held| &held.site).collect();
         let heard = linked.into_iter().filter_map(|site| Some((site.clone(), table.heard.0.get(site)?)));
         heard.map(|(site, heard)| (site, heard.group, heard.heard_at, Arc::clone(&heard.report))).collect()
+    }
+
+    /// The site of the node whose gossip goes to `address`, if a site said so.
+    pub fn site_at(&self, address: SocketAddr) -> Option<SiteName> {
+        let table = self.table();
+        let said = |heard: &HeardSite| heard.report.nodes.iter().any(|node| node.gossip == address);
+        table.heard.0.iter().find(|(_, heard)| said(heard)).map(|(site, _)| site.clone())
+    }
+
+    /// Where the nodes of `site` that gossip between sites said their packets go.
+    pub fn gossip_addresses(&self, site: &SiteName) -> Vec<SocketAddr> {
+        let table = self.table();
+        let nodes = table.heard.0.get(site).map(|heard| heard.report.nodes.iter().map(|node| node.gossip).collect());
+        nodes.unwrap_or_default()
+    }
+
+    /// Sends a packet of gossip over a link of this node. False if it holds none to `site`, or too much waits there.
+    pub fn send_packet(&self, site: &SiteName, packet: GossipPacket) -> bool {
+        self.link_to(site).is_some_and(|link| link.packet(packet))
     }
 
     /// The best link to `site`, if this node holds one.

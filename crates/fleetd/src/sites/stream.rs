@@ -33,33 +33,21 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(8);
 /// How often the time at which a site was heard is noted.
 const NOTE_EVERY: Duration = Duration::from_millis(500);
 
-/// Which site the node at the other end belongs to, as far as its certificate says.
-///
-/// `None`: the certificate does not say, and the hello is believed.
-pub fn proved_site(_identity: &PeerIdentity) -> Option<SiteName> {
-    // Certificates do not tell sites apart yet; once the issuer does, its site is returned here.
-    None
-}
-
-/// The node and the site that a connection has proved, as far as it did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Proof {
-    pub(super) node: Option<NodeId>,
-    pub(super) site: Option<SiteName>,
-}
-
 /// A frame on its way to the transport.
 pub type OutgoingFrames = std::pin::Pin<Box<dyn Stream<Item = Result<SiteFrame, Status>> + Send>>;
 
 /// Takes a link that another site has dialled; what goes back to it.
+///
+/// # Errors
+/// `PermissionDenied` for anyone but a node of another site.
 pub fn accept(
     links: &SiteLinks,
-    identity: &PeerIdentity,
+    identity: PeerIdentity,
     frames: impl Stream<Item = Result<SiteFrame, Status>> + Send + Unpin + 'static,
 ) -> Result<OutgoingFrames, Error> {
-    let proof = Proof { node: Some(identity.require_node()?), site: proved_site(identity) };
+    let (node, site) = identity.require_other_site()?;
     let (outgoing, answers) = mpsc::channel(FRAMES_WAITING_MAX);
-    let end = LinkEnd { links: links.clone(), proof, is_dialled: false, expected: None, opened: None };
+    let end = LinkEnd { links: links.clone(), node: Some(node), is_dialled: false, site, opened: None };
     // It ends with its connection, which the listener owns.
     tokio::spawn(run(end, frames, outgoing));
     Ok(Box::pin(ReceiverStream::new(answers).map(|bytes: Bytes| Ok(SiteFrame { payload: bytes.into() }))))
@@ -79,8 +67,7 @@ pub(super) async fn dial(links: SiteLinks, site: SiteName, channel: Channel) -> 
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let frames = client.link(Request::new(sent)).await.map_err(|status| error_of(&status))?.into_inner();
         let (opened, is_open) = oneshot::channel();
-        let expected = Some(site.clone());
-        let end = LinkEnd { links, proof: Proof::default(), is_dialled: true, expected, opened: Some(opened) };
+        let end = LinkEnd { links, node: None, is_dialled: true, site: site.clone(), opened: Some(opened) };
         // It ends with its stream, or when the hub ends its links.
         tokio::spawn(run(end, frames, outgoing));
         is_open.await.map_err(|_| refused("the other side did not say who it is, or is not who was meant"))
@@ -91,9 +78,11 @@ pub(super) async fn dial(links: SiteLinks, site: SiteName, channel: Channel) -> 
 /// This node's end of a link before it runs.
 struct LinkEnd {
     links: SiteLinks,
-    proof: Proof,
+    /// The node at the other end, where its certificate was seen here; whoever dials has its site proved by TLS.
+    node: Option<NodeId>,
     is_dialled: bool,
-    expected: Option<SiteName>,
+    /// The site at the other end, as its certificate has proved.
+    site: SiteName,
     opened: Option<oneshot::Sender<()>>,
 }
 
@@ -102,15 +91,15 @@ async fn run(
     frames: impl Stream<Item = Result<SiteFrame, Status>> + Send + Unpin,
     outgoing: mpsc::Sender<Bytes>,
 ) {
-    let LinkEnd { links, proof, is_dialled, expected, opened } = end;
+    let LinkEnd { links, node, is_dialled, site, opened } = end;
     let (link, requests): (SiteLink, LinkRequests) = SiteLink::channel();
     let own = links.home().hello();
-    let protocol = Protocol::new(Duration::ZERO, own.clone(), expected);
+    let protocol = Protocol::new(Duration::ZERO, own.clone(), site);
     let number = Arc::new(std::sync::OnceLock::new());
     let events = Events {
         links: links.clone(),
         own,
-        proof,
+        node,
         is_dialled,
         link,
         number: Arc::clone(&number),
@@ -143,7 +132,7 @@ async fn pump(mut frames: impl Stream<Item = Result<SiteFrame, Status>> + Unpin,
 struct Events {
     links: SiteLinks,
     own: Hello,
-    proof: Proof,
+    node: Option<NodeId>,
     is_dialled: bool,
     link: SiteLink,
     number: Arc<std::sync::OnceLock<u64>>,
@@ -154,11 +143,8 @@ struct Events {
 
 impl LinkEvents for Events {
     fn opened(&mut self, peer: &Hello) -> Result<(), &'static str> {
-        if self.proof.node.is_some_and(|node| node != peer.node) {
+        if self.node.is_some_and(|node| node != peer.node) {
             return Err("its certificate is another node's");
-        }
-        if self.proof.site.as_ref().is_some_and(|site| *site != peer.site) {
-            return Err("its certificate is of another site");
         }
         let registered = self.links.home().contacts();
         if registered.get(&peer.site).is_some_and(|contact| contact.group != peer.group) {

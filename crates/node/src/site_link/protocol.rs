@@ -82,8 +82,8 @@ struct Pending {
 #[derive(Debug)]
 pub struct Protocol {
     own_site: SiteName,
-    /// The site that was meant, where this side dialled.
-    expected: Option<SiteName>,
+    /// The site that certificates have proved to be at the other end.
+    proved: SiteName,
     peer: Option<Hello>,
     pending: BTreeMap<CallNumber, Pending>,
     serving: BTreeMap<CallNumber, SiteTopic>,
@@ -96,14 +96,14 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// An end that begins at `now` by saying `hello`, and takes only `expected` for the other site if that is known.
-    pub fn new(now: Duration, hello: Hello, expected: Option<SiteName>) -> Self {
+    /// An end that begins at `now` by saying `hello` to a node of the site `proved`, as its certificate said.
+    pub fn new(now: Duration, hello: Hello, proved: SiteName) -> Self {
         let own_site = hello.site.clone();
         let mut outbox = Outbox::new();
         outbox.push_control(Frame::Hello(hello));
         Self {
             own_site,
-            expected,
+            proved,
             peer: None,
             pending: BTreeMap::new(),
             serving: BTreeMap::new(),
@@ -216,8 +216,8 @@ impl Protocol {
     fn opened(&mut self, hello: Hello, commands: &mut Vec<Command>) {
         if hello.site == self.own_site {
             self.close("it belongs to this site", commands);
-        } else if self.expected.as_ref().is_some_and(|expected| *expected != hello.site) {
-            self.close("it belongs to another site than was dialled", commands);
+        } else if hello.site != self.proved {
+            self.close("it belongs to another site than it says", commands);
         } else {
             self.peer = Some(hello.clone());
             commands.push(Command::Opened(hello));

@@ -45,8 +45,8 @@ fn packet(number: usize) -> GossipPacket {
 
 /// Two ends whose hellos were exchanged.
 fn opened(now: Duration) -> (Protocol, Protocol) {
-    let mut north = Protocol::new(now, hello("north"), Some(site("south")));
-    let mut south = Protocol::new(now, hello("south"), None);
+    let mut north = Protocol::new(now, hello("north"), site("south"));
+    let mut south = Protocol::new(now, hello("south"), site("north"));
     let commands = pass(now, &mut north, &mut south);
     assert!(matches!(commands.as_slice(), [Command::Opened(peer)] if peer.site == site("north")));
     assert!(matches!(pass(now, &mut south, &mut north).as_slice(), [Command::Opened(_)]));
@@ -270,15 +270,14 @@ fn a_link_that_takes_nothing_is_cut_though_it_speaks() {
 
 #[test]
 fn only_the_site_that_was_meant_is_taken_and_only_after_it_said_so() {
-    let meet = |other: &str, expected: Option<SiteName>| {
-        let mut here = Protocol::new(millis(0), hello("north"), expected);
+    let meet = |other: &str, proved: &str| {
+        let mut here = Protocol::new(millis(0), hello("north"), site(proved));
         closed(&here.take(millis(0), Frame::Hello(hello(other))))
     };
-    assert_eq!(meet("south", None), None);
-    assert_eq!(meet("south", Some(site("south"))), None);
-    assert_eq!(meet("west", Some(site("south"))), Some("it belongs to another site than was dialled"));
-    assert_eq!(meet("north", None), Some("it belongs to this site"));
-    let mut here = Protocol::new(millis(0), hello("north"), None);
+    assert_eq!(meet("south", "south"), None);
+    assert_eq!(meet("west", "south"), Some("it belongs to another site than it says"));
+    assert_eq!(meet("north", "south"), Some("it belongs to this site"));
+    let mut here = Protocol::new(millis(0), hello("north"), site("south"));
     assert_eq!(closed(&here.take(millis(0), Frame::KeepAlive)), Some("it did not say who it is first"));
     let (mut north, _) = opened(millis(0));
     assert_eq!(closed(&north.take(millis(0), Frame::Hello(hello("south")))), Some("it said twice who it is"));
@@ -333,7 +332,8 @@ struct End {
 
 fn end(name: &str, incoming: mpsc::Receiver<Bytes>, outgoing: mpsc::Sender<Bytes>, events: Echo) -> End {
     let (link, requests) = SiteLink::channel();
-    let protocol = Protocol::new(Duration::ZERO, hello(name), None);
+    let other = if name == "north" { "south" } else { "north" };
+    let protocol = Protocol::new(Duration::ZERO, hello(name), site(other));
     let task = tokio::spawn(serve(protocol, Instant::now(), incoming, outgoing, requests, events.clone()));
     End { link, task, events }
 }
