@@ -5,6 +5,7 @@
 mod harness;
 
 mod catalog;
+mod cut_off;
 mod frozen;
 mod joining;
 mod kills;

@@ -6,6 +6,7 @@
 //! Invariants: without a credential it talks only to loopback; a call that is sent again is one that may be.
 
 mod catalog;
+mod outbox;
 mod retry;
 mod watch;
 
@@ -16,8 +17,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fleet_core::limits::GRPC_MESSAGE_BYTES_MAX;
-use fleet_core::{Error, ErrorKind};
+use fleet_core::{Error, ErrorKind, SiteName};
 use tokio::time::Instant;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -55,10 +57,15 @@ impl Default for ClientOptions {
     }
 }
 
+/// The header in which a client names the site that its call is about, where it need not be that of the node asked.
+pub const SITE_HEADER: &str = "fleet-site";
+
 /// A client of the fleet. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct FleetClient {
     shared: Arc<Shared>,
+    /// The site meant, where it need not be that of the node asked.
+    site: Option<AsciiMetadataValue>,
 }
 
 struct Shared {
@@ -93,7 +100,28 @@ impl FleetClient {
             try_timeout: options.try_timeout,
             has_credential: options.credential.is_some(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), site: None })
+    }
+
+    /// The same client, whose calls are about `site`, wherever the node asked belongs.
+    ///
+    /// # Errors
+    /// `InvalidInput` if that is no name of a site.
+    pub fn at_site(&self, site: &str) -> Result<Self, Error> {
+        let wrong = |problem: String| Error::new(ErrorKind::InvalidInput, problem);
+        let name = site.parse::<SiteName>().map_err(wrong)?;
+        let value =
+            AsciiMetadataValue::try_from(name.as_str()).map_err(|_| wrong(format!("`{name}` is no site name")))?;
+        Ok(Self { shared: Arc::clone(&self.shared), site: Some(value) })
+    }
+
+    /// A request with what all requests of this client carry.
+    fn request<Req>(&self, message: Req) -> Request<Req> {
+        let mut request = Request::new(message);
+        if let Some(site) = &self.site {
+            request.metadata_mut().insert(SITE_HEADER, site.clone());
+        }
+        request
     }
 
     /// The endpoints tried, in order.
@@ -197,7 +225,7 @@ impl FleetClient {
 
     async fn open_watch(&self, request: v1::WatchJobRequest) -> Result<Streaming<v1::JobChange>, Error> {
         self.run(Repeat::Safe, |channel, timeout| {
-            let (mut stub, request) = (fleet(channel), request.clone());
+            let (mut stub, request) = (fleet(channel), self.request(request.clone()));
             async move {
                 // The deadline is for the opening alone: the stream itself may last as long as the job.
                 match tokio::time::timeout(timeout, stub.watch_job(request)).await {
@@ -226,7 +254,7 @@ impl FleetClient {
         Answer: Future<Output = Result<Response<Res>, Status>>,
     {
         self.run(repeat, |channel, timeout| {
-            let mut request = Request::new(request.clone());
+            let mut request = self.request(request.clone());
             request.set_timeout(timeout);
             let answer = send(channel, request);
             async move {

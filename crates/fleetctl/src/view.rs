@@ -61,12 +61,17 @@ pub(crate) fn node(node: &v1::Node) -> Value {
 pub(crate) fn site(site: &v1::Site) -> Value {
     json!({
         "name": site.name,
+        "own": site.own,
+        "state": site.state,
+        "heardAt": time(site.heard_ms),
+        "nodes": site.nodes,
         "groupId": GroupId::from_slice(&site.group_id).map(|id| id.to_string()),
-        "epoch": site.epoch,
+        "epoch": site.own.then_some(site.epoch),
         "leader": text(&site.leader),
         "voters": site.voters,
         "learners": site.learners,
         "held": site.held,
+        "contacts": site.contacts,
     })
 }
 

@@ -2,6 +2,7 @@
 //! [`keep()`] runs it again in the same process when its store or group failed.
 
 mod asking;
+mod between_sites;
 mod catalog;
 mod counts;
 mod custody;
@@ -14,6 +15,8 @@ mod joining;
 mod keep;
 mod keyring;
 mod links;
+#[cfg(test)]
+mod notes_tests;
 mod observer;
 mod parts;
 pub(crate) mod recovery;
@@ -45,7 +48,7 @@ use tokio::task::JoinHandle;
 use crate::config::Settings;
 use crate::identity::DataDir;
 use crate::listener::{Listener, Runtimes};
-use crate::ports::{EffectsPort, InterpreterPort};
+use crate::ports::{EffectsPort, InterpreterPort, UnlinkedSites};
 use crate::site::Site;
 use crate::trust::keeper::TrustKeeper;
 use facts::NodeFacts;
@@ -106,12 +109,15 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key, tls.trust.validity.clone());
     let interpreter = InterpreterPort::default();
     let effects = parts::open_effects(settings, directory).await?;
-    let node = parts::start_node(peer, settings, &identity, boot, &site, &interpreter, effects.clone()).await?;
+    let other_sites = watch::Sender::default();
+    let sites = Arc::new(UnlinkedSites::new(other_sites.subscribe()));
+    let node = parts::start_node(peer, settings, &identity, boot, &site, &interpreter, effects.clone(), sites).await?;
     let links = links::start(&identity, &site, &node, &membership, peer).await;
 
     let (reserve_bytes, standing) = (settings.reserve_bytes, standing.clone());
     let (restart, mut restarts) = watch::channel(false);
     let gossip_keys = watch::Sender::new(identity.keyring());
+    let (sites, home) = between_sites::links(&site, &membership, &identity, &tls.trust, gossip_keys.subscribe());
     let parts = Parts {
         site,
         node,
@@ -123,7 +129,8 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
         catalog,
         interpreter,
         links,
-        other_sites: watch::Sender::default(),
+        sites,
+        home,
         reserve_bytes,
         standing,
         restart,
@@ -217,6 +224,7 @@ fn observer(
         identity: parts.identity.clone(),
         profile: founding::profile(&parts.identity, settings),
         revocations: parts.tls.revocations.clone(),
+        sites: parts.sites.clone(),
         state,
         load,
     }
@@ -237,6 +245,19 @@ fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHan
         around.peer.spawn(catalog::revoke(parts.clone())),
         around.peer.spawn(custody::run(parts.site.clone(), parts.trust.clone())),
         around.peer.spawn(seeds::call(parts.membership.clone(), contacts)),
+        around.peer.spawn(crate::sites::run(parts.sites.clone(), parts.site.peers().clone())),
+        around.peer.spawn(between_sites::gossip(
+            parts.site.clone(),
+            parts.membership.clone(),
+            parts.sites.clone(),
+            Arc::clone(&parts.home),
+        )),
+        around.peer.spawn(between_sites::follow_keys(
+            parts.identity.first_site.clone(),
+            parts.membership.clone(),
+            parts.sites.clone(),
+            parts.gossip_keys.subscribe(),
+        )),
         tokio::spawn(counts::run(parts.site.clone())),
     ]
 }
@@ -249,6 +270,7 @@ async fn stop_work(parts: &Parts, effects: &EffectsPort, grace: Duration) {
         tracing::warn!("processes that nobody awaited do not end in time: their guards end them");
     }
     links::stop(parts.links.as_ref()).await;
+    between_sites::stop(&parts.sites).await;
 }
 
 /// The clock of everything that is started here.

@@ -51,10 +51,6 @@ pub struct Identity {
     /// The fleet's first site, whose authority is the root; `None`: it is this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_site: Option<SiteName>,
-    /// What seals gossip between sites, as it was when this was written; none at the first site, whose gossip keys these
-    /// are.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub fleet_keys: Vec<StoredGossipKey>,
 }
 
 /// A gossip key at rest.
@@ -102,8 +98,6 @@ pub struct NewIdentity {
     pub contacts: Vec<String>,
     /// The fleet's first site; `None`: this one.
     pub first_site: Option<SiteName>,
-    /// What seals gossip between sites; none at the first site.
-    pub fleet_keys: Vec<StoredGossipKey>,
 }
 
 impl From<NewIdentity> for Identity {
@@ -123,13 +117,12 @@ impl From<NewIdentity> for Identity {
             link_secret: new.link_secret,
             contacts: new.contacts,
             first_site: new.first_site,
-            fleet_keys: new.fleet_keys,
         }
     }
 }
 
 impl Identity {
-    /// What the links of actors are derived from: the same on every node, and for ever. It was the fleet's first gossip
+    /// What the links of actors and gossip between sites are derived from: the same on every node of the fleet, and for ever. It was the fleet's first gossip
     /// key, which a node that never saw a rotation still has.
     pub fn link_secret(&self) -> Option<[u8; 32]> {
         self.link_secret.or_else(|| self.gossip_keys.first().map(|stored| stored.key))
@@ -274,7 +267,6 @@ pub(crate) mod tests {
             link_secret: None,
             contacts: Vec::new(),
             first_site: None,
-            fleet_keys: Vec::new(),
         }
         .into()
     }
@@ -314,7 +306,7 @@ pub(crate) mod tests {
     #[test]
     fn a_file_of_the_first_version_is_read_and_written_as_it_was() {
         let text = serde_json::to_string(&identity()).expect("it can be written");
-        for later in ["keyringGeneration", "linkSecret", "firstSite", "fleetKeys"] {
+        for later in ["keyringGeneration", "linkSecret", "firstSite"] {
             assert!(!text.contains(later), "{text}");
         }
         let read: Identity = serde_json::from_str(&text).expect("it can be read");

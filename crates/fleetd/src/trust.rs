@@ -22,4 +22,6 @@ pub mod vouching;
 #[cfg(test)]
 mod authority_tests;
 #[cfg(test)]
+mod site_tests;
+#[cfg(test)]
 mod token_tests;

@@ -28,8 +28,11 @@ pub(crate) const CATALOG: ByteTable = TableDefinition::new("catalog");
 /// Rows of a snapshot on its way in: keyed as in the state.
 pub(crate) const SPOOL: ByteTable = TableDefinition::new("state_incoming");
 
-/// Every table of bytes, created when the file is.
-const BYTE_TABLES: [ByteTable; 7] = [LOG, LOG_FACTS, STATE, MEMBERS, BLOBS, CATALOG, SPOOL];
+/// What robots of this node wrote down by themselves: job ‖ fence → head, job ‖ fence ‖ position → record.
+pub(crate) const OWN_JOURNAL: ByteTable = TableDefinition::new("own_journal");
+
+/// Every table of bytes, created when the file is first opened by a version that knows it.
+const BYTE_TABLES: [ByteTable; 8] = [LOG, LOG_FACTS, STATE, MEMBERS, BLOBS, CATALOG, SPOOL, OWN_JOURNAL];
 
 /// The newest schema.
 pub(crate) const SCHEMA_VERSION: u32 = 1;

@@ -175,7 +175,6 @@ fn found(
         link_secret: None,
         contacts: Vec::new(),
         first_site: None,
-        fleet_keys: Vec::new(),
     }
     .into();
     directory.save_identity(&identity)?;

@@ -196,7 +196,6 @@ fn joined(
         // Seeds of before there was a rotation name none: theirs is the first gossip key.
         link_secret: response.link_secret.as_slice().try_into().ok(),
         contacts: response.members.iter().map(|member| member.address.clone()).collect(),
-        fleet_keys: stored_keys(&response.fleet_keys)?,
     }
     .into())
 }
@@ -210,6 +209,7 @@ fn founder(
     pending: &PendingSite,
 ) -> Result<Identity, Error> {
     let first_site = first_site(response)?.filter(|first| *first != pending.site);
+    let link_secret: Result<[u8; 32], _> = response.link_secret.as_slice().try_into();
     Ok(NewIdentity {
         fleet_id: FleetId::from_slice(&response.fleet_id).ok_or_else(|| malformed("the fleet's id"))?,
         node_id: node,
@@ -221,10 +221,9 @@ fn founder(
         advertise,
         gossip_keys: vec![StoredGossipKey { key_id: 1, key: random_key()? }],
         keyring_generation: 0,
-        link_secret: None,
+        link_secret: Some(link_secret.map_err(|_| malformed("the link secret"))?),
         contacts: Vec::new(),
         first_site: Some(first_site.ok_or_else(|| malformed("the first site's name"))?),
-        fleet_keys: stored_keys(&response.fleet_keys)?,
     }
     .into())
 }

@@ -11,7 +11,7 @@ use fleet_core::{Digest, Error, ErrorKind, GroupId, NodeId, SiteName, limits};
 use fleet_membership::Membership;
 use fleet_replication::command::{ADMIT_VERSION, Action, FIRST_VERSION, NodeAdmission, Outcome, Redeeming};
 use fleet_store::StateReader;
-use fleet_store::record::{Keyring, NodeCertificate, NodeProfile, Payload, TokenId};
+use fleet_store::record::{NodeCertificate, NodeProfile, Payload, TokenId};
 use fleet_store::state::{jobs, members};
 use tonic::{Request, Response, Status};
 
@@ -137,15 +137,6 @@ impl AdmissionService {
         Ok(Some(named.id))
     }
 
-    /// What seals gossip between sites: the first site's own gossip keys.
-    fn fleet_keys(&self, keyring: &Keyring) -> Vec<v1::GossipKey> {
-        if self.identity.keeps_registry() {
-            return gossip_keys(keyring);
-        }
-        let stored = self.identity.fleet_keys.iter();
-        stored.map(|key| v1::GossipKey { key_id: u32::from(key.key_id), key: key.key.to_vec() }).collect()
-    }
-
     fn response(&self, authority: &Authority, answer: &Payload) -> Result<v1::JoinResponse, Error> {
         let certificates: Vec<Vec<u8>> = postcard::from_bytes(answer.as_slice())
             .map_err(|source| Error::new(ErrorKind::Internal, "read a kept certificate chain").with_source(source))?;
@@ -176,7 +167,6 @@ impl AdmissionService {
             members,
             dev: self.identity.dev,
             first_site: self.identity.first_site().to_string(),
-            fleet_keys: self.fleet_keys(&keyring),
             ..v1::JoinResponse::default()
         })
     }

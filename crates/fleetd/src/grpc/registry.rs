@@ -11,16 +11,16 @@ use fleet_api::Issuer;
 use fleet_api::pb::v1;
 use fleet_api::pb::v1::admission_client::AdmissionClient;
 use fleet_api::status::{error_of, status_of};
-use fleet_core::{Clock, Digest, Error, ErrorKind, GroupId, SiteName, SystemClock, Timestamp, limits};
-use fleet_replication::command::{Action, Outcome, SITES_VERSION, SiteFounding};
+use fleet_core::{Digest, Error, ErrorKind, GroupId, SiteName};
+use fleet_replication::command::{Action, Outcome, Refusal, SITES_VERSION, SiteFounding};
 use fleet_store::StateReader;
-use fleet_store::record::{Payload, SiteRecord};
-use fleet_store::state::{jobs, sites};
+use fleet_store::record::{Payload, SiteRecord, TokenId};
+use fleet_store::state::{jobs, members, sites};
 use tonic::{Request, Response, Status};
 
 use super::admission::{AdmissionService, Joiner};
-use super::convert::{gossip_keys, keyring};
-use crate::site::{Site, read_failed};
+use crate::notes::own_record;
+use crate::site::{read_failed, refused};
 use crate::trust::authority::SigningRequest;
 
 /// How long one node of the first site may take to answer for the registry.
@@ -69,12 +69,7 @@ impl AdmissionService {
         let joiner = Joiner::check(&request, &site)?;
         let token = self.token(&request.token)?.map(|token| (token.id, token.secret_digest()));
         let state = self.site.current_reader().await?;
-        if jobs::site(&state).map_err(read_failed)?.gate < SITES_VERSION {
-            let message = format!("found site `{site}`: not every node of site `{}` knows of sites", self.site.name());
-            // Right after the founding of the fleet, or of an upgrade, that passes within seconds.
-            return Err(Error::new(ErrorKind::Unavailable, message)
-                .with_next_step("Upgrade fleetd on all of them, and start or remove those that are down."));
-        }
+        check_gate(&state, &format!("found site `{site}`"))?;
         let public_key = joiner.signing_request.public_key_digest();
         if let Some(known) = sites::site(&state, &site).map_err(read_failed)?
             && known.public_key != public_key
@@ -82,6 +77,7 @@ impl AdmissionService {
             return Ok(sent_on(known.contacts));
         }
         let Some(founding) = &request.founding else {
+            check_token(&state, token, &site)?;
             return Ok(v1::JoinResponse { unfounded: true, ..v1::JoinResponse::default() });
         };
         let malformed = || Error::new(ErrorKind::InvalidInput, "found a site: the group's id is not 16 bytes");
@@ -114,8 +110,7 @@ impl AdmissionService {
     /// What the founder of `site` gets, the same at every repeat but for what changed in the fleet.
     fn founded(&self, site: &SiteName, record: &SiteRecord, root: &[u8]) -> Result<v1::JoinResponse, Error> {
         let state = self.site.reader()?;
-        let keyring = keyring(&state, &self.identity)?;
-        let mut others = vec![other_site(self.identity.site.as_str(), &own_record(&self.site)?)];
+        let mut others = vec![other_site(self.identity.site.as_str(), &own_record(&self.site, &state)?)];
         let known = sites::sites(&state).map_err(read_failed)?.into_iter();
         others.extend(known.filter(|(name, _)| name != site).map(|(name, record)| other_site(name.as_str(), &record)));
         let token = record.token.as_ref();
@@ -127,7 +122,7 @@ impl AdmissionService {
             group_id: record.group.as_bytes().to_vec(),
             dev: self.identity.dev,
             first_site: self.identity.first_site().to_string(),
-            fleet_keys: gossip_keys(&keyring),
+            link_secret: self.identity.link_secret().map(|secret| secret.to_vec()).unwrap_or_default(),
             founded: Some(v1::SiteFounded {
                 token_id: token.map(|token| token.id.0),
                 token_secret: token.map(|token| token.secret.0.to_vec()).unwrap_or_default(),
@@ -173,34 +168,34 @@ impl AdmissionService {
     }
 }
 
-fn site_of(request: &v1::JoinRequest) -> Result<SiteName, Error> {
-    request.site.parse().map_err(|problem| Error::new(ErrorKind::InvalidInput, format!("join: {problem}")))
-}
-
-/// This site as others note it, by what is applied here.
+/// Refuses `operation` while some node of this site may not know of sites. Right after the founding of the fleet, or an
+/// upgrade, that passes within seconds.
 ///
 /// # Errors
-/// If the store failed, or nothing of the founding is applied here yet.
-pub(crate) fn own_record(site: &Site) -> Result<SiteRecord, Error> {
-    let state: StateReader = site.reader()?;
-    let founding = jobs::site(&state).map_err(read_failed)?.founding;
-    let founding =
-        founding.ok_or_else(|| Error::new(ErrorKind::Unavailable, "tell of this site: it is not founded"))?;
-    let voters = site.group().status().borrow().voters();
-    let mut nodes = site.nodes()?;
-    nodes.sort_by_key(|node| (!voters.contains(&node.id), node.id));
-    let contacts = nodes.into_iter().map(|node| node.profile.address).take(limits::SITE_CONTACTS_MAX).collect();
-    let authority = crate::trust::keeper::site_certificate(&state)?;
-    Ok(SiteRecord {
-        group: founding.group,
-        founder: founding.founder,
-        public_key: Digest([0; 32]),
-        authority,
-        contacts,
-        contacts_at: SystemClock.now(),
-        founded_at: Timestamp(0),
-        token: None,
-    })
+/// `Unavailable` then.
+pub(super) fn check_gate(state: &StateReader, operation: &str) -> Result<(), Error> {
+    if jobs::site(state).map_err(read_failed)?.gate >= SITES_VERSION {
+        return Ok(());
+    }
+    let message = format!("{operation}: not every node of this site is known to have a program that knows of sites");
+    Err(Error::new(ErrorKind::Unavailable, message)
+        .with_next_step("Upgrade fleetd on all of them, and start or remove those that are down."))
+}
+
+/// Refuses the `token` of a joiner that the log would refuse when it founds `site`: it need not make a key for that.
+fn check_token(state: &StateReader, token: Option<(TokenId, Digest)>, site: &SiteName) -> Result<(), Error> {
+    let Some((token, secret)) = token else { return Ok(()) };
+    let refusal = match members::token(state, token).map_err(read_failed)? {
+        None => Refusal::TokenForeign(token),
+        Some(record) if record.secret != secret => Refusal::TokenSecretWrong(token),
+        Some(record) if record.site != *site => Refusal::TokenOfSite { token, site: record.site },
+        Some(_) => return Ok(()),
+    };
+    Err(refused(&refusal))
+}
+
+fn site_of(request: &v1::JoinRequest) -> Result<SiteName, Error> {
+    request.site.parse().map_err(|problem| Error::new(ErrorKind::InvalidInput, format!("join: {problem}")))
 }
 
 fn other_site(name: &str, record: &SiteRecord) -> v1::OtherSite {

@@ -9,6 +9,7 @@ use fleet_store::record::{TokenId, TokenRecord};
 use fleet_store::state::{members, sites};
 use fleet_store::{StateRead, StateReader};
 
+use super::registry::check_gate;
 use crate::identity::Identity;
 use crate::site::{Site, not_found, read_failed};
 use crate::trust::token::JoinToken;
@@ -74,7 +75,7 @@ fn check_unfounded(state: &StateReader, identity: &Identity, wanted: &SiteName) 
         let next_step = format!("To found it, ask a node of site `{}` for the token.", identity.first_site());
         return Err(Error::new(ErrorKind::FailedPrecondition, message).with_next_step(next_step));
     }
-    Ok(())
+    check_gate(state, &operation)
 }
 
 /// How long a token lives that was asked for with `ttl_ms`.
