@@ -4,6 +4,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod catalog;
 mod cut_off;
 mod frozen;
 mod joining;
@@ -13,5 +14,6 @@ mod links;
 mod recovery;
 mod removal;
 mod rolling;
+mod sites;
 mod watching;
 mod wiping;

@@ -76,19 +76,29 @@ impl Cluster {
 
     /// A join token for `uses` nodes.
     pub async fn token(&self, uses: u32) -> String {
-        let request = v1::CreateTokenRequest { uses, ..v1::CreateTokenRequest::default() };
+        self.token_for("", uses).await
+    }
+
+    /// The same for `site`.
+    pub async fn token_for(&self, site: &str, uses: u32) -> String {
+        let request = v1::CreateTokenRequest { uses, site: site.to_owned(), ..v1::CreateTokenRequest::default() };
         self.client_of(&[0]).create_token(request).await.expect("an operator may make tokens").token
     }
 
     /// Starts the process of a node: the first founds or resumes, the others join or resume by any of the others.
     pub fn start_node(&mut self, index: usize) {
+        self.start_node_by(index, &(0..self.nodes.len()).filter(|other| *other != index).collect::<Vec<_>>());
+    }
+
+    /// The same, and where it joins, only `seeds` are asked.
+    pub fn start_node_by(&mut self, index: usize, seeds: &[usize]) {
         let founds = index == 0 && (self.nodes.len() == 1 || self.nodes[0].data_dir.exists());
         let mut arguments = vec!["--slots".to_owned(), self.slots.to_string()];
         if self.dev {
             arguments.push("--dev".to_owned());
         }
-        for other in (0..self.nodes.len()).filter(|other| !founds && *other != index) {
-            arguments.extend(["--seed".to_owned(), self.nodes[other].endpoint()]);
+        for seed in seeds.iter().filter(|_| !founds) {
+            arguments.extend(["--seed".to_owned(), self.nodes[*seed].endpoint()]);
         }
         self.nodes[index].start(if founds { "start" } else { "join" }, &arguments);
     }
@@ -137,7 +147,12 @@ impl Cluster {
 
     /// Waits until the group has `count` voters, as some node that runs says.
     pub async fn wait_for_voters(&self, count: usize) {
-        let client = self.client();
+        self.wait_for_voters_at(&(0..self.nodes.len()).collect::<Vec<_>>(), count).await;
+    }
+
+    /// The same for the group of the site of the nodes `asked`.
+    pub async fn wait_for_voters_at(&self, asked: &[usize], count: usize) {
+        let client = self.client_of(asked);
         until(&format!("{count} voters"), START_BOUND, || {
             let client = client.clone();
             async move {

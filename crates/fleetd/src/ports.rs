@@ -1,6 +1,7 @@
 //! The ports of the node's crates, implemented with this process's clients: effects, the robot link, actor links, peers, gossip's memory.
 
 mod actors;
+mod catalog;
 mod effects;
 mod interpreter;
 pub(crate) mod job_logs;
@@ -8,8 +9,10 @@ mod link;
 mod memory;
 mod network;
 mod peers;
+mod unlinked;
 
 pub use actors::{ActorDialer, NodeAnswerer, cookie};
+pub use catalog::CatalogPort;
 pub use effects::EffectsPort;
 pub use interpreter::InterpreterPort;
 pub use job_logs::JobLogs;
@@ -17,3 +20,4 @@ pub use link::{LinkPort, pump};
 pub use memory::StoreMemory;
 pub use network::NetworkPort;
 pub use peers::{Peers, Purpose};
+pub use unlinked::UnlinkedSites;

@@ -142,7 +142,7 @@ pub struct Settings {
     /// Name of the node.
     pub name: String,
     /// Site of the node.
-    pub site: SiteName,
+    pub site: Option<SiteName>,
     /// Where everything is kept.
     pub data_dir: PathBuf,
     /// Address for gRPC and gossip.
@@ -188,16 +188,16 @@ impl Settings {
         let default_host = if flags.dev { "127.0.0.1" } else { "0.0.0.0" };
         let listen = flags.listen.clone().or(file.listen).unwrap_or_else(|| format!("{default_host}:7000"));
         let http = flags.http.clone().or(file.http).unwrap_or_else(|| format!("{default_host}:8000"));
-        let site = flags.site.clone().or(file.site).unwrap_or_else(|| SiteName::DEFAULT.to_owned());
+        let site = flags.site.clone().or(file.site);
         let tags = if flags.tags.is_empty() { file.tags } else { flags.tags.clone() };
         let slots = flags.slots.or(file.slots);
         let settings = Self {
             dev: flags.dev,
             name: flags.name.clone().or(file.name).unwrap_or_else(|| host.name.clone()),
             // Nothing that is a site name needs an escape, so this is wrong only where the text itself is.
-            site: shown(&site).parse().unwrap_or_else(|problem| {
-                problems.push(format!("{}: {problem}", places.site));
-                SiteName::default()
+            site: site.and_then(|site| {
+                let wrong = |problem: String| problems.push(format!("{}: {problem}", places.site));
+                shown(&site).parse().map_err(wrong).ok()
             }),
             data_dir: flags.data_dir.clone().or(file.data_dir).unwrap_or_else(|| default_data_dir(host)),
             listen: parse_address(&places.listen, &listen, &mut problems),

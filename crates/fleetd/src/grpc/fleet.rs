@@ -10,10 +10,11 @@ use fleet_api::tls::CertificateCell;
 use fleet_core::{Clock, Digest, Error, ErrorKind, JobId, NodeId, SystemClock};
 use fleet_membership::Membership;
 use fleet_node::links::Links;
+use fleet_node::ports::KnownSites;
 use fleet_node::{JobAction, Node};
 use fleet_replication::command::Action;
 use fleet_store::record::{CommandId, JobState, NodeRecord};
-use fleet_store::state::jobs as state;
+use fleet_store::state::{jobs as state, sites};
 use futures_util::TryStreamExt;
 use tokio::sync::watch as tokio_watch;
 use tokio_stream::Stream;
@@ -43,6 +44,7 @@ pub struct FleetService {
     links: Option<Links>,
     reserve_bytes: u64,
     health: Arc<dyn FactsSource>,
+    other_sites: tokio_watch::Receiver<Arc<KnownSites>>,
     restart: tokio_watch::Sender<bool>,
 }
 
@@ -68,6 +70,8 @@ pub struct FleetServiceParts {
     pub reserve_bytes: u64,
     /// What `/health` says.
     pub health: Arc<dyn FactsSource>,
+    /// What is known of other sites by links to them.
+    pub other_sites: tokio_watch::Receiver<Arc<KnownSites>>,
     /// Turned true to send the node through a stop and a start.
     pub restart: tokio_watch::Sender<bool>,
 }
@@ -86,6 +90,7 @@ impl FleetService {
             links,
             reserve_bytes,
             health,
+            other_sites,
             restart,
         } = parts;
         let jobs = Jobs::new(site.clone(), interpreter.clone());
@@ -102,6 +107,7 @@ impl FleetService {
             links,
             reserve_bytes,
             health,
+            other_sites,
             restart,
         }
     }
@@ -266,6 +272,16 @@ impl FleetService {
         Ok(convert::site(self.site.name(), self.site.group(), &self.site.nodes()?, held))
     }
 
+    /// Every site that is known here, by name.
+    fn sites_here(&self) -> Result<Vec<v1::Site>, Error> {
+        let heard = self.other_sites.borrow().clone();
+        let noted = sites::sites(&self.site.reader()?).map_err(read_failed)?;
+        let others = noted.iter().map(|(name, record)| convert::other_site(name, record, heard.get(name)));
+        let mut all: Vec<v1::Site> = others.chain([self.site_here()?]).collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(all)
+    }
+
     fn status_here(&self) -> Result<v1::Status, Error> {
         let counters = state::site(&self.site.reader()?).map_err(read_failed)?.counters;
         let jobs = JobState::ALL.iter().map(|state| (state.as_str().to_owned(), counters.jobs_in(*state))).collect();
@@ -290,7 +306,7 @@ impl FleetService {
 }
 
 /// An error of the node's actors as callers see it. Where another node leads, `leader` is where it answers.
-fn node_failed(error: fleet_node::Error, leader: impl FnOnce(Option<NodeId>) -> Option<String>) -> Error {
+pub(super) fn node_failed(error: fleet_node::Error, leader: impl FnOnce(Option<NodeId>) -> Option<String>) -> Error {
     let named = match &error {
         fleet_node::Error::NotLeader { leader, .. } => *leader,
         _ => None,
@@ -412,7 +428,7 @@ impl Fleet for FleetService {
     }
 
     async fn list_sites(&self, _: Request<v1::ListSitesRequest>) -> Result<Response<v1::ListSitesResponse>, Status> {
-        done(self.site_here().map(|site| v1::ListSitesResponse { sites: vec![site] }))
+        done(self.sites_here().map(|sites| v1::ListSitesResponse { sites }))
     }
 
     async fn recover_site(

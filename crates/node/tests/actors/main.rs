@@ -6,6 +6,7 @@
 mod cut_off;
 mod holds;
 mod links;
+mod moves;
 mod poison;
 mod spans;
 mod support;
