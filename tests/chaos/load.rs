@@ -46,7 +46,8 @@ struct Wanted {
 
 /// What all clients of a run share.
 struct Shared {
-    /// One client for each node.
+    site: SiteName,
+    /// One client for each node of the site.
     nodes: Vec<FleetClient>,
     recorder: String,
     history: Mutex<History>,
@@ -63,9 +64,10 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// `clients` of them, whose choices follow from `seed`, on `nodes`.
-    pub(crate) fn start(nodes: Vec<FleetClient>, recorder: String, clients: usize, seed: u64) -> Self {
+    /// `clients` of them, whose choices follow from `seed`, on `nodes` of `site`.
+    pub(crate) fn start(site: &str, nodes: Vec<FleetClient>, recorder: String, clients: usize, seed: u64) -> Self {
         let shared = Arc::new(Shared {
+            site: site.parse().expect("it is a site's name"),
             nodes,
             recorder,
             history: Mutex::default(),
@@ -86,11 +88,21 @@ impl Load {
         self.shared.parking.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How many submits nobody accepted so far, however often they were tried.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.shared.unanswered.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// How many were accepted so far.
+    pub(crate) fn accepted(&self) -> usize {
+        self.shared.history.lock().unwrap_or_else(PoisonError::into_inner).accepted()
+    }
+
     /// Submits once by each node of `nodes` whatever it takes, at most `bound`: with links in order everybody accepts.
     pub(crate) async fn submit_to_each(&self, round: usize, nodes: &[usize], bound: Duration) {
         let submits = nodes.iter().map(|node| {
             let shared = Arc::clone(&self.shared);
-            let wanted = shared.wanted(Work::Calls, &format!("healed{round}-{node}-"));
+            let wanted = shared.wanted(Work::Calls, &format!("{}-healed{round}-{node}-", shared.site.as_str()));
             let node = *node;
             tokio::spawn(async move {
                 let deadline = tokio::time::Instant::now() + bound;
@@ -133,7 +145,7 @@ impl Shared {
                 6 => Work::Wait,
                 _ => Work::Process,
             };
-            let wanted = self.wanted(work, &format!("c{client}-{number}-"));
+            let wanted = self.wanted(work, &format!("{}-c{client}-{number}-", self.site.as_str()));
             let nodes: Vec<usize> = (0..TRIES_MAX).map(|_| random.below(self.nodes.len())).collect();
             if !self.submit(&wanted, &nodes).await {
                 self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).push(wanted);
@@ -158,7 +170,7 @@ impl Shared {
 
     /// Submits `wanted` to one of `nodes` after the other until one accepts it, and notes what was told.
     async fn submit(&self, wanted: &Wanted, nodes: &[usize]) -> bool {
-        let expected = JobId::from_idempotency_key(&SiteName::default(), workflows::NAMESPACE, &wanted.key);
+        let expected = JobId::from_idempotency_key(&self.site, workflows::NAMESPACE, &wanted.key);
         let request = v1::SubmitRequest {
             workflow: wanted.workflow.clone(),
             idempotency_key: wanted.key.clone(),

@@ -13,6 +13,8 @@ mod load;
 mod network;
 mod plan;
 mod run;
+mod saturated;
+mod sites;
 mod stage;
 mod stalls;
 mod tools;
@@ -50,8 +52,12 @@ fn machine_of_larger_sizes() -> Option<MutexGuard<'static, ()>> {
 
 /// Runs `scenario` on a runtime of its own, so that nothing of it is left when the next one begins.
 fn play(scenario: &Scenario, small_seconds: u64) {
+    finish(run(scenario, small_seconds));
+}
+
+fn finish(run: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
-    runtime.expect("a runtime can be made").block_on(run(scenario, small_seconds));
+    runtime.expect("a runtime can be made").block_on(run);
 }
 
 #[test]
@@ -110,4 +116,21 @@ fn everything_at_once() {
     let Some(_machine) = machine_of_larger_sizes() else { return };
     let kinds = &[Kill, KillAll, Freeze, CutNode, CutSide, OneWay, Loss, Slow, FullDisk, PowerLoss, PowerLossOfAll];
     play(&Scenario { name: "everything", nodes: 4, kinds, together: 3, has_disks: true }, 60);
+}
+
+#[test]
+fn a_site_that_is_cut_off_and_started_anew_goes_on() {
+    let Some(_machine) = machine_of_larger_sizes() else { return };
+    finish(sites::cut_off_and_reboot(60));
+}
+
+/// Half an hour, so only at `long`; or as long as `FLEET_CHAOS_SECONDS` says.
+#[test]
+fn nobody_is_held_dead_while_both_cores_are_busy() {
+    if !sized(false, false, true) && std::env::var_os("FLEET_CHAOS_SECONDS").is_none() {
+        eprintln!("skipped: set FLEET_TEST_SIZE to long, or FLEET_CHAOS_SECONDS");
+        return;
+    }
+    let Some(_machine) = machine() else { return };
+    finish(saturated::count_false_deaths());
 }

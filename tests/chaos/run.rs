@@ -11,7 +11,7 @@ use crate::stage::Stage;
 use crate::stalls::Stalls;
 
 /// How long open work may take once everything is healed.
-const FINISH_BOUND: Duration = Duration::from_secs(90);
+pub(crate) const FINISH_BOUND: Duration = Duration::from_secs(90);
 /// How long a healed node may take to accept a job.
 const ACCEPT_BOUND: Duration = Duration::from_secs(30);
 /// Clients that submit at the same time.
@@ -54,7 +54,7 @@ async fn run_once(scenario: &Scenario, seed: u64, length: Duration) {
     let mut stage = Stage::new(scenario.name, scenario.nodes, scenario.has_disks).await;
     eprintln!("figure {} {} nodes are up after {:.1?}", scenario.name, stage.len(), began.elapsed());
     let nodes = (0..stage.len()).map(|node| stage.cluster.client_with(&[node], PATIENCE, PATIENCE)).collect();
-    let load = Load::start(nodes, stage.recorder.url(), CLIENTS, seed);
+    let load = Load::start("default", nodes, stage.recorder.url(), CLIENTS, seed);
     let (mut heals, stalls) = (Vec::new(), Stalls::start());
     for (round, step) in steps.iter().enumerate() {
         heals.push(carry_out(&mut stage, &load, round, step).await);
@@ -94,7 +94,7 @@ async fn carry_out(stage: &mut Stage, load: &Load, round: usize, step: &Step) ->
         load.submit_to_each(round, &all, ACCEPT_BOUND).await;
         healed.elapsed()
     };
-    let (whole, accepted) = tokio::join!(stage.wait_until_whole(), accepting);
+    let (whole, accepted) = tokio::join!(stage.wait_until_whole(&all), accepting);
     eprintln!("figure step {round}: full membership after {whole:.1?}, a submit to each node after {accepted:.1?}");
     (whole, accepted)
 }

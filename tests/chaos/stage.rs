@@ -1,10 +1,11 @@
 //! A fleet whose nodes have machines of their own, and what can be done to these.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::mem::discriminant;
 use std::time::{Duration, Instant};
 
 use fleet_api::pb::v1;
+use fleet_core::JobId;
 
 use crate::disk::Disk;
 use crate::harness::cluster::{Cluster, voters_of};
@@ -40,8 +41,14 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// A fleet of `nodes` with all its voters, on disks of their own or not.
+    /// A fleet of one site of `nodes` with all its voters, on disks of their own or not.
     pub(crate) async fn new(name: &str, nodes: usize, has_disks: bool) -> Self {
+        Self::of_sites(name, &[("default", u32::try_from(nodes).expect("a few"))], has_disks).await
+    }
+
+    /// A fleet of `sites` with so many nodes each, the founder's first.
+    pub(crate) async fn of_sites(name: &str, sites: &[(&str, u32)], has_disks: bool) -> Self {
+        let nodes = sites.iter().map(|(_, count)| *count as usize).sum();
         let network = Network::new(nodes);
         let names = (0..nodes).map(|node| (network.place(node).client_address, format!("node-{}", node + 1)));
         let recorder = Recorder::start_at(network.own_address(), names.collect()).await;
@@ -50,14 +57,25 @@ impl Stage {
         cluster.ports = Some(PORTS);
         let links = if actor_links_are_wanted() { "" } else { "actors: {links: false}\n" };
         let config = cluster.write_config(&format!("{CONFIG}{links}"));
-        for node in 0..nodes {
-            if let Some(disk) = disks.get(node) {
-                let folder = cluster.root().join(format!("node-{}", node + 1));
-                std::os::unix::fs::symlink(disk.data(), folder).expect("the directory is writable");
+        for (site, count) in sites {
+            let first = cluster.nodes.len();
+            // A site that is founded makes its own tokens: the one that founds it has to do for all its machines.
+            let mut token = if first == 0 { None } else { Some(cluster.token_for(site, *count).await) };
+            let end = first + *count as usize;
+            for node in first..end {
+                if let Some(disk) = disks.get(node) {
+                    let folder = cluster.root().join(format!("node-{}", node + 1));
+                    std::os::unix::fs::symlink(disk.data(), folder).expect("the directory is writable");
+                }
+                let place = network.place(node);
+                cluster.add_node_at(place, token.clone(), &["--config", &config, "--site", site]).await;
+                if node == 0 {
+                    token = Some(cluster.token(*count).await);
+                }
             }
-            cluster.add_node_at(network.place(node), &["--config", &config]).await;
+            let own: Vec<usize> = (first..end).collect();
+            cluster.wait_for_voters_at(&own, voters_of(end - first)).await;
         }
-        cluster.wait_for_voters(voters_of(nodes)).await;
         Self { cluster, disks, network, recorder, holding: Vec::new(), history: History::default() }
     }
 
@@ -135,13 +153,13 @@ impl Stage {
         }
     }
 
-    /// How long it takes until every node sees every node alive.
-    pub(crate) async fn wait_until_whole(&self) -> Duration {
+    /// How long it takes until each of `nodes`, a site, sees each of them alive.
+    pub(crate) async fn wait_until_whole(&self, nodes: &[usize]) -> Duration {
         let began = Instant::now();
-        for node in 0..self.len() {
+        for node in nodes.iter().copied() {
             let client = self.cluster.client_with(&[node], PATIENCE, PATIENCE);
             until(&format!("node-{} to see every node alive", node + 1), HEAL_BOUND, || {
-                let (client, all) = (client.clone(), self.len());
+                let (client, all) = (client.clone(), nodes.len());
                 async move {
                     let nodes = client.list_nodes(v1::ListNodesRequest {}).await.map_err(|error| error.to_string())?;
                     let states: Vec<String> =
@@ -164,13 +182,18 @@ impl Stage {
     }
 
     /// Notes which jobs run where, as some node that answers says; a fleet that gives no answer now is not pressed.
-    pub(crate) async fn note_holdings(&mut self, parking: &std::collections::HashSet<fleet_core::JobId>) {
-        let client = self.cluster.client_with(&self.cluster.up(), PATIENCE, PATIENCE / 2);
+    pub(crate) async fn note_holdings(&mut self, parking: &HashSet<JobId>) {
+        self.note_holdings_at(&self.cluster.up(), parking).await;
+    }
+
+    /// The same of the site that has the nodes `asked`.
+    pub(crate) async fn note_holdings_at(&mut self, asked: &[usize], parking: &HashSet<JobId>) {
+        let client = self.cluster.client_with(asked, PATIENCE, PATIENCE / 2);
         let request =
             v1::ListJobsRequest { states: vec!["running".to_owned()], limit: 1_000, ..v1::ListJobsRequest::default() };
         let Ok(answer) = client.list_jobs(request).await else { return };
         for row in answer.jobs {
-            let Some(job) = fleet_core::JobId::from_slice(&row.job_id) else { continue };
+            let Some(job) = JobId::from_slice(&row.job_id) else { continue };
             if !parking.contains(&job) {
                 self.history.holdings.push(Holding::now(job, row.node, row.attempt));
             }

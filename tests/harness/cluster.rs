@@ -76,12 +76,12 @@ impl Cluster {
 
     /// Starts one more node and waits until it answers.
     pub async fn add_node(&mut self, extra_arguments: &[&str]) -> usize {
-        self.add_node_at(Place::LOOPBACK, extra_arguments).await
+        let token = if self.dev || self.nodes.is_empty() { None } else { Some(self.token(1).await) };
+        self.add_node_at(Place::LOOPBACK, token, extra_arguments).await
     }
 
-    /// The same, at a place of its own.
-    pub async fn add_node_at(&mut self, place: Place, extra_arguments: &[&str]) -> usize {
-        let token = if self.dev || self.nodes.is_empty() { None } else { Some(self.token(1).await) };
+    /// The same, at a place of its own, with `token`.
+    pub async fn add_node_at(&mut self, place: Place, token: Option<String>, extra_arguments: &[&str]) -> usize {
         let index = self.prepare_node(token);
         self.nodes[index].place = place;
         self.nodes[index].extra_arguments = extra_arguments.iter().map(|argument| (*argument).to_owned()).collect();

@@ -34,7 +34,18 @@ fn violation(invariant: Invariant, detail: String) -> Violation {
 
 /// Waits until every job of `history` that exists has ended and the running nodes agree, then judges.
 pub async fn finish_and_judge(cluster: &Cluster, history: &History, recorder: &Recorder, bound: Duration) {
-    let client = cluster.client_of(&cluster.up());
+    finish_and_judge_site(cluster, &cluster.up(), history, recorder, bound).await;
+}
+
+/// The same for the jobs of one site, which has the nodes `asked`.
+pub async fn finish_and_judge_site(
+    cluster: &Cluster,
+    asked: &[usize],
+    history: &History,
+    recorder: &Recorder,
+    bound: Duration,
+) {
+    let client = cluster.client_of(asked);
     let jobs = until("every job to end", bound, || {
         let client = client.clone();
         async move {
@@ -53,14 +64,14 @@ pub async fn finish_and_judge(cluster: &Cluster, history: &History, recorder: &R
     let mut jobs = jobs;
     read_outputs(&client, history, &mut jobs).await;
     let mut history = history.clone();
-    history.views.extend(settled_views(cluster).await);
+    history.views.extend(settled_views(cluster, asked).await);
     let violations = judge(&history, &jobs, &recorder.requests());
     assert!(violations.is_empty(), "broken promises: {violations:#?}");
 }
 
 /// What the running nodes say, as soon as they agree; what they say last, if they do not.
-async fn settled_views(cluster: &Cluster) -> Vec<View> {
-    let clients: Vec<FleetClient> = cluster.up().into_iter().map(|index| cluster.client_of(&[index])).collect();
+async fn settled_views(cluster: &Cluster, asked: &[usize]) -> Vec<View> {
+    let clients: Vec<FleetClient> = asked.iter().map(|index| cluster.client_of(&[*index])).collect();
     let deadline = Instant::now() + AGREEMENT_BOUND;
     until("every node to say how it sees its site", AGREEMENT_BOUND * 2, || {
         let clients = clients.clone();
