@@ -103,6 +103,27 @@ async fn what_is_deployed_on_one_node_runs_by_name_on_another_and_outlives_them_
         cluster.wait_until_answers(index).await;
         assert_eq!(versions(&cluster, index).await, ["2.0.0", "1.10.0"], "node {index} after all were killed");
     }
+    cluster.wait_for_voters(3).await;
+
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let removed = (leader + 1) % 3;
+    cluster.nodes[removed].kill();
+    let request = v1::RemoveNodeRequest { node: cluster.nodes[removed].name.clone() };
+    until("the removal to be committed", CATCH_UP_BOUND, || async {
+        let removed = cluster.client_of(&[leader]).remove_node(request.clone()).await;
+        removed.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+    for index in (0..3).filter(|index| *index != removed) {
+        let port = cluster.nodes[index].http_port;
+        until(&format!("node {index} to have the revocation in its catalog"), CATCH_UP_BOUND, || async move {
+            match metric(port, "fleet_catalog_revocations").await {
+                Ok(count) if count >= 1.0 => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
