@@ -16,5 +16,6 @@ pub mod notes;
 mod platform;
 pub mod ports;
 pub mod site;
+pub mod sites;
 pub mod telemetry;
 pub mod trust;

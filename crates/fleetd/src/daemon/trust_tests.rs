@@ -226,6 +226,7 @@ fn follower(data_dir: &Path) -> Follower {
         advertise: None,
         seeds: Vec::new(),
         keyring: ring(&identity).unwrap(),
+        wan_keyring: None,
         profile: Profile::Lan,
         metadata: Metadata::default(),
     };

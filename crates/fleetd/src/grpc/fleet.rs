@@ -42,6 +42,7 @@ pub struct FleetService {
     intake: Intake,
     jobs: Jobs,
     links: Option<Links>,
+    links_wanted: bool,
     reserve_bytes: u64,
     health: Arc<dyn FactsSource>,
     other_sites: tokio_watch::Receiver<Arc<KnownSites>>,
@@ -66,6 +67,8 @@ pub struct FleetServiceParts {
     pub interpreter: InterpreterPort,
     /// Links to other nodes' actors, if they could be started.
     pub links: Option<Links>,
+    /// Whether there should be links.
+    pub links_wanted: bool,
     /// Free space below which new work is refused, bytes.
     pub reserve_bytes: u64,
     /// What `/health` says.
@@ -88,6 +91,7 @@ impl FleetService {
             root,
             interpreter,
             links,
+            links_wanted,
             reserve_bytes,
             health,
             other_sites,
@@ -105,6 +109,7 @@ impl FleetService {
             intake,
             jobs,
             links,
+            links_wanted,
             reserve_bytes,
             health,
             other_sites,
@@ -146,9 +151,10 @@ impl FleetService {
         Ok(page)
     }
 
-    /// The job with why it is still queued, where the scheduler knows better than the row.
+    /// The job with why it is still queued or how long its robot has been away, where the scheduler knows better than the row.
     async fn explained(&self, mut job: v1::Job, id: JobId) -> Result<v1::Job, Error> {
-        if job.state == JobState::Queued.as_str()
+        let is_held = JobState::from_word(&job.state).is_some_and(JobState::has_holder);
+        if (is_held || job.state == JobState::Queued.as_str())
             && let Some(reason) = self.node.explain(id).await
         {
             job.reason = reason;
@@ -224,6 +230,7 @@ impl FleetService {
             site: &self.site,
             certificate: &self.certificate,
             links: self.links.as_ref(),
+            links_wanted: self.links_wanted,
             membership: &self.membership,
         };
         if local_only {
@@ -305,7 +312,7 @@ impl FleetService {
 }
 
 /// An error of the node's actors as callers see it. Where another node leads, `leader` is where it answers.
-fn node_failed(error: fleet_node::Error, leader: impl FnOnce(Option<NodeId>) -> Option<String>) -> Error {
+pub(super) fn node_failed(error: fleet_node::Error, leader: impl FnOnce(Option<NodeId>) -> Option<String>) -> Error {
     let named = match &error {
         fleet_node::Error::NotLeader { leader, .. } => *leader,
         _ => None,

@@ -7,4 +7,4 @@ mod lifecycle;
 mod refusal;
 mod routing;
 mod sites;
-mod support;
+pub(crate) mod support;
