@@ -14,5 +14,6 @@ mod recovery;
 mod removal;
 mod rolling;
 mod sites;
+mod transfers;
 mod watching;
 mod wiping;
