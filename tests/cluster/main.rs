@@ -11,6 +11,7 @@ mod joining;
 mod kills;
 mod life;
 mod links;
+mod links_between_sites;
 mod recovery;
 mod removal;
 mod rolling;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fleet_core::{BootInstant, GroupId, NodeId};
 use fleet_replication::command::{Action, Command, Outcome};
 use fleet_replication::contact::{Acknowledgements, Contact, Reign};
-use fleet_replication::watchdog::{self, Outlook};
+use fleet_replication::watchdog::{self, Outlook, Terms};
 use fleet_replication::{LogId, PollAnswer, VoterId, takeover};
 use fleet_store::record::CommandId;
 use fleet_store::{StateReader, Store};
@@ -120,6 +120,7 @@ pub(crate) struct GroupPart {
     pub(crate) serving: Option<u64>,
     is_followed: bool,
     tried_at: Option<BootInstant>,
+    terms: Terms,
     poll: Option<Poll>,
     waiting: VecDeque<(Command, Reply)>,
     under_way: Option<UnderWay>,
@@ -145,6 +146,7 @@ impl GroupPart {
         let pace = Pace { heartbeat: step.timing.group_heartbeat, lease: step.timing.group_lease };
         let consensus = Consensus::restart(node, pace, records, remembered);
         let store = Store::in_memory().expect("a store in memory opens");
+        let terms = Terms::begin(consensus.vote.term, step.now);
         let mut part = Self {
             id,
             node,
@@ -165,6 +167,7 @@ impl GroupPart {
             serving: None,
             is_followed: false,
             tried_at: None,
+            terms,
             poll: None,
             waiting: VecDeque::new(),
             under_way: None,
@@ -427,6 +430,8 @@ impl GroupPart {
             heard: self.contact.last_heard(),
             started_at: self.contact.started_at(),
             tried_at: self.tried_at,
+            term_since: self.terms.since,
+            term_of_leader: self.contact.last_term().unwrap_or(self.terms.first),
             now: step.now,
         }
     }
@@ -437,6 +442,7 @@ impl GroupPart {
         if self.poll.as_ref().is_some_and(|poll| step.now.saturating_since(poll.since) >= deadline) {
             self.poll = None;
         }
+        self.terms.see(self.consensus.vote.term, step.now);
         let outlook = self.outlook(step);
         if self.poll.is_some() || !watchdog::should_poll(&outlook, &step.timing) {
             return;

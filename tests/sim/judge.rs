@@ -224,7 +224,8 @@ impl Judge {
 
     fn assigned(&mut self, job: JobId, fence: Fence) -> Result<(), Violation> {
         let facts = self.jobs.entry(job).or_default();
-        if let Some(holder) = facts.holder {
+        // A repeat of the same assignment has the same answer.
+        if let Some(holder) = facts.holder.filter(|holder| *holder != fence) {
             let detail = format!("job {job} is assigned under {fence} while {holder} holds it");
             return broken(Law::Promise(Invariant::AtMostOneActor), detail);
         }

@@ -104,6 +104,7 @@ impl Robot {
                 }
             }
             WorkDown::Journal { .. } => {}
+            WorkDown::AssignFinishing { .. } | WorkDown::Ask { .. } => not_simulated(step),
         }
     }
 
@@ -113,7 +114,7 @@ impl Robot {
 
     fn assigned(&mut self, step: &mut Step<'_>, assignment: Assignment) {
         let pair = assignment.pair;
-        let commands = self.session.assigned(step.now, assignment.term, assignment.session, pair);
+        let commands = self.session.assigned(step.now, assignment.term, assignment.session, pair, None);
         let is_ours = self.session.session() == Some(assignment.session) && self.session.is_running(pair);
         let begins = is_ours && !self.executions.contains_key(&pair.job);
         self.obey(step, commands);
@@ -121,7 +122,8 @@ impl Robot {
             return;
         }
         let Some(definition) = assignment.definition_text else { return };
-        let job = Assigned { pair, definition, input: assignment.input, journal: assignment.journal };
+        let job =
+            Assigned { pair, definition, input: assignment.input, journal: assignment.journal, finish_within: None };
         let begun = execution::begin(&self.interpreter, &job, self.node, step.wall, &Pulse::default());
         let (machine, course) = match begun {
             Ok(begun) => begun,
@@ -221,6 +223,7 @@ impl Robot {
                     }
                 }
                 Act::Send(records) => self.send_records(step, records),
+                Act::Secure { .. } => not_simulated(step),
             }
         }
     }
@@ -239,7 +242,7 @@ impl Robot {
             execution.effects.insert(path.clone(), running);
         }
         step.fact(Fact::EffectBegan { node: self.node, pair, path: path.clone() });
-        let longest_us = if step.dice.chance(10) { 3_000_000 } else { 300_000 };
+        let longest_us = if step.dice.chance(25) { 3_000_000 } else { 300_000 };
         let delay_us = 1_000 + step.dice.below(longest_us) as u64;
         step.out.push(Out::Wake { delay_us, alarm: Alarm::EffectOver { pair, path, token } });
     }
@@ -293,6 +296,9 @@ impl Robot {
                     self.send_up(step, |_| WorkUp::Stopped { session, pair });
                 }
                 RobotCommand::SendGone { session, pair } => self.send_up(step, |_| WorkUp::Gone { session, pair }),
+                RobotCommand::RunOn(_) | RobotCommand::Rejoin(_) | RobotCommand::SendReturned { .. } => {
+                    not_simulated(step);
+                }
             }
         }
     }
@@ -313,4 +319,9 @@ impl Robot {
         let has_left = |pair: &Pair| self.has(*pair) && self.executions[&pair.job].course.has_left();
         self.session.held().filter(|pair| self.session.may_act(now, *pair) && !has_left(pair)).collect()
     }
+}
+
+/// No job of the simulation may be finished cut off, so nobody ever speaks of that.
+fn not_simulated(step: &mut Step<'_>) {
+    step.fact(Fact::Broken("a robot is to finish a job cut off that may not be".to_owned()));
 }

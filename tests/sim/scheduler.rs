@@ -157,6 +157,7 @@ impl Scheduler {
         let commands = match message {
             WorkUp::Stopped { session, pair } => leading.sessions.stopped(step.now, session, pair),
             WorkUp::Gone { session, pair } => leading.sessions.gone(step.now, session, pair),
+            WorkUp::Returned { session, pair } => leading.sessions.returned(step.now, session, pair),
             WorkUp::NeedDefinition { session, pair } => {
                 let term = leading.sessions.term();
                 self.seats.order(session.node, WorkOrder::Assign { term, session, pair, with_text: true });
@@ -257,15 +258,19 @@ impl Scheduler {
                     let cause = leading.stop_cause(pair.job);
                     self.seats.order(session.node, WorkOrder::Stop { term, session, pair, cause });
                 }
-                LeaderCommand::Release { pair, cause } => {
-                    let cause = match cause {
-                        ReleaseCause::Stopped => command::ReleaseCause::Stopped,
-                        ReleaseCause::Gone => command::ReleaseCause::Gone,
-                        ReleaseCause::Superseded | ReleaseCause::Lost => command::ReleaseCause::Lost,
-                    };
-                    let action = Action::Release { job: pair.job, fence: pair.fence, cause };
-                    group.propose(step, action, Reply::Nobody);
+                LeaderCommand::SendAsk { session, pair } => {
+                    self.seats.order(session.node, WorkOrder::Ask { term, session, pair });
                 }
+                LeaderCommand::SendRefused { session, pair } => {
+                    self.seats.order(session.node, WorkOrder::Refuse { session, pair });
+                }
+                LeaderCommand::Rebind { session, pair: Pair { job, fence } } => {
+                    group.propose(step, Action::Rebind { job, fence, session }, Reply::Nobody);
+                }
+                LeaderCommand::NoteAbsence { pair: Pair { job, fence }, absence } => {
+                    group.propose(step, Action::NoteAbsence { job, fence, absence }, Reply::Nobody);
+                }
+                LeaderCommand::Release { pair, cause } => group.propose(step, release(pair, cause), Reply::Nobody),
             }
         }
         self.send_down(step, group);
@@ -282,6 +287,8 @@ impl Scheduler {
                 WorkOrder::Stop { term, session, pair, cause } => {
                     Some((session.node, WorkDown::Stop { term, session, pair, cause }))
                 }
+                WorkOrder::Ask { term, session, pair } => Some((session.node, WorkDown::Ask { term, session, pair })),
+                WorkOrder::Refuse { session, pair } => Some((session.node, WorkDown::Refused { session, pair })),
                 WorkOrder::Assign { term, session, pair, .. } => {
                     load(&group.reader(), term, session, pair).map(|loaded| (session.node, loaded))
                 }
@@ -299,6 +306,16 @@ fn lease_clock(step: &Step<'_>) -> BootInstant {
         true => step.now.saturating_add(TOO_EARLY),
         false => step.now,
     }
+}
+
+fn release(Pair { job, fence }: Pair, cause: ReleaseCause) -> Action {
+    let cause = match cause {
+        ReleaseCause::Absent { number } => return Action::ReleaseAbsent { job, fence, number },
+        ReleaseCause::Stopped => command::ReleaseCause::Stopped,
+        ReleaseCause::Gone => command::ReleaseCause::Gone,
+        ReleaseCause::Superseded | ReleaseCause::Lost => command::ReleaseCause::Lost,
+    };
+    Action::Release { job, fence, cause }
 }
 
 /// The assignment of `pair` with all it takes; none if it is over meanwhile.

@@ -5,14 +5,19 @@ use fleet_sim::Weather;
 use crate::faults::Fault;
 use crate::world::{Event, World};
 
+/// How long a cut lasts at least, where it is to last longer than leases, microseconds.
+const LONG_CUT_US: u64 = 2_500_000;
+
 impl World {
     /// The next fault strikes.
     pub(crate) fn fault(&mut self) {
         if self.is_healed {
             return;
         }
-        self.agenda.book(self.plan.pause_us(&mut self.dice), Event::Fault);
         let Some(fault) = self.dice.pick(&self.plan.kinds).copied() else { return };
+        let lasts = matches!(fault, Fault::Isolate | Fault::Split) && self.dice.chance(50);
+        let longer_us = if lasts { LONG_CUT_US } else { 0 };
+        self.agenda.book(longer_us + self.plan.pause_us(&mut self.dice), Event::Fault);
         let machine = self.dice.below(self.machines.len());
         self.say(&format!("fault: {fault:?} at {machine}"));
         match fault {

@@ -26,6 +26,7 @@ mod seeds;
 mod signals;
 mod silence;
 mod standing;
+mod topics;
 #[cfg(test)]
 mod trust_tests;
 mod validity;
@@ -48,7 +49,7 @@ use tokio::task::JoinHandle;
 use crate::config::Settings;
 use crate::identity::DataDir;
 use crate::listener::{Listener, Runtimes};
-use crate::ports::{EffectsPort, InterpreterPort, UnlinkedSites};
+use crate::ports::{EffectsPort, InterpreterPort};
 use crate::site::Site;
 use crate::trust::keeper::TrustKeeper;
 use facts::NodeFacts;
@@ -109,15 +110,14 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key, tls.trust.validity.clone());
     let interpreter = InterpreterPort::default();
     let effects = parts::open_effects(settings, directory).await?;
-    let other_sites = watch::Sender::default();
-    let sites = Arc::new(UnlinkedSites::new(other_sites.subscribe()));
-    let node = parts::start_node(peer, settings, &identity, boot, &site, &interpreter, effects.clone(), sites).await?;
-    let links = links::start(&identity, &site, &node, &membership, peer).await;
+    let gossip_keys = watch::Sender::new(identity.keyring());
+    let (sites, home) = between_sites::links(&site, &membership, &identity, &tls.trust);
+    let others = Arc::new(sites.clone());
+    let node = parts::start_node(peer, settings, &identity, boot, &site, &interpreter, effects.clone(), others).await?;
+    let links = links::start(settings.actor_links, &identity, &site, &node, &membership, peer).await;
 
     let (reserve_bytes, standing) = (settings.reserve_bytes, standing.clone());
     let (restart, mut restarts) = watch::channel(false);
-    let gossip_keys = watch::Sender::new(identity.keyring());
-    let (sites, home) = between_sites::links(&site, &membership, &identity, &tls.trust, gossip_keys.subscribe());
     let parts = Parts {
         site,
         node,
@@ -129,6 +129,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
         catalog,
         interpreter,
         links,
+        links_wanted: settings.actor_links,
         sites,
         home,
         reserve_bytes,
@@ -235,7 +236,7 @@ fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHan
     // Gossip is a site's own: seeds may be of another site, unless this is the only one that was there to join.
     let seeds = around.settings.seeds.iter().filter(|_| parts.identity.keeps_registry());
     let contacts = parts.identity.contacts.iter().chain(seeds).cloned().collect();
-    vec![
+    let mut tasks = vec![
         around.peer.spawn(observer.run()),
         around.peer.spawn(renewal::run(parts.clone(), around.directory.path().to_owned())),
         around.peer.spawn(validity::run(parts.site.clone(), parts.tls.trust.validity.clone())),
@@ -252,14 +253,10 @@ fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHan
             parts.sites.clone(),
             Arc::clone(&parts.home),
         )),
-        around.peer.spawn(between_sites::follow_keys(
-            parts.identity.first_site.clone(),
-            parts.membership.clone(),
-            parts.sites.clone(),
-            parts.gossip_keys.subscribe(),
-        )),
         tokio::spawn(counts::run(parts.site.clone())),
-    ]
+    ];
+    tasks.extend(topics::start(parts, &around.peer));
+    tasks
 }
 
 /// Ends the jobs, then what runs on after its task, then the links. A process that does not end in time is ended by its

@@ -9,7 +9,6 @@ mod link;
 mod memory;
 mod network;
 mod peers;
-mod unlinked;
 
 pub use actors::{ActorDialer, NodeAnswerer, cookie};
 pub use catalog::CatalogPort;
@@ -20,4 +19,3 @@ pub use link::{LinkPort, pump};
 pub use memory::StoreMemory;
 pub use network::NetworkPort;
 pub use peers::{Peers, Purpose};
-pub use unlinked::UnlinkedSites;

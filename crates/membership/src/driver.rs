@@ -71,7 +71,6 @@ pub(crate) struct Ends {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) published: watch::Receiver<Metadata>,
     pub(crate) keyring: watch::Receiver<Keyring>,
-    pub(crate) wan_keyring: watch::Receiver<Option<Keyring>>,
     pub(crate) banned: watch::Receiver<BTreeSet<NodeId>>,
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) wan_view: watch::Sender<Arc<View>>,
@@ -182,8 +181,7 @@ impl Driver {
                 self.publish_to_other_sites(&metadata);
                 self.step(Ring::Lan, Input::Publish(metadata));
             }
-            Woken::Keyring => self.take_keyring(Ring::Lan),
-            Woken::WanKeyring => self.take_keyring(Ring::Wan),
+            Woken::Keyring => self.take_keyring(),
             Woken::Banned => {
                 let banned = self.ends.banned.borrow_and_update().clone();
                 for end in std::iter::once(&mut self.lan).chain(&mut self.wan) {
@@ -234,7 +232,6 @@ impl Driver {
             Some(arrived) = ends.arrived.recv() => Woken::Arrived(arrived),
             Ok(()) = ends.published.changed() => Woken::Published,
             Ok(()) = ends.keyring.changed() => Woken::Keyring,
-            Ok(()) = ends.wan_keyring.changed() => Woken::WanKeyring,
             Ok(()) = ends.banned.changed() => Woken::Banned,
         }
     }
@@ -278,19 +275,14 @@ impl Driver {
         }
     }
 
-    fn take_keyring(&mut self, ring: Ring) {
-        let keyring = match ring {
-            Ring::Lan => Some(self.ends.keyring.borrow_and_update().clone()),
-            Ring::Wan => self.ends.wan_keyring.borrow_and_update().clone(),
-        };
-        let (Some(keyring), Some(end)) = (keyring, self.end(ring)) else { return };
-        let keyring = keyring.for_ring(ring.byte());
-        if let Err(error) = end.sealer.set_keyring(&keyring) {
+    fn take_keyring(&mut self) {
+        let keyring = self.ends.keyring.borrow_and_update().clone().for_ring(Ring::Lan.byte());
+        if let Err(error) = self.lan.sealer.set_keyring(&keyring) {
             tracing::error!(%error, "gossip goes on with the old keyring");
             return;
         }
         tracing::info!(ring = keyring.ring(), primary = keyring.primary(), "gossip keyring replaced");
-        end.opener.set_keyring(keyring);
+        self.lan.opener.set_keyring(keyring);
     }
 
     fn read_packets(&mut self) {
@@ -424,7 +416,6 @@ enum Woken {
     Command(Command),
     Published,
     Keyring,
-    WanKeyring,
     Banned,
     Arrived(Arrived),
     Abandoned,

@@ -67,7 +67,6 @@ pub struct Membership {
     is_deaf: watch::Receiver<bool>,
     published: Arc<watch::Sender<Metadata>>,
     keyring: Arc<watch::Sender<Keyring>>,
-    wan_keyring: Arc<watch::Sender<Option<Keyring>>>,
     banned: Arc<watch::Sender<BTreeSet<NodeId>>>,
     commands: mpsc::Sender<Command>,
 }
@@ -94,7 +93,6 @@ impl Membership {
         let (arrived_sender, arrived) = mpsc::channel(ARRIVED_MAX);
         let (published, published_receiver) = watch::channel(config.metadata.clone());
         let (keyring, keyring_receiver) = watch::channel(config.keyring);
-        let (wan_keyring, wan_keyring_receiver) = watch::channel(config.wan_keyring);
         let (banned, banned_receiver) = watch::channel(BTreeSet::new());
         let (outlet, outlet_receiver) = watch::channel(None);
         let (view_sender, view) = watch::channel(Arc::new(View::default()));
@@ -104,7 +102,6 @@ impl Membership {
             commands,
             published: published_receiver,
             keyring: keyring_receiver,
-            wan_keyring: wan_keyring_receiver,
             banned: banned_receiver,
             view: view_sender,
             wan_view: wan_view_sender,
@@ -133,7 +130,6 @@ impl Membership {
             is_deaf,
             published: Arc::new(published),
             keyring: Arc::new(keyring),
-            wan_keyring: Arc::new(wan_keyring),
             banned: Arc::new(banned),
             commands: command_sender,
         })
@@ -222,11 +218,6 @@ impl Membership {
             is_news
         });
         Ok(())
-    }
-
-    /// Seals and opens packets between sites with these keys from now on.
-    pub fn set_wan_keyring(&self, keyring: Keyring) {
-        self.wan_keyring.send_replace(Some(keyring));
     }
 
     /// Seals and opens packets within the site with these keys from now on.
@@ -344,7 +335,6 @@ mod tests {
     async fn a_goodbye_that_nobody_says_is_not_waited_for() {
         let (commands, held_up) = mpsc::channel(COMMANDS_MAX);
         let (published, _published) = watch::channel(Metadata::default());
-        let (wan_keyring, _wan_keyring) = watch::channel(None);
         let (keyring, _keyring) = watch::channel(Keyring::single(crate::keyring::GossipKey::new([1; 32])));
         let membership = Membership {
             address: SocketAddr::from(([127, 0, 0, 1], 7000)),
@@ -357,7 +347,6 @@ mod tests {
             is_deaf: watch::channel(false).1,
             published: Arc::new(published),
             keyring: Arc::new(keyring),
-            wan_keyring: Arc::new(wan_keyring),
             banned: Arc::new(watch::channel(BTreeSet::new()).0),
             commands,
         };

@@ -22,6 +22,6 @@ mod tests;
 
 pub use dial::{Dial, DialPlan, LinkFact, LinkRank, Situation};
 pub use driver::{LinkEvents, LinkRequests, SiteLink, serve};
-pub use frame::{FRAME_BYTES_MAX, Frame, GossipPacket, Hello, SiteReport, WanKey, WanNode};
+pub use frame::{FRAME_BYTES_MAX, Frame, GossipPacket, Hello, SiteReport, WanNode};
 pub use protocol::{Command, LINK_VERSION, Protocol};
 pub use report::bounded;

@@ -68,6 +68,11 @@ impl Contact {
         self.current.map(|(reign, at)| (reign.node, at))
     }
 
+    /// The term of the leader heard last.
+    pub fn last_term(&self) -> Option<u64> {
+        self.current.map(|(reign, _)| reign.term)
+    }
+
     /// When this node's process began.
     pub fn started_at(&self) -> BootInstant {
         self.started_at

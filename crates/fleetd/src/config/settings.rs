@@ -161,6 +161,8 @@ pub struct Settings {
     pub reserve_bytes: u64,
     /// Memory for cached pages of the store, bytes.
     pub cache_bytes: u64,
+    /// Whether this node keeps actor links to others.
+    pub actor_links: bool,
     /// Log level or directives.
     pub log_level: String,
     /// Log format.
@@ -208,6 +210,7 @@ impl Settings {
             allow: if flags.dev { RobotAllow::everything() } else { file.allow.unwrap_or_default() },
             reserve_bytes: file.reserve_bytes.unwrap_or(limits::STORE_RESERVE_BYTES),
             cache_bytes: file.cache_bytes.unwrap_or(64 << 20),
+            actor_links: file.actor_links.unwrap_or(true),
             log_level: flags.log_level.clone().or(file.log_level).unwrap_or_else(|| "info".to_owned()),
             log_format: flags.log_format.as_deref().map(LogFormat::from_word).or(file.log_format).unwrap_or_default(),
             ended_jobs_kept: file
@@ -321,6 +324,9 @@ mod tests {
         assert_eq!(settings.listen.to_string(), "0.0.0.0:7000");
         assert_eq!(settings.data_dir, PathBuf::from("/home/ada/.local/share/fleet"));
         assert_eq!(settings.allow, RobotAllow::default());
+        assert!(settings.actor_links);
+        let file = FileConfig { actor_links: Some(false), ..FileConfig::default() };
+        assert!(!Settings::resolve(&flags, file, &host()).expect("these are valid").actor_links);
     }
 
     #[test]

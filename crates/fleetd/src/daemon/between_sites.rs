@@ -10,13 +10,11 @@ use fleet_api::Issuer;
 use fleet_core::{Clock, Error, GroupId, NodeId, SiteName, SystemClock};
 use fleet_membership::{Membership, Outlet, Passing, View, Way, site_mark, wan_nodes};
 use fleet_node::ports::{RobotOffer, Sites};
-use fleet_node::site_link::{GossipPacket, Hello, LINK_VERSION, SiteReport, WanKey, WanNode};
+use fleet_node::site_link::{GossipPacket, Hello, LINK_VERSION, SiteReport, WanNode};
 use fleet_store::StateReader;
-use fleet_store::record::{Keyring, NodeRecord, NodeStanding, Payload, SiteRecord};
+use fleet_store::record::{NodeRecord, NodeStanding, Payload, SiteRecord};
 use fleet_store::state::sites;
-use tokio::sync::watch;
 
-use super::keyring::of_keys;
 use crate::identity::Identity;
 use crate::ports::Peers;
 use crate::site::{Site, read_failed};
@@ -36,7 +34,6 @@ pub(super) struct OwnSite {
     membership: Membership,
     identity: Identity,
     trust: FleetTrust,
-    gossip_keys: watch::Receiver<Keyring>,
 }
 
 /// The links of this node, which are not made before [`crate::sites::run`] runs.
@@ -45,14 +42,12 @@ pub(super) fn links(
     membership: &Membership,
     identity: &Identity,
     trust: &FleetTrust,
-    gossip_keys: watch::Receiver<Keyring>,
 ) -> (SiteLinks, Arc<dyn Home>) {
     let own = OwnSite {
         site: site.clone(),
         membership: membership.clone(),
         identity: identity.clone(),
         trust: trust.clone(),
-        gossip_keys,
     };
     let home: Arc<dyn Home> = Arc::new(own);
     let within: Arc<Peers> = Arc::new(site.peers().clone());
@@ -78,16 +73,6 @@ impl OwnSite {
             tracing::warn!(%error, "the site's nodes cannot be read");
             Vec::new()
         })
-    }
-
-    /// The keys of gossip between sites, where this site is the one whose keys they are.
-    fn wan_keys(&self) -> Vec<WanKey> {
-        if self.identity.first_site.is_some() {
-            return Vec::new();
-        }
-        let keyring = self.gossip_keys.borrow();
-        let keys = keyring.keys.iter();
-        keys.filter_map(|key| Some(WanKey { key_id: key.key_id, key: key.key.as_slice().try_into().ok()? })).collect()
     }
 
     fn registered(&self) -> Vec<(SiteName, SiteContact)> {
@@ -157,7 +142,6 @@ impl Home for OwnSite {
             at: SystemClock.now(),
             nodes: speakers.into_iter().filter_map(|node| wan_node(&view, node)).collect(),
             robots: self.nodes().iter().filter_map(|record| offer(&view, record)).collect(),
-            wan_keys: self.wan_keys(),
         }
     }
 
@@ -244,37 +228,6 @@ impl Outlet for ByLinks {
         match holders(&self.membership.current_view(), &site).next() {
             Some((_, address)) => Way::By(address),
             None => Way::Direct,
-        }
-    }
-}
-
-/// Uses the keys of gossip between sites as the first site has them, now and as they change.
-pub(super) async fn follow_keys(
-    first_site: Option<SiteName>,
-    membership: Membership,
-    links: SiteLinks,
-    mut gossip_keys: watch::Receiver<Keyring>,
-) {
-    let mut used = Vec::new();
-    loop {
-        let keys: Vec<(u8, [u8; 32])> = match &first_site {
-            Some(first) => links.wan_keys(first).into_iter().map(|key| (key.key_id, key.key)).collect(),
-            None => {
-                let keyring = gossip_keys.borrow_and_update();
-                let keys = keyring.keys.iter();
-                keys.filter_map(|key| Some((key.key_id, key.key.as_slice().try_into().ok()?))).collect()
-            }
-        };
-        if !keys.is_empty() && keys != used {
-            match of_keys(keys.iter().copied()) {
-                Ok(keyring) => membership.set_wan_keyring(keyring),
-                Err(error) => tracing::warn!(%error, "gossip between sites goes on with the old keys"),
-            }
-            used = keys;
-        }
-        tokio::select! {
-            changed = gossip_keys.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
 }

@@ -238,28 +238,17 @@ impl Follower {
 /// # Errors
 /// If there are none or too many.
 pub(super) fn ring(identity: &Identity) -> Result<fleet_membership::Keyring, Error> {
-    of_keys(identity.gossip_keys.iter().map(|stored| (stored.key_id, stored.key)))
-}
-
-/// The keys of gossip between sites as `identity` has them: the first site's own, as its other sites were told.
-///
-/// # Errors
-/// If there are none or too many.
-pub(super) fn wan_ring(identity: &Identity) -> Result<fleet_membership::Keyring, Error> {
-    let is_first = identity.first_site.is_none();
-    let keys = if is_first { &identity.gossip_keys } else { &identity.fleet_keys };
-    of_keys(keys.iter().map(|stored| (stored.key_id, stored.key)))
-}
-
-/// A keyring of these keys, the first of which seals.
-///
-/// # Errors
-/// If there are none or too many.
-pub(super) fn of_keys(keys: impl Iterator<Item = (u8, [u8; 32])> + Clone) -> Result<fleet_membership::Keyring, Error> {
-    let primary = keys.clone().next().map_or(0, |(key_id, _)| key_id);
-    let keys: BTreeMap<u8, GossipKey> = keys.map(|(key_id, key)| (key_id, GossipKey::new(key))).collect();
+    let keys: BTreeMap<u8, GossipKey> =
+        identity.gossip_keys.iter().map(|stored| (stored.key_id, GossipKey::new(stored.key))).collect();
+    let primary = identity.gossip_keys.first().map_or(0, |stored| stored.key_id);
     fleet_membership::Keyring::new(0, primary, keys)
         .map_err(|source| Error::new(source.kind(), "read the gossip keys").with_source(source))
+}
+
+/// The key of gossip between sites: the same on every node of the fleet, and not rotated, for sites may be cut off from each
+/// other for as long as they like. Whoever has it may only mislead: what is decided is decided by links and logs.
+pub(super) fn wan_ring(identity: &Identity) -> Option<fleet_membership::Keyring> {
+    identity.link_secret().map(|secret| fleet_membership::Keyring::single(GossipKey::new(secret)))
 }
 
 /// What a leader remembers of the keyring between two looks.

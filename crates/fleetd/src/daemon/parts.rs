@@ -21,7 +21,7 @@ use fleet_membership::{Membership, MembershipConfig, Metadata, Profile};
 use fleet_node::catalog::Catalog;
 use fleet_node::link::RobotReport;
 use fleet_node::links::Links;
-use fleet_node::ports::{KnownSites, Sites};
+use fleet_node::ports::{SiteTopic, Sites};
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
@@ -31,7 +31,6 @@ use fleet_workflow::machine::INTERPRETER_VERSION;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
-use tonic::service::interceptor::InterceptedService;
 
 use super::clock;
 use super::enroll::Enrolled;
@@ -39,8 +38,8 @@ use super::seeds;
 use super::standing::Standing;
 use crate::config::Settings;
 use crate::grpc::{
-    AdmissionService, CatalogService, FleetService, FleetServiceParts, OutboxService, OwnSite, PeerService,
-    SitesService,
+    AdmissionService, CatalogService, ClientCalls, FleetService, FleetServiceParts, OutboxService, PeerService,
+    SitesService, ToMeantSite,
 };
 use crate::identity::{DataDir, Identity};
 use crate::listener::{Bounds, ListenerOptions, Policy, Services};
@@ -74,6 +73,8 @@ pub(super) struct Parts {
     pub(super) catalog: Catalog,
     pub(super) interpreter: InterpreterPort,
     pub(super) links: Option<Links>,
+    /// Whether there should be links.
+    pub(super) links_wanted: bool,
     /// The links to other sites.
     pub(super) sites: SiteLinks,
     /// What other sites are told of this one.
@@ -112,6 +113,7 @@ impl Parts {
             root: Digest::of(&self.tls.trust.root),
             interpreter: self.interpreter.clone(),
             links: self.links.clone(),
+            links_wanted: self.links_wanted,
             reserve_bytes: self.reserve_bytes,
             health: Arc::new(self.standing.clone()),
             other_sites: self.sites.known(),
@@ -122,8 +124,8 @@ impl Parts {
         let outbox =
             OutboxServer::new(OutboxService::new(self.site.clone(), self.node.clone(), self.interpreter.clone()))
                 .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
-        let own_site = OwnSite::new(self.site.clone(), self.other_sites.subscribe());
-        let fleet = InterceptedService::new(fleet, own_site);
+        self.sites.serve(SiteTopic::Client, Arc::new(ClientCalls::new(fleet.clone())));
+        let fleet = ToMeantSite::new(self.identity.site.clone(), Arc::new(self.sites.clone()), fleet);
         let peer = PeerServer::new(PeerService::new(
             self.site.clone(),
             self.node.clone(),
@@ -257,7 +259,7 @@ pub(super) async fn start_membership(
         advertise: Some(seeds::own_address(&identity.advertise).await),
         seeds: identity.contacts.iter().filter_map(|contact| contact.parse().ok()).collect(),
         keyring: super::keyring::ring(identity)?,
-        wan_keyring: Some(super::keyring::wan_ring(identity)?),
+        wan_keyring: super::keyring::wan_ring(identity),
         profile: Profile::Lan,
         metadata: Metadata {
             name: identity.name.clone(),

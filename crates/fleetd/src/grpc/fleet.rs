@@ -42,6 +42,7 @@ pub struct FleetService {
     intake: Intake,
     jobs: Jobs,
     links: Option<Links>,
+    links_wanted: bool,
     reserve_bytes: u64,
     health: Arc<dyn FactsSource>,
     other_sites: tokio_watch::Receiver<Arc<KnownSites>>,
@@ -66,6 +67,8 @@ pub struct FleetServiceParts {
     pub interpreter: InterpreterPort,
     /// Links to other nodes' actors, if they could be started.
     pub links: Option<Links>,
+    /// Whether there should be links.
+    pub links_wanted: bool,
     /// Free space below which new work is refused, bytes.
     pub reserve_bytes: u64,
     /// What `/health` says.
@@ -88,6 +91,7 @@ impl FleetService {
             root,
             interpreter,
             links,
+            links_wanted,
             reserve_bytes,
             health,
             other_sites,
@@ -105,6 +109,7 @@ impl FleetService {
             intake,
             jobs,
             links,
+            links_wanted,
             reserve_bytes,
             health,
             other_sites,
@@ -225,6 +230,7 @@ impl FleetService {
             site: &self.site,
             certificate: &self.certificate,
             links: self.links.as_ref(),
+            links_wanted: self.links_wanted,
             membership: &self.membership,
         };
         if local_only {

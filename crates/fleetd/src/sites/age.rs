@@ -1,7 +1,6 @@
 //! How a site that cannot be asked is told of to people.
 
-use std::time::Duration;
-
+use fleet_core::time::age;
 use fleet_core::{Error, ErrorKind, SiteName, Timestamp};
 
 /// The refusal for a site to which there is no link at `now`.
@@ -12,17 +11,6 @@ pub(super) fn unreachable(site: &SiteName, heard_at: Option<Timestamp>, now: Tim
     };
     Error::new(ErrorKind::Unavailable, message)
         .with_next_step("It is asked again as soon as there is a link to it; nothing has to be done for that.")
-}
-
-/// A length of time in its largest whole unit, as in `3 h`.
-pub(super) fn age(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min", seconds / 60),
-        3_600..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
-    }
 }
 
 #[cfg(test)]
@@ -40,7 +28,5 @@ mod tests {
         );
         assert!(unreachable(&site, None, now).message.contains("never heard"));
         assert!(unreachable(&site, Some(Timestamp(now.0 + 5)), now).message.ends_with("0 s ago"), "clocks differ");
-        let ages = [0, 59, 60, 3_599, 3_600, 172_799, 172_800].map(|seconds| age(Duration::from_secs(seconds)));
-        assert_eq!(ages, ["0 s", "59 s", "1 min", "59 min", "1 h", "47 h", "2 days"]);
     }
 }

@@ -15,7 +15,7 @@ use super::stream::dial;
 use crate::ports::Peers;
 
 /// How often everything is looked at, whether or not something was announced.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often linked sites are told what this one has, though nothing changed.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// How often other nodes of the site are asked what their links know.
@@ -122,11 +122,14 @@ impl Dialling {
     }
 
     fn report(&mut self, now: Duration) {
+        if self.linked.is_empty() {
+            return;
+        }
         let report = bounded(self.links.home().report());
         let is_due = self.reported.as_ref().is_none_or(|(at, last)| {
             now.saturating_sub(*at) >= REPORT_EVERY || SiteReport { at: report.at, ..last.clone() } != report
         });
-        if is_due && !self.linked.is_empty() {
+        if is_due {
             self.links.report(&report);
             self.reported = Some((now, report));
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use fleet_core::{Clock, Error, ErrorKind, GroupId, NodeId, SiteName, SystemClock, Timestamp};
 use fleet_node::ports::{KnownSites, SiteServer, SiteTopic, Sites};
-use fleet_node::site_link::{GossipPacket, LinkFact, LinkRank, SiteLink, SiteReport, WanKey, bounded};
+use fleet_node::site_link::{GossipPacket, LinkFact, LinkRank, SiteLink, SiteReport, bounded};
 use fleet_store::Store;
 use fleet_store::record::Payload;
 use futures_util::FutureExt;
@@ -218,11 +218,6 @@ impl SiteLinks {
         table.heard.0.iter().find(|(_, heard)| said(heard)).map(|(site, _)| site.clone())
     }
 
-    /// The keys of gossip between sites as `site` last said them; none if it said none.
-    pub fn wan_keys(&self, site: &SiteName) -> Vec<WanKey> {
-        self.table().heard.0.get(site).map(|heard| heard.report.wan_keys.clone()).unwrap_or_default()
-    }
-
     /// Where the nodes of `site` that gossip between sites said their packets go.
     pub fn gossip_addresses(&self, site: &SiteName) -> Vec<SocketAddr> {
         let table = self.table();
@@ -297,7 +292,7 @@ impl SiteLinks {
     /// Answers what `from` asked of this node: here, or where the topic wants it.
     pub(super) async fn answer(self, from: SiteName, topic: SiteTopic, message: Payload) -> Result<Payload, Error> {
         let is_for_the_leader = match topic {
-            SiteTopic::Courier | SiteTopic::Client => true,
+            SiteTopic::Courier | SiteTopic::Client | SiteTopic::Registry => true,
             SiteTopic::Catalog => false,
         };
         if !is_for_the_leader || self.shared.home.is_leading() {

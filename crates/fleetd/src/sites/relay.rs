@@ -114,6 +114,7 @@ pub(crate) fn message_of(site: &SiteName, topic: SiteTopic, message: Payload) ->
         SiteTopic::Courier => SiteMessageTopic::Courier,
         SiteTopic::Catalog => SiteMessageTopic::Catalog,
         SiteTopic::Client => SiteMessageTopic::Client,
+        SiteTopic::Registry => SiteMessageTopic::Registry,
     };
     SiteMessage { site: site.to_string(), topic: topic.into(), payload: message.0.into() }
 }
@@ -129,6 +130,7 @@ pub(crate) fn topic_of(message: &SiteMessage) -> Result<(SiteName, SiteTopic), E
         SiteMessageTopic::Courier => SiteTopic::Courier,
         SiteMessageTopic::Catalog => SiteTopic::Catalog,
         SiteMessageTopic::Client => SiteTopic::Client,
+        SiteMessageTopic::Registry => SiteTopic::Registry,
         SiteMessageTopic::Unspecified => return Err(malformed("its topic is not known")),
     };
     Ok((site, topic))

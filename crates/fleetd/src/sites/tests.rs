@@ -11,7 +11,7 @@ use bytes::Bytes;
 use fleet_api::pb::peer::SiteFrame;
 use fleet_api::pb::peer::sites_client::SitesClient;
 use fleet_api::tls::CertificateCell;
-use fleet_api::{PeerDialer, Revocations, ValidityClock};
+use fleet_api::{Issuer, PeerDialer, Revocations, ValidityClock};
 use fleet_core::{Error, ErrorKind, GroupId, NodeId, SiteName, Timestamp};
 use fleet_node::ports::{KnownSites, RobotOffer, SiteServer, SiteTopic, Sites};
 use fleet_node::site_link::{Frame, GossipPacket, Hello, LINK_VERSION, SiteReport};
@@ -27,9 +27,11 @@ use tonic::service::Routes;
 use super::home::{Home, SiteContact};
 use super::hub::SiteLinks;
 use crate::grpc::SitesService;
-use crate::listener::tests::support::{Fleet, PATIENCE, soon};
+use crate::listener::tests::support::{Fleet, PATIENCE, cell, soon};
 use crate::listener::{Bounds, Listener, ListenerOptions, Policy, RunningListener, Runtimes, Services};
 use crate::ports::Peers;
+use crate::trust::authority::SigningRequest;
+use crate::trust::site_key::SiteKey;
 use crate::trust::verification::FleetTrust;
 
 fn name(text: &str) -> SiteName {
@@ -96,6 +98,10 @@ impl Home for FakeHome {
         SiteReport { leader: Some(self.node), robots: vec![robot], ..SiteReport::default() }
     }
 
+    fn issuer(&self, site: &SiteName) -> Issuer {
+        if site.as_str() == FIRST { Issuer::Root } else { Issuer::Site(site.clone()) }
+    }
+
     fn contacts(&self) -> BTreeMap<SiteName, SiteContact> {
         self.contacts.lock().unwrap().clone()
     }
@@ -135,9 +141,27 @@ impl Drop for Node {
     }
 }
 
-fn trust(fleet: &Fleet) -> FleetTrust {
+/// The fleet's first site, whose nodes have their certificates from the root.
+const FIRST: &str = "north";
+
+/// A node of `site` with its certificate.
+fn issued(fleet: &Fleet, site: &str) -> (NodeId, CertificateCell) {
+    if site == FIRST {
+        return fleet.node();
+    }
+    let key = SiteKey::generate().unwrap();
+    let request = SigningRequest::parse(&key.signing_request().unwrap()).unwrap();
+    let signed = fleet.authority.issue_site(&request, &name(site), fleet.now).unwrap();
+    let authority = key.into_authority(vec![signed, fleet.authority.root().clone()]).unwrap();
+    let node = NodeId::generate();
+    (node, cell(|request| authority.issue_node(request, node, fleet.now).unwrap()))
+}
+
+fn trust(fleet: &Fleet, own: &SiteName) -> FleetTrust {
     FleetTrust {
         root: fleet.authority.root().clone(),
+        own_site: own.clone(),
+        first_site: name(FIRST),
         revocations: Revocations::new(),
         validity: ValidityClock::system(),
     }
@@ -153,7 +177,7 @@ fn listen(
     let options = ListenerOptions {
         policy: Policy::Certified,
         certificate: certificate.clone(),
-        trust: trust(fleet),
+        trust: trust(fleet, &home.site),
         bounds: Bounds::default(),
     };
     let service = SitesService::new(links.clone(), Arc::clone(home) as Arc<dyn Home>).server();
@@ -164,7 +188,7 @@ fn listen(
 }
 
 fn start(fleet: &Fleet, site: &str) -> Node {
-    let (node, certificate) = fleet.node();
+    let (node, certificate) = issued(fleet, site);
     let dialer = PeerDialer::new(
         fleet.authority.root().clone(),
         certificate.clone(),
@@ -342,12 +366,12 @@ async fn who_is_not_the_site_that_was_meant_or_recorded_is_not_linked() {
     north.knows("east", &south.address.to_string());
     let wrong = SiteContact { group: GroupId::from_bytes([9; 16]), addresses: vec![north.address.to_string()] };
     south.home.contacts.lock().unwrap().insert(name("north"), wrong);
-    for (node, site) in [(&north, "east"), (&south, "north")] {
-        let channel =
-            |at: &Node| node.peers.dialer().channel_to_any(node.peers.runtime(), &at.address.to_string()).unwrap();
-        let target = if site == "east" { &south } else { &north };
-        let refusal = soon(super::stream::dial(node.links.clone(), name(site), channel(target))).await.unwrap_err();
-        assert_eq!(refusal.kind, ErrorKind::Unavailable);
+    for (node, site, target) in [(&north, "east", &south), (&south, "north", &north)] {
+        let issuer = node.home.issuer(&name(site));
+        let address = target.address.to_string();
+        let channel = node.peers.dialer().channel_to_site(node.peers.runtime(), &address, issuer).unwrap();
+        let refusal = soon(super::stream::dial(node.links.clone(), name(site), channel)).await.unwrap_err();
+        assert_eq!(refusal.kind, ErrorKind::Unavailable, "{refusal}");
         assert!(node.links.linked().is_empty());
     }
 }
@@ -356,7 +380,7 @@ async fn who_is_not_the_site_that_was_meant_or_recorded_is_not_linked() {
 async fn said_to(fleet: &Fleet, north: &Node, certificate: CertificateCell, frames: Vec<Bytes>) -> Vec<Frame> {
     let dialer =
         PeerDialer::new(fleet.authority.root().clone(), certificate, Revocations::new(), ValidityClock::system());
-    let channel = dialer.channel(&Handle::current(), &north.address.to_string(), north.home.node).unwrap();
+    let channel = dialer.channel_to_site(&Handle::current(), &north.address.to_string(), Issuer::Root).unwrap();
     let frames = futures_util::stream::iter(frames).map(|bytes| SiteFrame { payload: bytes.to_vec() });
     // The stream stays open: it is for the other side to hang up.
     let frames = frames.chain(futures_util::stream::pending());
@@ -376,12 +400,13 @@ async fn a_stranger_that_breaks_the_rules_is_hung_up_on() {
         let home = FakeHome { node, site: name(site), ..fake() };
         Frame::Hello(home.hello()).encode().unwrap()
     };
-    let (node, certificate) = fleet.node();
+    let (node, certificate) = issued(&fleet, "south");
     let rows = [
         ("an oversize frame", vec![hello(node, "south"), Bytes::from(vec![1; 17 * 1024])]),
         ("a huge frame", vec![Bytes::from(vec![1; 5 * 1024 * 1024])]),
         ("another node's hello", vec![hello(NodeId::generate(), "south")]),
         ("our own site", vec![hello(node, "north")]),
+        ("another site than its certificate's", vec![hello(node, "west")]),
         ("no hello", vec![Frame::KeepAlive.encode().unwrap()]),
         ("rubbish", vec![Bytes::from_static(b"\xff\xff")]),
     ];
@@ -408,4 +433,16 @@ fn fake() -> FakeHome {
         holders: Mutex::default(),
         contacts: Mutex::default(),
     }
+}
+
+#[tokio::test]
+async fn a_node_of_the_same_site_makes_no_link() {
+    let fleet = Fleet::found();
+    let north = start(&fleet, "north");
+    let (_, certificate) = issued(&fleet, "north");
+    let dialer =
+        PeerDialer::new(fleet.authority.root().clone(), certificate, Revocations::new(), ValidityClock::system());
+    let channel = dialer.channel_to_any(&Handle::current(), &north.address.to_string()).unwrap();
+    let refusal = SitesClient::new(channel).link(futures_util::stream::pending()).await.unwrap_err();
+    assert_eq!(refusal.code(), tonic::Code::PermissionDenied);
 }

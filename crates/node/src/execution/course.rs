@@ -295,9 +295,13 @@ impl Course {
         self.has_left
     }
 
-    /// An effect was broken off: there is no result to journal.
+    /// An effect was broken off: there is no result to journal. Unless the job is to stop, that was the end of the lease:
+    /// then the effect stays wanted, so that nothing is said of the job before the abort comes. Without it the job would look
+    /// like one that waits for an event, and a leader that had not closed the session yet would park it for good.
     pub fn broke_off(&mut self, path: &EffectPath) {
-        self.forget(path);
+        if self.stop.is_some() {
+            self.forget(path);
+        }
     }
 
     /// Whether the effect at `path` is still wanted.

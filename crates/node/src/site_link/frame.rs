@@ -80,23 +80,6 @@ pub struct SiteReport {
     pub nodes: Vec<WanNode>,
     /// What its robots offer; at most [`super::report::ROBOTS_MAX`].
     pub robots: Vec<RobotOffer>,
-    /// The keys of gossip between sites, the one to seal with first: told by the fleet's first site, whose keys they are.
-    pub wan_keys: Vec<WanKey>,
-}
-
-/// A key of gossip between sites.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WanKey {
-    /// Its number.
-    pub key_id: u8,
-    /// The key.
-    pub key: [u8; 32],
-}
-
-impl std::fmt::Debug for WanKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "WanKey({})", self.key_id)
-    }
 }
 
 /// A node that gossips with other sites.

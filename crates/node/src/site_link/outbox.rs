@@ -16,13 +16,14 @@ use crate::ports::SiteTopic;
 /// Most gossip packets that wait; past it the oldest is dropped, as a full socket would do.
 const PACKETS_MAX: usize = 64;
 /// Topics by urgency.
-const TOPICS: [SiteTopic; 3] = [SiteTopic::Courier, SiteTopic::Client, SiteTopic::Catalog];
+const TOPICS: [SiteTopic; 4] = [SiteTopic::Courier, SiteTopic::Client, SiteTopic::Registry, SiteTopic::Catalog];
 
 fn lane(topic: SiteTopic) -> usize {
     match topic {
         SiteTopic::Courier => 0,
         SiteTopic::Client => 1,
-        SiteTopic::Catalog => 2,
+        SiteTopic::Registry => 2,
+        SiteTopic::Catalog => 3,
     }
 }
 

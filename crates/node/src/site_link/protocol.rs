@@ -32,7 +32,9 @@ pub(super) const STALLED_MAX: Duration = SILENCE_MAX.saturating_mul(2);
 const fn patience(topic: SiteTopic) -> (Duration, Duration) {
     match topic {
         SiteTopic::Client => (Duration::from_secs(10), Duration::from_secs(30)),
-        SiteTopic::Courier | SiteTopic::Catalog => (Duration::from_secs(30), Duration::from_secs(300)),
+        SiteTopic::Courier | SiteTopic::Registry | SiteTopic::Catalog => {
+            (Duration::from_secs(30), Duration::from_secs(300))
+        }
     }
 }
 

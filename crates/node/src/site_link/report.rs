@@ -9,8 +9,6 @@ use crate::ports::RobotOffer;
 pub(super) const ROBOTS_MAX: usize = 64;
 /// Most nodes named in a report.
 const NODES_MAX: usize = 8;
-/// Most keys told.
-const KEYS_MAX: usize = fleet_membership::KEYS_MAX;
 /// The length of a report in its frame leaves room for the frame's own bytes.
 const REPORT_BYTES_MAX: usize = FRAME_BYTES_MAX - 16;
 
@@ -19,7 +17,6 @@ const REPORT_BYTES_MAX: usize = FRAME_BYTES_MAX - 16;
 /// offer least first.
 pub fn bounded(mut report: SiteReport) -> SiteReport {
     report.nodes.truncate(NODES_MAX);
-    report.wan_keys.truncate(KEYS_MAX);
     if report.robots.len() > ROBOTS_MAX {
         report.robots = summed(report.robots);
         report.robots.truncate(ROBOTS_MAX);

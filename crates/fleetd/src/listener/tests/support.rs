@@ -76,7 +76,7 @@ impl Fleet {
     }
 }
 
-fn cell(issue: impl FnOnce(&SigningRequest) -> Issued) -> CertificateCell {
+pub(crate) fn cell(issue: impl FnOnce(&SigningRequest) -> Issued) -> CertificateCell {
     let key = NodeKey::generate().unwrap();
     let request = SigningRequest::parse(&key.signing_request().unwrap()).unwrap();
     key.with_chain(issue(&request).chain).unwrap().cell().unwrap()
