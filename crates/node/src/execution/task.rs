@@ -382,7 +382,9 @@ async fn forget(around: &Surroundings, pair: Pair) {
     }
 }
 
-async fn written(securing: &mut Option<BoxFuture<'static, Result<(), fleet_core::Error>>>) -> Result<(), fleet_core::Error> {
+async fn written(
+    securing: &mut Option<BoxFuture<'static, Result<(), fleet_core::Error>>>,
+) -> Result<(), fleet_core::Error> {
     match securing {
         Some(writing) => writing.await,
         None => std::future::pending().await,

@@ -57,12 +57,17 @@ impl OwnJournal for Store {
         async move { kept }.boxed()
     }
 
-    fn read(&self, Pair { job, fence }: Pair, from: u32) -> BoxFuture<'static, Result<(u32, Vec<JournalRecord>), Error>> {
+    fn read(
+        &self,
+        Pair { job, fence }: Pair,
+        from: u32,
+    ) -> BoxFuture<'static, Result<(u32, Vec<JournalRecord>), Error>> {
         let read = self.own_records(job, fence, from, RECORDS_PER_READ).map_err(failed("read the robot's own journal"));
         let found = read.map(|rows| {
             let first = rows.first().map_or(from, |(position, _)| *position);
             let follows = |((position, _), expected): &(&(u32, JournalRecord), u32)| position == expected;
-            let rows: Vec<_> = rows.iter().zip(first..).take_while(follows).map(|((_, record), _)| record.clone()).collect();
+            let rows: Vec<_> =
+                rows.iter().zip(first..).take_while(follows).map(|((_, record), _)| record.clone()).collect();
             (first, rows)
         });
         async move { found }.boxed()

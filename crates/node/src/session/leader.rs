@@ -373,7 +373,8 @@ impl LeaderSessions {
         let mut commands = Vec::new();
         self.settle(now, &mut commands);
         let is_live = self.live(session.node) == Some(session);
-        let Some(tracked) = self.claims.get_mut(&pair.job).filter(|tracked| is_live && tracked.claim.fence == pair.fence)
+        let Some(tracked) =
+            self.claims.get_mut(&pair.job).filter(|tracked| is_live && tracked.claim.fence == pair.fence)
         else {
             return commands;
         };

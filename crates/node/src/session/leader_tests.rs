@@ -220,7 +220,10 @@ fn a_holder_that_is_back_is_bound_to_its_session_before_it_is_renewed() {
     let mut leader = waiting(0);
     leader.tick(at(5_000));
     let commands = renew(&mut leader, 6_000, beat(3, 1, &[]));
-    assert!(releases(&commands).is_empty() && commands.contains(&LeaderCommand::SendAsk { session: session(3), pair: pair(5) }));
+    assert!(
+        releases(&commands).is_empty()
+            && commands.contains(&LeaderCommand::SendAsk { session: session(3), pair: pair(5) })
+    );
     let rebind = LeaderCommand::Rebind { session: session(3), pair: pair(5) };
     assert_eq!(leader.returned(at(6_010), session(2), pair(5)), vec![], "of a session that is over");
     assert_eq!(leader.returned(at(6_020), session(3), pair(5)), vec![rebind.clone()]);

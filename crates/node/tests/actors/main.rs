@@ -5,6 +5,7 @@
 
 mod cut_off;
 mod holds;
+mod journal;
 mod links;
 mod poison;
 mod spans;

@@ -14,9 +14,9 @@ use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, Clock, Digest, Error, ErrorKind, FleetId, GroupId, JobId, NodeId, SiteName, Timestamp};
 use fleet_node::link::{Duplex, RobotReport, RobotStreams, WorkDown, WorkUp, duplex};
 use fleet_node::ports::{
-    EffectContext, EffectReport, Effects, Group, GroupStanding, Interpreter, JobMachine, OwnJournal, RobotLink,
+    EffectContext, EffectReport, Effects, Group, GroupStanding, Interpreter, JobMachine, RobotLink,
 };
-use fleet_node::session::{LeaderTerm, Pair};
+use fleet_node::session::LeaderTerm;
 use fleet_node::{JobRequest, LinkServer, Node, NodeConfig, NodePorts};
 use fleet_replication::AppliedEntry;
 use fleet_replication::command::{
@@ -31,6 +31,8 @@ use fleet_store::{StateReader, Store};
 use fleet_workflow::machine::command::{Command, EffectPath, OnLost};
 use fleet_workflow::machine::effect::{Effect, HttpRequest};
 use fleet_workflow::machine::event::{ErrorObject, Event, Outcome as EffectOutcome};
+
+use crate::journal::TestJournal;
 
 pub(crate) const GROUP: GroupId = GroupId::from_bytes([9; 16]);
 
@@ -507,7 +509,12 @@ async fn repeat<M: Clone>(mut from: mpsc::Receiver<M>, to: mpsc::Sender<M>) {
 }
 
 /// Passes on what comes until `node` is cut off.
-async fn pass<M>(mut from: mpsc::Receiver<M>, to: mpsc::Sender<M>, mut cut: watch::Receiver<Vec<NodeId>>, node: NodeId) {
+async fn pass<M>(
+    mut from: mpsc::Receiver<M>,
+    to: mpsc::Sender<M>,
+    mut cut: watch::Receiver<Vec<NodeId>>,
+    node: NodeId,
+) {
     let passing = async {
         while let Some(message) = from.recv().await {
             if to.send(message).await.is_err() {
@@ -591,45 +598,6 @@ fn in_memory() -> Store {
     Store::in_memory().unwrap()
 }
 
-/// A robot's own journal whose writes take no time of the paused clock.
-struct TestJournal(Store);
-
-impl OwnJournal for TestJournal {
-    fn write(
-        &self,
-        pair: Pair,
-        within: Duration,
-        from: u32,
-        records: Vec<JournalRecord>,
-    ) -> BoxFuture<'static, Result<(), Error>> {
-        blocking(OwnJournal::write(&self.0, pair, within, from, records))
-    }
-
-    fn kept(&self) -> BoxFuture<'static, Result<Vec<Pair>, Error>> {
-        OwnJournal::kept(&self.0)
-    }
-
-    fn read(&self, pair: Pair, from: u32) -> BoxFuture<'static, Result<(u32, Vec<JournalRecord>), Error>> {
-        OwnJournal::read(&self.0, pair, from)
-    }
-
-    fn forget(&self, pair: Pair) -> BoxFuture<'static, Result<(), Error>> {
-        blocking(OwnJournal::forget(&self.0, pair))
-    }
-
-    fn refuse(&self, pair: Pair, at: Timestamp) -> BoxFuture<'static, Result<usize, Error>> {
-        blocking(OwnJournal::refuse(&self.0, pair, at))
-    }
-}
-
-/// On a blocking thread, because paused time passes while a task waits for any other.
-fn blocking<T: Send + 'static>(
-    work: BoxFuture<'static, Result<T, Error>>,
-) -> BoxFuture<'static, Result<T, Error>> {
-    let runtime = tokio::runtime::Handle::current();
-    async move { tokio::task::spawn_blocking(move || runtime.block_on(work)).await.unwrap() }.boxed()
-}
-
 pub(crate) fn id(number: u8) -> NodeId {
     NodeId::from_bytes([number; 16])
 }
@@ -655,7 +623,8 @@ impl Fleet {
         let ids: Vec<NodeId> = (1..=count).map(id).collect();
         log.found(&ids).await;
         let effects = TestEffects::new(&log);
-        let mut fleet = Self { clock, log, effects, nodes: BTreeMap::new(), journals: BTreeMap::new(), link: TestLink::default() };
+        let mut fleet =
+            Self { clock, log, effects, nodes: BTreeMap::new(), journals: BTreeMap::new(), link: TestLink::default() };
         fleet.link.is_severable.store(is_severable, Ordering::Relaxed);
         for number in 1..=count {
             fleet.start_node(number, 1, if robots.contains(&number) { 2 } else { 0 }).await;

@@ -165,11 +165,7 @@ fn random_walks_with_a_job_that_may_be_finished_cut_off_find_no_two_actors_and_n
 }
 
 /// The first finding without `rule` among `count` walks.
-fn first_finding(
-    walk: impl Fn(u64, Option<Rule>) -> Finding,
-    rule: Rule,
-    count: u64,
-) -> Option<(u64, Finding)> {
+fn first_finding(walk: impl Fn(u64, Option<Rule>) -> Finding, rule: Rule, count: u64) -> Option<(u64, Finding)> {
     (0..count).map(|seed| (seed, walk(seed, Some(rule)))).find(|(_, finding)| *finding != Finding::Nothing)
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, Fence, JobId, NodeId, SessionId};
 use fleet_node::session::{
-    Beat, BeatAnswer, Claim, EndKind, Finishing, LeaderCommand, LeaderSessions, LeaderTerm, Pair, ReleaseCause, RobotCommand,
-    RobotSession,
+    Beat, BeatAnswer, Claim, EndKind, Finishing, LeaderCommand, LeaderSessions, LeaderTerm, Pair, ReleaseCause,
+    RobotCommand, RobotSession,
 };
 
 use fleet_store::record::Absence;

@@ -35,12 +35,7 @@ pub(super) fn note(scope: &mut Scope<'_, '_>, job: JobId, fence: Fence, absence:
 
 /// Binds the assignment to `session`, in which its holder is back. The fence stays: it is the same right, which was never
 /// given to anybody else, and what the holder wrote while it was away carries it.
-pub(super) fn rebind(
-    scope: &mut Scope<'_, '_>,
-    job: JobId,
-    fence: Fence,
-    session: SessionId,
-) -> Result<Outcome, Halt> {
+pub(super) fn rebind(scope: &mut Scope<'_, '_>, job: JobId, fence: Fence, session: SessionId) -> Result<Outcome, Halt> {
     let (mut transition, assignment) = held(scope, job, fence)?;
     let bound = assignment.session;
     if bound == session {

@@ -1,7 +1,7 @@
 //! What a job's holder records: results of effects, and how the job goes on.
 
-use fleet_core::limits::JOURNAL_BYTES_MAX;
 use fleet_core::Timestamp;
+use fleet_core::limits::JOURNAL_BYTES_MAX;
 use fleet_store::record::journal::journal_full;
 use fleet_store::record::{Ending, JobState, JournalRecord, Reason, Settled, StopCause};
 
