@@ -1,9 +1,11 @@
 //! Applies committed entries to a real store through the production state machine, and tells what they did.
 
 use fleet_core::{Digest, GroupId, NodeId, Timestamp};
-use fleet_replication::command::{Action, Command};
+use fleet_replication::command::{Action, Command, Moving};
 use fleet_replication::fsm::{self, EntryPosition, Event};
-use fleet_store::state::jobs;
+use fleet_store::record::Verdict;
+use fleet_store::state::tables::ARRIVALS;
+use fleet_store::state::{jobs, moves};
 use fleet_store::{Error, StateTransaction, Store};
 
 use crate::consensus::{Entry, Payload};
@@ -16,6 +18,10 @@ pub(crate) struct Order {
     pub(crate) wall: Option<Timestamp>,
     /// Whether records count whatever fence they carry.
     pub(crate) takes_any_fence: bool,
+    /// Whether decided moves are forgotten at once.
+    pub(crate) forgets_moves: bool,
+    /// Whether a recall is decided by its own side.
+    pub(crate) recalls_itself: bool,
 }
 
 /// Applies `entries` in one transaction.
@@ -50,6 +56,12 @@ fn apply_one(state: &mut StateTransaction<'_>, node: NodeId, entry: Entry, order
             if let Some(wall) = order.wall {
                 command.at = wall;
             }
+            if let (true, Action::Moving(Moving::Recall { job, .. })) = (order.recalls_itself, &command.action)
+                && let Some(moved) = moves::of_job(state, *job)?
+            {
+                let (target, number) = (moved.to.group, moved.number);
+                command.action = Moving::Settle { target, number, verdict: Verdict::Recalled }.into();
+            }
             if let (true, Action::Record(records)) = (order.takes_any_fence, &mut command.action) {
                 let holder = jobs::job(state, records.job)?.and_then(|job| job.assignment);
                 records.fence = holder.map_or(records.fence, |holder| holder.fence);
@@ -58,6 +70,11 @@ fn apply_one(state: &mut StateTransaction<'_>, node: NodeId, entry: Entry, order
         for applied in fsm::apply(state, EntryPosition { epoch: 1, term, index }, &commands)? {
             fact.outcomes.push(applied.outcome);
             fact.events.extend(applied.events);
+        }
+        for action in fact.actions.iter().filter(|_| order.forgets_moves) {
+            if let Action::Moving(Moving::Accept(arriving)) = action {
+                state.remove(&ARRIVALS, &(arriving.source.group, arriving.number))?;
+            }
         }
     }
     let mut text = format!("{:?}{:?}", fact.outcomes, fact.events);

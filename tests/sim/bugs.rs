@@ -16,15 +16,21 @@ pub(crate) enum PlantedBug {
     ApplyWithWallClock,
     /// Records count whatever fence they carry.
     StaleFenceAccepted,
+    /// The target of a move forgets at once what it decided.
+    DedupLostOnTransfer,
+    /// The source takes a job back by itself that is under way.
+    RecallAtTheSource,
 }
 
 impl PlantedBug {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::AckBeforeFsync,
         Self::ReassignBeforeLeaseEnd,
         Self::RenewWithoutQuorum,
         Self::ServeBeforeOwnEntry,
         Self::ApplyWithWallClock,
         Self::StaleFenceAccepted,
+        Self::DedupLostOnTransfer,
+        Self::RecallAtTheSource,
     ];
 }

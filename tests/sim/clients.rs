@@ -1,16 +1,19 @@
-//! The clients of the simulated fleet: they submit, read, cancel, pause, resume and drain, and ask again until they know.
+//! The clients of the simulated fleet: they submit, read, cancel, pause, resume, drain and recall, and ask again until they
+//! know.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use fleet_core::invariant::Invariant;
-use fleet_core::{JobId, NodeId, SiteName};
-use fleet_replication::command::{Action, Outcome};
+use fleet_core::{JobId, NodeId, Timestamp};
+use fleet_replication::command::{Action, Moving, Outcome};
 use fleet_sim::Dice;
-use fleet_store::record::{CommandId, StopCause};
+use fleet_store::record::{CommandId, PeerSite, StopCause};
 
-use crate::judge::{Judge, Law, Violation, broken};
+use crate::judge::{Law, Violation, broken};
 use crate::message::{Told, Wish};
 use crate::workflows;
+use crate::world::Site;
 
 /// Most jobs of one simulation.
 const JOBS_MAX: usize = 40;
@@ -21,120 +24,168 @@ const TRIES_MAX: u32 = 12;
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) wish: Wish,
+    /// The site that is asked.
+    pub(crate) site: usize,
     /// The machine that is asked next.
     pub(crate) machine: usize,
     tries: u32,
 }
 
 /// A job that somebody wants run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) workflow: usize,
-    pub(crate) priority: u8,
+    priority: u8,
+    /// The site that was asked.
+    pub(crate) site: usize,
+    /// The site that it is for, if that is another one.
+    to: Option<PeerSite>,
 }
 
 /// All clients.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
+    sites: Vec<(PeerSite, Range<usize>)>,
     requests: BTreeMap<u64, Request>,
     numbers: u64,
     pub(crate) wanted: BTreeMap<JobId, Wanted>,
     pub(crate) accepted: BTreeSet<JobId>,
-    pub(crate) paused: BTreeSet<JobId>,
+    paused: BTreeSet<JobId>,
     /// Whether workflows may wait for times: not where wall clocks are wrong by hours.
     may_wait: bool,
 }
 
+fn is_submit(wish: &Wish) -> bool {
+    matches!(wish, Wish::Change(_, Action::Submit(_) | Action::Moving(Moving::SubmitTo { .. })))
+}
+
 impl Clients {
-    pub(crate) fn new(may_wait: bool) -> Self {
-        Self { may_wait, ..Self::default() }
+    /// Clients of these sites.
+    pub(crate) fn new(may_wait: bool, sites: Vec<(PeerSite, Range<usize>)>) -> Self {
+        Self { may_wait, sites, ..Self::default() }
     }
 
     /// A new request; its number.
-    pub(crate) fn wish(&mut self, dice: &mut Dice, machines: usize, nodes: &[NodeId]) -> Option<u64> {
-        let wish = match dice.below(100) {
-            0..55 => self.submit(dice)?,
-            55..62 => self.stop(dice, StopCause::Cancel)?,
-            62..70 => self.stop(dice, StopCause::Pause)?,
-            70..78 => {
-                let paused: Vec<JobId> = self.paused.iter().copied().collect();
-                let job = *dice.pick(&paused)?;
-                self.change(dice, Action::Resume { job })
+    pub(crate) fn wish(&mut self, dice: &mut Dice, nodes: &[(usize, NodeId)]) -> Option<u64> {
+        match dice.below(100) {
+            0..50 => self.submit(dice),
+            50..57 => self.stop(dice, StopCause::Cancel),
+            57..63 => self.stop(dice, StopCause::Pause),
+            63..69 => {
+                let job = pick(dice, self.paused.iter())?;
+                let site = self.wanted.get(&job)?.site;
+                Some(self.begin_change(dice, site, Action::Resume { job }))
             }
-            78..94 => Wish::Read(*dice.pick(&self.accepted.iter().copied().collect::<Vec<_>>())?),
+            69..79 => self.recall(dice),
+            79..94 => {
+                let job = pick(dice, self.accepted.iter())?;
+                let site = self.wanted.get(&job)?.site;
+                Some(self.begin(dice, site, Wish::Read(job)))
+            }
             94..97 => {
-                let node = *dice.pick(nodes)?;
-                self.change(dice, Action::DrainNode { node, deadline: Some(fleet_core::Timestamp(0)) })
+                let (site, node) = *dice.pick(nodes)?;
+                Some(self.begin_change(dice, site, Action::DrainNode { node, deadline: Some(Timestamp(0)) }))
             }
             _ => {
-                let node = *dice.pick(nodes)?;
-                self.change(dice, Action::UndrainNode { node })
+                let (site, node) = *dice.pick(nodes)?;
+                Some(self.begin_change(dice, site, Action::UndrainNode { node }))
             }
-        };
-        Some(self.begin(dice, machines, wish))
+        }
     }
 
-    fn change(&self, dice: &mut Dice, action: Action) -> Wish {
-        Wish::Change(CommandId(u128::from(dice.bits()) << 64 | u128::from(dice.bits())), action)
-    }
-
-    /// Begins `wish` at any machine; its number.
-    pub(crate) fn begin(&mut self, dice: &mut Dice, machines: usize, wish: Wish) -> u64 {
+    /// Begins `wish` at any machine of `site`; its number.
+    fn begin(&mut self, dice: &mut Dice, site: usize, wish: Wish) -> u64 {
         self.numbers += 1;
-        let machine = dice.below(machines);
-        self.requests.insert(self.numbers, Request { wish, machine, tries: 0 });
+        let machine = any(dice, &self.sites[site].1);
+        self.requests.insert(self.numbers, Request { wish, site, machine, tries: 0 });
         self.numbers
     }
 
-    /// Begins a change at any machine; its number.
-    pub(crate) fn begin_change(&mut self, dice: &mut Dice, machines: usize, action: Action) -> u64 {
-        let wish = self.change(dice, action);
-        self.begin(dice, machines, wish)
+    /// Begins a change at any machine of `site`; its number.
+    pub(crate) fn begin_change(&mut self, dice: &mut Dice, site: usize, action: Action) -> u64 {
+        let id = CommandId(u128::from(dice.bits()) << 64 | u128::from(dice.bits()));
+        self.begin(dice, site, Wish::Change(id, action))
     }
 
     /// A new job, or one that was asked for before: with the same key, and sometimes with other content.
-    fn submit(&mut self, dice: &mut Dice) -> Option<Wish> {
-        let known: Vec<JobId> = self.wanted.keys().copied().collect();
-        let site = SiteName::default();
+    fn submit(&mut self, dice: &mut Dice) -> Option<u64> {
         if dice.chance(10)
-            && let Some(job) = dice.pick(&known)
+            && let Some(job) = pick(dice, self.wanted.keys())
         {
-            let Wanted { workflow, priority } = self.wanted[job];
-            let other = u8::from(dice.chance(30));
-            let submission = workflows::submission(*job, workflow, priority + other, site);
-            return Some(self.change(dice, Action::Submit(Box::new(submission))));
+            let mut wanted = self.wanted.get(&job)?.clone();
+            wanted.priority += u8::from(dice.chance(30));
+            return Some(self.submit_as(dice, job, &wanted));
         }
-        if known.len() >= JOBS_MAX {
+        if self.wanted.len() >= JOBS_MAX {
             return None;
         }
-        let job = JobId::from_idempotency_key(&site, "sim", &format!("key-{}", known.len()));
+        let site = dice.below(self.sites.len());
+        let own = &self.sites[site].0;
+        let job = JobId::from_idempotency_key(&own.site, "sim", &format!("key-{}", self.wanted.len()));
         let count = if self.may_wait { workflows::all().len() } else { workflows::WAITING_FROM };
-        let wanted = Wanted { workflow: dice.below(count), priority: 5 + 5 * dice.below(3) as u8 };
-        self.wanted.insert(job, wanted);
-        let submission = workflows::submission(job, wanted.workflow, wanted.priority, site);
-        Some(self.change(dice, Action::Submit(Box::new(submission))))
+        let other = self.sites.iter().map(|(peer, _)| peer).find(|peer| *peer != own);
+        let wanted = Wanted {
+            workflow: dice.below(count),
+            priority: if dice.chance(50) { 5 } else { 10 },
+            site,
+            to: other.filter(|_| dice.chance(50)).cloned(),
+        };
+        self.wanted.insert(job, wanted.clone());
+        Some(self.submit_as(dice, job, &wanted))
     }
 
-    fn stop(&mut self, dice: &mut Dice, cause: StopCause) -> Option<Wish> {
-        let known: Vec<JobId> = self.wanted.keys().copied().collect();
-        let job = *dice.pick(&known)?;
+    fn submit_as(&mut self, dice: &mut Dice, job: JobId, wanted: &Wanted) -> u64 {
+        let site = self.sites[wanted.site].0.site.clone();
+        let submission = Box::new(workflows::submission(job, wanted.workflow, wanted.priority, site));
+        let action = match wanted.to.clone() {
+            None => Action::Submit(submission),
+            Some(to) => Moving::SubmitTo { submission, to, because: String::new() }.into(),
+        };
+        self.begin_change(dice, wanted.site, action)
+    }
+
+    fn stop(&mut self, dice: &mut Dice, cause: StopCause) -> Option<u64> {
+        let job = pick(dice, self.wanted.keys())?;
         if cause == StopCause::Pause {
             self.paused.insert(job);
         }
-        Some(self.change(dice, Action::Stop { job, cause }))
+        let site = self.wanted.get(&job)?.site;
+        Some(self.begin_change(dice, site, Action::Stop { job, cause }))
+    }
+
+    /// Asks for a job back that went to another site by its first move.
+    fn recall(&mut self, dice: &mut Dice) -> Option<u64> {
+        let gone = self.wanted.iter().filter(|(_, wanted)| wanted.to.is_some()).map(|(job, _)| job);
+        let job = pick(dice, gone)?;
+        let site = self.wanted.get(&job)?.site;
+        Some(self.begin_change(dice, site, Moving::Recall { job, generation: 1 }.into()))
+    }
+
+    /// Nobody asks for pauses and drains any more.
+    pub(crate) fn give_up_stops(&mut self) {
+        self.requests.retain(|_, request| {
+            let is_pause = |action: &Action| matches!(action, Action::Stop { cause: StopCause::Pause, .. });
+            let stops = |action: &Action| is_pause(action) || matches!(action, Action::DrainNode { .. });
+            !matches!(&request.wish, Wish::Change(_, action) if stops(action))
+        });
+    }
+
+    /// What sets everything going again that was paused.
+    pub(crate) fn resumes(&self) -> Vec<(usize, Action)> {
+        let site = |job: &JobId| self.wanted.get(job).map(|wanted| wanted.site);
+        self.paused.iter().filter_map(|job| Some((site(job)?, Action::Resume { job: *job }))).collect()
     }
 
     /// The request to send now; `None` if it is answered or given up.
-    pub(crate) fn try_again(&mut self, dice: &mut Dice, machines: usize, number: u64) -> Option<Request> {
+    pub(crate) fn try_again(&mut self, dice: &mut Dice, number: u64) -> Option<Request> {
         let request = self.requests.get_mut(&number)?;
         request.tries += 1;
-        let is_submit = matches!(&request.wish, Wish::Change(_, Action::Submit(_)));
-        if request.tries > TRIES_MAX && !is_submit {
+        if request.tries > TRIES_MAX && !is_submit(&request.wish) {
             self.requests.remove(&number);
             return None;
         }
         if request.tries > 1 {
-            request.machine = dice.below(machines);
+            request.machine = any(dice, &self.sites[request.site].1);
         }
         Some(request.clone())
     }
@@ -142,7 +193,7 @@ impl Clients {
     /// A client was told something. Returns the request to send again at once, if it is to be sent elsewhere.
     pub(crate) fn told(
         &mut self,
-        judge: &Judge,
+        sites: &[Site],
         number: u64,
         told: &Told,
         machine_of: impl Fn(NodeId) -> Option<usize>,
@@ -168,9 +219,10 @@ impl Clients {
                 }
             }
             Told::Outcome(outcome) => {
+                let site = request.site;
                 self.requests.remove(&number);
                 if let Outcome::Submitted { job, .. } | Outcome::Assigned { job, .. } = outcome {
-                    judge.accepted(*job)?;
+                    sites[site].judge.accepted(*job)?;
                     self.accepted.insert(*job);
                 }
                 Ok(None)
@@ -180,7 +232,14 @@ impl Clients {
 
     /// Submits that nobody answered yet.
     pub(crate) fn open_submits(&self) -> usize {
-        let is_submit = |request: &&Request| matches!(&request.wish, Wish::Change(_, Action::Submit(_)));
-        self.requests.values().filter(is_submit).count()
+        self.requests.values().filter(|request| is_submit(&request.wish)).count()
     }
+}
+
+fn pick<'a>(dice: &mut Dice, jobs: impl Iterator<Item = &'a JobId>) -> Option<JobId> {
+    dice.pick(&jobs.copied().collect::<Vec<_>>()).copied()
+}
+
+fn any(dice: &mut Dice, machines: &Range<usize>) -> usize {
+    machines.start + dice.below(machines.len())
 }

@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     CutOneWay,
     /// The machines are split in two.
     Split,
+    /// The sites are cut off from each other.
+    CutSites,
     /// All ways work again.
     RestoreWays,
     /// Messages are lost, repeated and late, more or less than before.
@@ -38,7 +40,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Kill,
         Self::KillLeaderShortly,
         Self::LosePower,
@@ -47,6 +49,7 @@ impl Fault {
         Self::Isolate,
         Self::CutOneWay,
         Self::Split,
+        Self::CutSites,
         Self::RestoreWays,
         Self::Weather,
         Self::StallDisk,
@@ -73,7 +76,7 @@ impl Plan {
     /// The plan of a seed.
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let mut kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|_| dice.chance(40)).collect();
-        if kinds.iter().any(|kind| matches!(kind, Fault::Isolate | Fault::CutOneWay | Fault::Split)) {
+        if kinds.iter().any(|kind| matches!(kind, Fault::Isolate | Fault::CutOneWay | Fault::Split | Fault::CutSites)) {
             kinds.push(Fault::RestoreWays);
             kinds.push(Fault::RestoreWays);
         }

@@ -652,6 +652,8 @@ impl GroupPart {
         let order = Order {
             wall: step.has(PlantedBug::ApplyWithWallClock).then_some(step.wall),
             takes_any_fence: step.has(PlantedBug::StaleFenceAccepted),
+            forgets_moves: step.has(PlantedBug::DedupLostOnTransfer),
+            recalls_itself: step.has(PlantedBug::RecallAtTheSource),
         };
         self.applied = committed;
         for applied in applying::apply(&self.store, self.id, self.node, entries, order) {

@@ -7,9 +7,9 @@ use std::fmt;
 use fleet_core::invariant::Invariant;
 use fleet_core::{Fence, JobId, NodeId};
 use fleet_node::session::Pair;
-use fleet_replication::command::{Action, Next, Outcome, Records, Refusal, ReleaseCause};
+use fleet_replication::command::{Action, Moving, Next, Outcome, Records, Refusal, ReleaseCause};
 use fleet_replication::fsm::Event;
-use fleet_store::record::{Content, JobState};
+use fleet_store::record::{Content, JobState, StopCause, Verdict};
 use fleet_workflow::machine::command::EffectPath;
 use fleet_workflow::machine::event;
 
@@ -53,6 +53,8 @@ pub(crate) struct JobFacts {
     holder: Option<Fence>,
     settled: Option<Fence>,
     pub(crate) was_cancelled: bool,
+    /// Whether it lives at another site, as its first one knows.
+    pub(crate) is_elsewhere: bool,
 }
 
 /// An entry as the first node that applied it had it.
@@ -150,8 +152,13 @@ impl Judge {
             self.obeyed(action, outcome)?;
         }
         for event in &fact.events {
+            if let Event::MirrorChanged { job } = event {
+                let facts = self.jobs.entry(*job).or_default();
+                (facts.state, facts.is_elsewhere) = (None, true);
+            }
             if let Event::JobChanged { job, to, .. } = event {
-                self.jobs.entry(*job).or_default().state = Some(*to);
+                let facts = self.jobs.entry(*job).or_default();
+                (facts.state, facts.is_elsewhere) = (Some(*to), false);
                 match to {
                     JobState::Waiting => self.see(Situation::JobParked),
                     JobState::Suspended => self.see(Situation::JobSuspended),
@@ -175,6 +182,14 @@ impl Judge {
             (_, Outcome::Submitted { created: false, .. }) => self.see(Situation::SubmitRepeated),
             (Action::SubmitAssigned { .. }, Outcome::Assigned { .. }) => self.see(Situation::JobAssignedAtOnce),
             (Action::FireTimers, Outcome::Fired { jobs, .. }) if *jobs > 0 => self.see(Situation::TimersFired),
+            (Action::Moving(Moving::Settle { verdict, .. }), Outcome::Changed { .. }) => match verdict {
+                Verdict::Accepted => self.see(Situation::MoveAccepted),
+                Verdict::Recalled => self.see(Situation::MoveRecalled),
+                Verdict::Declined(_) | Verdict::Conflict => {}
+            },
+            (Action::Moving(Moving::Report(report)), Outcome::Done) if report.standing.state.is_ended() => {
+                self.see(Situation::MovedJobEnded);
+            }
             (Action::Release { cause, .. }, Outcome::Changed { .. }) => self.see(match cause {
                 ReleaseCause::Lost => Situation::RobotLost,
                 ReleaseCause::Gone => Situation::RobotGone,
@@ -190,7 +205,10 @@ impl Judge {
             return Ok(());
         }
         match (action, outcome) {
-            (Action::Submit(submission), Outcome::Submitted { created: true, .. }) => self.created(submission.job),
+            (
+                Action::Submit(submission) | Action::Moving(Moving::SubmitTo { submission, .. }),
+                Outcome::Submitted { created: true, .. },
+            ) => self.created(submission.job),
             (Action::SubmitAssigned { submission, .. }, Outcome::Submitted { created: true, .. }) => {
                 self.created(submission.job)
             }
@@ -205,7 +223,7 @@ impl Judge {
                 facts.holder.take_if(|holder| holder == fence);
                 Ok(())
             }
-            (Action::Stop { job, cause: fleet_store::record::StopCause::Cancel }, _) => {
+            (Action::Stop { job, cause: StopCause::Cancel } | Action::Moving(Moving::StopArrived { job, .. }), _) => {
                 self.jobs.entry(*job).or_default().was_cancelled = true;
                 Ok(())
             }
@@ -252,18 +270,6 @@ impl Judge {
         Ok(())
     }
 
-    /// No two robots may act for the same job now.
-    pub(crate) fn check_rights(&self, rights: &[(NodeId, Pair)]) -> Result<(), Violation> {
-        let mut actors: BTreeMap<JobId, NodeId> = BTreeMap::new();
-        for (node, pair) in rights {
-            if let Some(other) = actors.insert(pair.job, *node) {
-                let detail = format!("{other} and {node} may act for {}", pair.job);
-                return broken(Law::Promise(Invariant::AtMostOneActor), detail);
-            }
-        }
-        Ok(())
-    }
-
     /// A client was told that `job` is accepted.
     pub(crate) fn accepted(&self, job: JobId) -> Result<(), Violation> {
         match self.jobs.get(&job) {
@@ -274,6 +280,18 @@ impl Judge {
             ),
         }
     }
+}
+
+/// No two robots may act for the same job now.
+pub(crate) fn check_rights(rights: &[(NodeId, Pair)]) -> Result<(), Violation> {
+    let mut actors: BTreeMap<JobId, NodeId> = BTreeMap::new();
+    for (node, pair) in rights {
+        if let Some(other) = actors.insert(pair.job, *node) {
+            let detail = format!("{other} and {node} may act for {}", pair.job);
+            return broken(Law::Promise(Invariant::AtMostOneActor), detail);
+        }
+    }
+    Ok(())
 }
 
 /// `law` is broken.

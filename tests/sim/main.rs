@@ -8,6 +8,7 @@ mod applying;
 mod bugs;
 mod clients;
 mod consensus;
+mod courier;
 mod ending;
 mod faults;
 mod group;

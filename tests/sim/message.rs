@@ -53,6 +53,9 @@ pub(crate) enum Told {
     Unknown,
 }
 
+/// What couriers write to each other.
+pub(crate) type Letter = fleet_store::record::Payload;
+
 /// A message to a node or a client.
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
@@ -82,6 +85,19 @@ pub(crate) enum Message {
     Wish {
         number: u64,
         wish: Wish,
+    },
+    /// The courier of another site writes.
+    Letter {
+        from: NodeId,
+        run: u64,
+        call: u64,
+        message: Letter,
+    },
+    /// It is answered; `None` if it cannot be.
+    LetterAnswer {
+        run: u64,
+        call: u64,
+        answer: Option<Letter>,
     },
 }
 
@@ -146,10 +162,16 @@ pub(crate) enum Situation {
     JobCancelled,
     JobAssignedAtOnce,
     TimersFired,
+    /// A job went to the other site and was taken over there.
+    MoveAccepted,
+    /// A job came back that was asked for.
+    MoveRecalled,
+    /// A job that went ended there, and its first site knows.
+    MovedJobEnded,
 }
 
 impl Situation {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::LeaderElected,
         Self::LeaderResumed,
         Self::LogTruncated,
@@ -167,6 +189,9 @@ impl Situation {
         Self::JobCancelled,
         Self::JobAssignedAtOnce,
         Self::TimersFired,
+        Self::MoveAccepted,
+        Self::MoveRecalled,
+        Self::MovedJobEnded,
     ];
 }
 
@@ -191,6 +216,8 @@ pub(crate) enum Out {
         to: NodeId,
         message: Message,
     },
+    /// To the other site, whichever node answers there.
+    AskSite(Message),
     /// An answer to the client's request of this number.
     Tell {
         number: u64,
@@ -221,6 +248,10 @@ pub(crate) struct Step<'a> {
 impl Step<'_> {
     pub(crate) fn send(&mut self, to: NodeId, message: Message) {
         self.out.push(Out::Send { to, message });
+    }
+
+    pub(crate) fn ask_site(&mut self, message: Message) {
+        self.out.push(Out::AskSite(message));
     }
 
     pub(crate) fn fact(&mut self, fact: Fact) {

@@ -1,11 +1,12 @@
 //! One process of `fleetd` in the simulation: its part of the group, its scheduler and its robot, and what passes between.
 
-use fleet_core::{BootInstant, NodeId};
+use fleet_core::{BootInstant, JobId, NodeId, SiteName};
 use fleet_replication::command::{Action, NodeAdmission, Outcome};
 use fleet_store::record::NodeProfile;
-use fleet_store::state::jobs;
+use fleet_store::state::{jobs, moves};
 
 use crate::consensus::Members;
+use crate::courier::Courier;
 use crate::group::{GroupPart, Notice, Question};
 use crate::message::{Alarm, Message, Out, Step, Told, Wish};
 use crate::robot::{Robot, SLOTS};
@@ -17,12 +18,14 @@ pub(crate) struct Process {
     pub(crate) group: GroupPart,
     pub(crate) scheduler: Scheduler,
     pub(crate) robot: Robot,
+    courier: Option<Courier>,
     ticks: u64,
 }
 
 impl Process {
-    pub(crate) fn new(step: &mut Step<'_>, group: GroupPart, robot: Robot) -> Self {
-        let process = Self { group, scheduler: Scheduler::new(), robot, ticks: step.dice.below(2) as u64 };
+    pub(crate) fn new(step: &mut Step<'_>, group: GroupPart, robot: Robot, courier: Option<Courier>) -> Self {
+        let ticks = step.dice.below(2) as u64;
+        let process = Self { group, scheduler: Scheduler::new(), robot, courier, ticks };
         let delay_us = step.dice.below(TICK_US as usize) as u64;
         step.out.push(Out::Wake { delay_us, alarm: Alarm::Tick });
         process
@@ -44,6 +47,9 @@ impl Process {
         self.group.tick(step, self.ticks.is_multiple_of(2));
         self.settle(step);
         self.scheduler.tick(step, &mut self.group);
+        if let Some(courier) = &mut self.courier {
+            courier.tick(step, &mut self.group);
+        }
         let leader = self.group.leader(step);
         self.robot.tick(step, leader);
     }
@@ -63,6 +69,16 @@ impl Process {
             Message::Down(message) => self.robot.down(step, *message),
             Message::Join { node, machine, replaces } => self.join(step, node, machine, replaces),
             Message::Wish { number, wish } => self.wish(step, number, wish),
+            Message::Letter { from, run, call, message } => {
+                if let Some(courier) = &mut self.courier {
+                    courier.asked(step, &mut self.group, (from, run, call), message);
+                }
+            }
+            Message::LetterAnswer { run, call, answer } => {
+                if let Some(courier) = self.courier.as_mut().filter(|_| run == self.group.run) {
+                    courier.answered(step, &mut self.group, call, answer);
+                }
+            }
         }
         self.settle(step);
     }
@@ -70,18 +86,21 @@ impl Process {
     /// Passes on what the parts say to each other until nobody has anything more to say.
     fn settle(&mut self, step: &mut Step<'_>) {
         while let Some(notice) = self.group.notices.pop_front() {
-            self.scheduler.follow(step, &mut self.group);
+            self.follow(step);
             match notice {
-                Notice::Applied(events) => self.scheduler.applied(step, &mut self.group, &events),
+                Notice::Applied(events) => {
+                    self.scheduler.applied(step, &mut self.group, &events);
+                    if let Some(courier) = &mut self.courier {
+                        courier.applied(&events);
+                    }
+                }
                 Notice::Proposed(reply, outcome) => self.proposed(step, reply, outcome),
                 Notice::Confirmed(Question::Sessions { term, round }, is_confirmed) => {
                     self.scheduler.confirmed(step, &mut self.group, term, round, is_confirmed);
                 }
                 Notice::Confirmed(Question::Read { number, job }, is_confirmed) => {
                     let told = match is_confirmed {
-                        true => {
-                            Told::Found(jobs::job(&self.group.reader(), job).expect("the state can be read").is_some())
-                        }
+                        true => Told::Found(self.knows(job)),
                         false => Told::Unknown,
                     };
                     step.out.push(Out::Tell { number, told });
@@ -89,13 +108,23 @@ impl Process {
                 Notice::Takeover { term, latest } => self.scheduler.takeover(term, latest),
             }
         }
+        self.follow(step);
+    }
+
+    fn follow(&mut self, step: &mut Step<'_>) {
         self.scheduler.follow(step, &mut self.group);
+        if let Some(courier) = &mut self.courier {
+            courier.follow(&self.group);
+        }
     }
 
     fn proposed(&mut self, step: &mut Step<'_>, reply: Reply, outcome: Option<Outcome>) {
         if let Reply::Client(number) | Reply::SubmitAssigned(number, _) = reply {
             let told = outcome.clone().map_or(Told::Unknown, Told::Outcome);
             step.out.push(Out::Tell { number, told });
+        }
+        if let (Reply::Courier(token), Some(courier)) = (&reply, &mut self.courier) {
+            courier.proposed(step, &mut self.group, *token, outcome.clone());
         }
         self.scheduler.proposed(step, &mut self.group, reply, outcome);
     }
@@ -114,6 +143,13 @@ impl Process {
         }
     }
 
+    /// Whether the job is here, or is known to be at another site.
+    fn knows(&self, job: JobId) -> bool {
+        let reader = self.group.reader();
+        let is_here = jobs::job(&reader, job).expect("the state can be read").is_some();
+        is_here || moves::of_job(&reader, job).expect("the state can be read").is_some()
+    }
+
     fn join(&mut self, step: &mut Step<'_>, node: NodeId, machine: usize, replaces: NodeId) {
         if self.group.serving.is_none() {
             return;
@@ -124,7 +160,9 @@ impl Process {
         }
         let is_known = scheduler::nodes_in(&self.group.reader()).contains(&node);
         if !is_known {
-            let admission = admission(node, machine, Some(replaces));
+            let founding = jobs::site(&self.group.reader()).expect("the state can be read").founding;
+            let site = founding.map(|founding| founding.site).unwrap_or_default();
+            let admission = admission(node, machine, site, Some(replaces));
             return self.group.propose(step, Action::PutNode(Box::new(admission)), Reply::Nobody);
         }
         // A learner comes, and the one it replaces goes; a voter that is gone keeps its seat.
@@ -139,10 +177,10 @@ impl Process {
 }
 
 /// What a node says of itself when it is admitted.
-pub(crate) fn admission(node: NodeId, machine: usize, replaces: Option<NodeId>) -> NodeAdmission {
+pub(crate) fn admission(node: NodeId, machine: usize, site: SiteName, replaces: Option<NodeId>) -> NodeAdmission {
     let profile = NodeProfile {
         name: format!("machine-{machine}"),
-        site: fleet_core::SiteName::default(),
+        site,
         address: format!("10.0.0.{machine}:7000"),
         http_address: format!("10.0.0.{machine}:8000"),
         tags: Vec::new(),

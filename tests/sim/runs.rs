@@ -155,10 +155,10 @@ impl Batch {
         let mut totals = self.totals();
         totals.seeds += 1;
         totals.virtual_seconds += world.agenda.now_us() as f64 / 1e6;
-        totals.jobs += world.judge.jobs.len();
-        totals.effects += world.judge.effects_begun;
+        totals.jobs += world.clients.accepted.len();
+        totals.effects += world.sites.iter().map(|site| site.judge.effects_begun).sum::<u64>();
         totals.lines += report.lines;
-        for (situation, times) in &world.judge.seen {
+        for (situation, times) in world.sites.iter().flat_map(|site| &site.judge.seen) {
             *totals.seen.entry(*situation).or_default() += times;
         }
         if let Some(violation) = &report.violation {

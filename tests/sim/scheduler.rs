@@ -30,6 +30,7 @@ pub(crate) enum Reply {
     SubmitAssigned(u64, Option<(LeaderTerm, Assigned)>),
     StopProposed(LeaderTerm, JobId),
     Fired,
+    Courier(u64),
     Records { session: SessionId, pair: Pair, leaves: bool },
 }
 
@@ -205,7 +206,7 @@ impl Scheduler {
                 };
                 step.send(session.node, Message::Down(Box::new(message)));
             }
-            Reply::Nobody | Reply::Client(_) | Reply::SubmitAssigned(_, None) => {}
+            Reply::Nobody | Reply::Client(_) | Reply::Courier(_) | Reply::SubmitAssigned(_, None) => {}
         }
         self.place(step, group);
     }

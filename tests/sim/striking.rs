@@ -44,6 +44,7 @@ impl World {
                 self.network.cut(machine, to);
             }
             Fault::Split => self.split(),
+            Fault::CutSites => self.cut_sites(),
             Fault::RestoreWays => self.network.restore_ways(),
             Fault::Weather => self.change_weather(),
             Fault::StallDisk => {
@@ -62,11 +63,10 @@ impl World {
         }
     }
 
-    /// The machine of the node that serves, if any.
-    fn leader(&self) -> Option<usize> {
-        self.machines
-            .iter()
-            .position(|machine| machine.process.as_ref().is_some_and(|process| process.group.serving.is_some()))
+    /// The machine of a node that serves, if any.
+    fn leader(&mut self) -> Option<usize> {
+        let leaders: Vec<usize> = (0..self.machines.len()).filter(|machine| self.serves(*machine)).collect();
+        self.dice.pick(&leaders).copied()
     }
 
     fn kill(&mut self, machine: usize, down_us: usize) {
@@ -98,6 +98,16 @@ impl World {
         }
     }
 
+    fn cut_sites(&mut self) {
+        for from in 0..self.machines.len() {
+            for to in 0..self.machines.len() {
+                if self.machines[from].site != self.machines[to].site {
+                    self.network.cut(from, to);
+                }
+            }
+        }
+    }
+
     fn change_weather(&mut self) {
         let pick = |dice: &mut fleet_sim::Dice, of: &[usize]| dice.pick(of).copied().unwrap_or_default();
         self.network.weather = Weather {
@@ -111,7 +121,8 @@ impl World {
 
     /// Loses a disk, but never so many voters that the group cannot go on.
     fn lose_for_good(&mut self, machine: usize, fault: Fault) {
-        if self.machines.len() < 3 || self.permanent_losses > 0 {
+        let site = self.machines[machine].site;
+        if self.sites[site].machines.len() < 3 || self.permanent_losses > 0 {
             return;
         }
         self.permanent_losses += 1;

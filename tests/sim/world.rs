@@ -1,21 +1,25 @@
 //! The simulated world: machines with clocks and disks, the network between them, clients, faults, and the judge. One seed
 //! decides everything that happens in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use fleet_core::invariant::Invariant;
 use fleet_core::timing::Timing;
-use fleet_core::{GroupId, NodeId, SiteName};
+use fleet_core::{GroupId, JobId, NodeId, SiteName};
 use fleet_replication::command::{Action, Command};
+use fleet_replication::fsm;
 use fleet_sim::{Agenda, Clocks, Dice, Disk, EventLog, Network, Weather};
-use fleet_store::record::{CommandId, Founding, JobState};
+use fleet_store::record::{CommandId, Founding, JobState, PeerSite};
+use fleet_store::state::moves;
 
 use crate::bugs::PlantedBug;
 use crate::clients::Clients;
 use crate::consensus::{DiskRecord, Entry, Members, Payload};
+use crate::courier::Courier;
 use crate::faults::Plan;
 use crate::group::GroupPart;
-use crate::judge::{Judge, Law, Violation, broken};
+use crate::judge::{self, JobFacts, Judge, Law, Violation, broken};
 use crate::message::{Alarm, Fact, Message, Out, Situation, Step, Told};
 use crate::node::{self, Process, admission};
 use crate::robot::Robot;
@@ -32,20 +36,52 @@ const STEPS_PER_LOOK: u64 = 20;
 /// What happens.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    Deliver { machine: usize, node: Option<NodeId>, message: Message },
-    Wake { machine: usize, run: u64, alarm: Alarm },
-    Start { machine: usize },
-    Resume { machine: usize },
-    Gossip { machine: usize },
+    Deliver {
+        machine: usize,
+        node: Option<NodeId>,
+        message: Message,
+    },
+    Wake {
+        machine: usize,
+        run: u64,
+        alarm: Alarm,
+    },
+    Start {
+        machine: usize,
+    },
+    Resume {
+        machine: usize,
+    },
+    Gossip {
+        machine: usize,
+    },
     Fault,
-    RoomAgain { machine: usize },
-    Told { number: u64, told: Told },
+    RoomAgain {
+        machine: usize,
+    },
+    Told {
+        number: u64,
+        told: Told,
+    },
     Wish,
-    Try { number: u64 },
+    /// Clients set going again what they stopped.
+    Undo,
+    Try {
+        number: u64,
+    },
+}
+
+/// A site of the world.
+pub(crate) struct Site {
+    pub(crate) peer: PeerSite,
+    pub(crate) machines: Range<usize>,
+    pub(crate) judge: Judge,
 }
 
 /// A machine.
 pub(crate) struct Machine {
+    /// The number of its site.
+    pub(crate) site: usize,
     pub(crate) node: NodeId,
     /// Which node of this machine it is; each wipe makes another.
     generation: u64,
@@ -59,7 +95,8 @@ pub(crate) struct Machine {
     pub(crate) disk_stall_us: u64,
     /// The node whose place this one takes, as long as it is no member.
     replaces: Option<NodeId>,
-    pub(crate) is_lost: bool,
+    /// Up to which entry its state got before its process ended.
+    reached: u64,
 }
 
 /// The world.
@@ -67,19 +104,21 @@ pub(crate) struct World {
     pub(crate) dice: Dice,
     pub(crate) agenda: Agenda<Event>,
     pub(crate) network: Network,
+    pub(crate) sites: Vec<Site>,
     pub(crate) machines: Vec<Machine>,
     pub(crate) plan: Plan,
     pub(crate) clients: Clients,
-    pub(crate) judge: Judge,
+    /// The site at which each job was assigned that ever was.
+    assigned_at: BTreeMap<JobId, usize>,
     pub(crate) log: EventLog,
     pub(crate) is_healed: bool,
     pub(crate) permanent_losses: usize,
-    group: GroupId,
     timing: Timing,
     bug: Option<PlantedBug>,
     runs: u64,
     interpreter: Interpreter,
-    pub(crate) out: Vec<Out>,
+    out: Vec<Out>,
+    facts: Vec<(usize, Fact)>,
 }
 
 fn fair_weather() -> Weather {
@@ -101,47 +140,61 @@ impl World {
         let count = *dice.pick(&[1, 2, 3, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 5]).unwrap_or(&3);
         let network = Network::in_weather(fair_weather());
         let may_wait = plan.wall_wrong_ms < 10_000;
-        let clients = Clients::new(may_wait);
         let mut world = Self {
             dice,
             agenda: Agenda::default(),
             network,
+            sites: Vec::new(),
             machines: Vec::new(),
             plan,
-            clients,
-            judge: Judge::default(),
+            clients: Clients::default(),
+            assigned_at: BTreeMap::new(),
             log: EventLog::default(),
             is_healed: false,
             permanent_losses: 0,
-            group: GroupId::from_bytes([9; 16]),
             timing: Timing::LAN,
             bug,
             runs: 0,
             interpreter,
             out: Vec::new(),
+            facts: Vec::new(),
         };
         world.found(count);
+        if world.dice.chance(40) {
+            let count = *world.dice.pick(&[1, 2, 3]).unwrap_or(&1);
+            world.found(count);
+        }
+        let places = world.sites.iter().map(|site| (site.peer.clone(), site.machines.clone()));
+        world.clients = Clients::new(may_wait, places.collect());
+        world.agenda.book(2_000_000, Event::Fault);
+        world.agenda.book(1_000_000, Event::Wish);
         world
     }
 
     /// Machines whose disks hold what a founded site of `count` nodes has agreed on.
     fn found(&mut self, count: usize) {
         let voters = if count < 3 { 1 } else { count - usize::from(count.is_multiple_of(2)) };
-        let ids: Vec<NodeId> = (0..count).map(|machine| node_id(machine, 0)).collect();
+        let (site, first) = (self.sites.len(), self.machines.len());
+        let number = u8::try_from(site + 1).unwrap_or(u8::MAX);
+        let name: SiteName = if site == 0 { SiteName::default() } else { "far".parse().expect("a name") };
+        let peer = PeerSite { group: GroupId::from_bytes([number; 16]), site: name };
+        let ids: Vec<NodeId> = (first..first + count).map(|machine| node_id(machine, 0)).collect();
         let members = Members {
             voters: vec![ids[..voters].iter().copied().collect()],
             learners: ids[voters..].iter().copied().collect(),
         };
         let founding = Founding {
             fleet: fleet_core::FleetId::default(),
-            site: SiteName::default(),
-            group: self.group,
+            site: peer.site.clone(),
+            group: peer.group,
             founder: ids[0],
             dev: false,
         };
         let mut actions = vec![Action::Found(founding)];
         actions.extend(
-            ids.iter().enumerate().map(|(machine, id)| Action::PutNode(Box::new(admission(*id, machine, None)))),
+            ids.iter().enumerate().map(|(machine, id)| {
+                Action::PutNode(Box::new(admission(*id, first + machine, peer.site.clone(), None)))
+            }),
         );
         actions.push(Action::Gate { version: fleet_replication::command::COMMAND_VERSION });
         let at = Clocks::default().wall_now(0);
@@ -150,7 +203,8 @@ impl World {
             Entry { place: (0, 1), payload: Payload::Members(members) },
             Entry { place: (0, 2), payload: Payload::Commands(commands.collect::<Vec<_>>().into()) },
         ];
-        for (machine, id) in ids.into_iter().enumerate() {
+        self.sites.push(Site { peer, machines: first..first + count, judge: Judge::default() });
+        for (machine, id) in (first..).zip(ids) {
             let mut disk = Disk::default();
             disk.write(DiskRecord::Entries(entries.clone())).expect("an empty disk has room");
             disk.sync();
@@ -160,6 +214,7 @@ impl World {
                 running_since_us: 10_000_000 + self.dice.below(1_000_000_000) as u64,
             };
             self.machines.push(Machine {
+                site,
                 node: id,
                 generation: 0,
                 clocks,
@@ -171,13 +226,11 @@ impl World {
                 backlog: Vec::new(),
                 disk_stall_us: 0,
                 replaces: None,
-                is_lost: false,
+                reached: 0,
             });
             self.agenda.book(self.dice.below(500_000) as u64, Event::Start { machine });
             self.agenda.book(self.dice.below(500_000) as u64, Event::Gossip { machine });
         }
-        self.agenda.book(2_000_000, Event::Fault);
-        self.agenda.book(1_000_000, Event::Wish);
     }
 
     /// Lets everything happen until all is well after the faults.
@@ -219,13 +272,14 @@ impl World {
                 self.machines[machine].disk_stall_us = 0;
             }
             Event::Told { number, told } => {
-                let (judge, machines) = (&self.judge, &self.machines);
+                let (sites, machines) = (&self.sites, &self.machines);
                 let machine_of = |node: NodeId| machines.iter().position(|machine| machine.node == node);
-                if let Some(request) = self.clients.told(judge, number, &told, machine_of)? {
+                if let Some(request) = self.clients.told(sites, number, &told, machine_of)? {
                     self.send_wish(number, request);
                 }
             }
             Event::Wish => self.wish(),
+            Event::Undo => self.undo_wishes(),
             Event::Try { number } => self.try_wish(number),
         }
         Ok(())
@@ -298,7 +352,7 @@ impl World {
     }
 
     fn carry_out(&mut self, machine: usize, mut out: Vec<Out>) {
-        let (run, mut facts) = (self.machines[machine].run, Vec::new());
+        let (run, site) = (self.machines[machine].run, self.machines[machine].site);
         for wanted in out.drain(..) {
             match wanted {
                 Out::Send { to, message } => self.send(machine, to, message),
@@ -315,10 +369,11 @@ impl World {
                     let delay_us = 500_000 + self.dice.below(1_000_000) as u64;
                     self.agenda.book(delay_us, Event::Start { machine });
                 }
-                fact @ Out::Fact(_) => facts.push(fact),
+                Out::AskSite(message) => self.ask_site(machine, &message),
+                Out::Fact(fact) => self.facts.push((site, fact)),
             }
         }
-        self.out = facts;
+        self.out = out;
     }
 
     fn send(&mut self, from: usize, to: NodeId, message: Message) {
@@ -328,10 +383,34 @@ impl World {
         }
     }
 
+    /// Sends to whoever leads the other site, or, as one may be mistaken, to any node there.
+    fn ask_site(&mut self, from: usize, message: &Message) {
+        let own = self.machines[from].site;
+        let Some(other) = self
+            .sites
+            .iter()
+            .position(|site| site.judge.log_length() > 0 && site.machines.start != self.sites[own].machines.start)
+        else {
+            return;
+        };
+        let range = self.sites[other].machines.clone();
+        let any = range.start + self.dice.below(range.len());
+        let leader = range.clone().find(|machine| self.serves(*machine));
+        let to = leader.filter(|_| !self.dice.chance(20)).unwrap_or(any);
+        for delay_us in self.network.delays_us(&mut self.dice, from, to) {
+            self.agenda.book(delay_us, Event::Deliver { machine: to, node: None, message: message.clone() });
+        }
+    }
+
+    /// Whether the node of `machine` serves as a leader.
+    pub(crate) fn serves(&self, machine: usize) -> bool {
+        self.machines[machine].process.as_ref().is_some_and(|process| process.group.serving.is_some())
+    }
+
     /// The process of `machine` ends; what its disk has not synced is lost where `loses_writes`.
     pub(crate) fn stop(&mut self, machine: usize, loses_writes: bool) {
         let there = &mut self.machines[machine];
-        there.process = None;
+        there.reached = there.process.take().map_or(there.reached, |process| process.group.applied);
         there.is_paused = false;
         there.backlog.clear();
         if loses_writes {
@@ -340,14 +419,15 @@ impl World {
     }
 
     fn start(&mut self, machine: usize) {
-        if self.machines[machine].process.is_some() || self.machines[machine].is_lost {
+        if self.machines[machine].process.is_some() {
             return;
         }
         let records = match self.machines[machine].disk.open() {
             Ok(records) => records,
             Err(error) => {
                 // Reported, and never taken for good: the operator wipes the machine.
-                self.judge.see(Situation::DamageReported);
+                let site = self.machines[machine].site;
+                self.sites[site].judge.see(Situation::DamageReported);
                 self.say(&format!("machine {machine} does not start: {error}"));
                 self.wipe(machine);
                 return self.agenda.book(1_000_000, Event::Start { machine });
@@ -363,21 +443,25 @@ impl World {
         there.disk.sync();
         (there.run, there.boot) = (run, boot);
         let (node, name) = (there.node, format!("machine-{machine}"));
-        let remembered = self.remembered(&records);
-        let (group, interpreter) = (self.group, self.interpreter.clone());
+        let remembered = self.remembered(machine, &records);
+        let site = self.machines[machine].site;
+        let own = self.sites[site].peer.clone();
+        let other = self.sites.iter().map(|site| site.peer.clone()).find(|peer| *peer != own);
+        let interpreter = self.interpreter.clone();
         let mut out = std::mem::take(&mut self.out);
         let mut step = self.step(machine, &mut out);
-        let part = GroupPart::start(&mut step, group, node, run, &records, remembered);
+        let part = GroupPart::start(&mut step, own.group, node, run, &records, remembered);
         let opens_from = node::opens_from(&mut step);
         let robot = Robot::start(&step, node, name, boot, opens_from, interpreter);
-        let process = Process::new(&mut step, part, robot);
+        let courier = other.map(|peer| Courier::start(&part, own, peer));
+        let process = Process::new(&mut step, part, robot, courier);
         self.machines[machine].process = Some(process);
         self.say(&format!("machine {machine} runs {node} again from entry {remembered}"));
         self.carry_out(machine, out);
     }
 
-    /// Up to which entry the state on a disk reaches: any prefix of what is committed and on that disk.
-    fn remembered(&mut self, records: &[DiskRecord]) -> u64 {
+    /// Up to which entry the state on a disk reaches: some prefix of what was applied and is in the log there.
+    fn remembered(&mut self, machine: usize, records: &[DiskRecord]) -> u64 {
         let mut length = 0;
         for record in records {
             match record {
@@ -386,7 +470,7 @@ impl World {
                 DiskRecord::Boot(_) | DiskRecord::Vote(_) => {}
             }
         }
-        let reach = length.min(self.judge.log_length());
+        let reach = length.min(self.machines[machine].reached);
         reach - self.dice.below(usize::try_from(reach.min(20)).unwrap_or_default() + 1) as u64
     }
 
@@ -404,7 +488,7 @@ impl World {
         there.replaces = Some(there.replaces.unwrap_or(there.node));
         there.generation += 1;
         there.node = node_id(machine, there.generation);
-        (there.disk, there.boot) = (Disk::default(), 0);
+        (there.disk, there.boot, there.reached) = (Disk::default(), 0, 0);
     }
 
     /// A node that is no member yet asks any machine to make it one.
@@ -414,9 +498,11 @@ impl World {
         let is_member = there.process.as_ref().is_some_and(|process| !process.group.consensus.log.is_empty());
         if is_member {
             self.machines[machine].replaces = None;
-            self.judge.see(Situation::NodeReplaced);
+            let site = self.machines[machine].site;
+            self.sites[site].judge.see(Situation::NodeReplaced);
         } else if self.dice.chance(10) {
-            let (node, target) = (there.node, self.dice.below(self.machines.len()));
+            let (node, range) = (there.node, self.sites[there.site].machines.clone());
+            let target = range.start + self.dice.below(range.len());
             for delay_us in self.network.delays_us(&mut self.dice, machine, target) {
                 let message = Message::Join { node, machine, replaces };
                 self.agenda.book(delay_us, Event::Deliver { machine: target, node: None, message });
@@ -429,7 +515,8 @@ impl World {
         let is_wrong = !self.is_healed && self.dice.chance(10);
         let is_blind = !self.is_healed && self.dice.chance(5);
         let mut alive = BTreeSet::new();
-        for (other, there) in self.machines.iter().enumerate() {
+        for other in self.sites[self.machines[machine].site].machines.clone() {
+            let there = &self.machines[other];
             let reaches = self.network.is_open(machine, other) && self.network.is_open(other, machine);
             let seems_alive = reaches && there.process.is_some() && !there.is_paused;
             let is_told_so = if is_wrong { self.dice.chance(50) } else { seems_alive };
@@ -449,14 +536,14 @@ impl World {
             return;
         }
         self.agenda.book(50_000 + self.dice.below(700_000) as u64, Event::Wish);
-        let nodes: Vec<NodeId> = self.machines.iter().map(|machine| machine.node).collect();
-        if let Some(number) = self.clients.wish(&mut self.dice, self.machines.len(), &nodes) {
+        let nodes: Vec<(usize, NodeId)> = self.machines.iter().map(|machine| (machine.site, machine.node)).collect();
+        if let Some(number) = self.clients.wish(&mut self.dice, &nodes) {
             self.try_wish(number);
         }
     }
 
     pub(crate) fn try_wish(&mut self, number: u64) {
-        let Some(request) = self.clients.try_again(&mut self.dice, self.machines.len(), number) else { return };
+        let Some(request) = self.clients.try_again(&mut self.dice, number) else { return };
         self.agenda.book(400_000 + self.dice.below(600_000) as u64, Event::Try { number });
         self.send_wish(number, request);
     }
@@ -472,11 +559,10 @@ impl World {
     // ---- judging
 
     fn settle(&mut self) -> Result<(), Violation> {
-        for out in std::mem::take(&mut self.out) {
-            if let Out::Fact(fact) = out {
-                self.note_fact(&fact);
-                self.judge.hear(&fact)?;
-            }
+        for (site, fact) in std::mem::take(&mut self.facts) {
+            self.note_fact(&fact);
+            self.sites[site].judge.hear(&fact)?;
+            self.check_sites(site, &fact)?;
         }
         let now_us = self.agenda.now_us();
         let mut rights = Vec::new();
@@ -486,7 +572,21 @@ impl World {
                 rights.extend(pairs.into_iter().map(|pair| (machine.node, pair)));
             }
         }
-        self.judge.check_rights(&rights)
+        judge::check_rights(&rights)
+    }
+
+    /// A job is assigned at one site only: nobody gives up a site in the simulation.
+    fn check_sites(&mut self, site: usize, fact: &Fact) -> Result<(), Violation> {
+        let Fact::Applied(applied) = fact else { return Ok(()) };
+        for event in &applied.events {
+            if let fsm::Event::JobChanged { job, assignment: Some(_), .. } = event
+                && *self.assigned_at.entry(*job).or_insert(site) != site
+            {
+                let detail = format!("job {job} is assigned at both sites");
+                return broken(Law::Promise(Invariant::AtMostOneActor), detail);
+            }
+        }
+        Ok(())
     }
 
     fn note_fact(&mut self, fact: &Fact) {
@@ -500,38 +600,43 @@ impl World {
         self.log.note(format!("{:>9}   {text}", self.agenda.now_us()));
     }
 
-    /// Whether every job has ended and every node knows the whole log.
+    /// Whether every job has ended, its first site knows, and every node knows the whole log.
     fn is_well(&self) -> bool {
-        if self.clients.open_submits() > 0 {
-            return false;
-        }
-        let length = self.judge.log_length();
-        let is_up_to_date = |machine: &Machine| {
-            machine.is_lost || machine.process.as_ref().is_some_and(|process| process.group.applied >= length)
+        self.clients.open_submits() == 0 && self.sites.iter().all(|site| self.is_site_well(site))
+    }
+
+    fn is_site_well(&self, site: &Site) -> bool {
+        let is_up_to_date = |machine: usize| {
+            let process = self.machines[machine].process.as_ref();
+            process.is_some_and(|process| process.group.applied >= site.judge.log_length())
         };
-        self.judge.jobs.values().all(|job| job.state.is_none_or(JobState::is_ended))
-            && self.machines.iter().all(is_up_to_date)
-            && self
-                .machines
-                .iter()
-                .any(|machine| machine.process.as_ref().is_some_and(|process| process.group.serving.is_some()))
+        let Some(leader) = site.machines.clone().find(|machine| self.serves(*machine)) else { return false };
+        let has_ended = |(job, facts): (&JobId, &JobFacts)| match facts.state {
+            Some(state) => state.is_ended(),
+            None => !facts.is_elsewhere || self.mirrored(leader, *job).is_some_and(JobState::is_ended),
+        };
+        site.machines.clone().all(is_up_to_date) && site.judge.jobs.iter().all(has_ended)
+    }
+
+    /// How `job` stands at the other site, as far as `machine` knows.
+    pub(crate) fn mirrored(&self, machine: usize, job: JobId) -> Option<JobState> {
+        let reader = self.machines[machine].process.as_ref()?.group.reader();
+        let mirror = moves::mirror(&reader, job).expect("the state can be read");
+        mirror.map(|(_, mirror)| mirror.standing.state)
     }
 
     fn not_well(&self) -> Result<(), Violation> {
-        let open: Vec<String> = self
-            .judge
-            .jobs
-            .iter()
-            .filter(|(_, job)| job.state.is_some_and(|state| !state.is_ended()))
-            .map(|(id, job)| format!("{id} {:?}", job.state))
-            .collect();
+        let jobs = self.sites.iter().flat_map(|site| &site.judge.jobs);
+        let is_open = |facts: &JobFacts| facts.state.is_some_and(|state| !state.is_ended());
+        let open: Vec<String> =
+            jobs.filter(|(_, facts)| is_open(facts)).map(|(id, facts)| format!("{id} {:?}", facts.state)).collect();
         let nodes: Vec<String> = self.machines.iter().map(Machine::describe).collect();
         let detail = format!(
-            "{} s after the faults: {} jobs open {open:?}, {} submits open, log {}, nodes {nodes:?}",
+            "{} s after the faults: {} jobs open {open:?}, {} submits open, logs {:?}, nodes {nodes:?}",
             HEAL_BOUND_US / 1_000_000,
             open.len(),
             self.clients.open_submits(),
-            self.judge.log_length(),
+            self.sites.iter().map(|site| site.judge.log_length()).collect::<Vec<_>>(),
         );
         let law = if open.is_empty() { Invariant::HealingIsAutomatic } else { Invariant::EveryJobEndsOrSaysWhyNot };
         broken(Law::Promise(law), detail)
@@ -554,18 +659,20 @@ impl World {
             self.resume(machine);
             self.agenda.book(100_000, Event::Start { machine });
         }
-        self.undo_wishes();
+        self.clients.give_up_stops();
+        // Twice, because a stop may still be under way.
+        self.agenda.book(3_000_000, Event::Undo);
+        self.agenda.book(9_000_000, Event::Undo);
     }
 
     /// Everything that clients stopped goes on.
-    pub(crate) fn undo_wishes(&mut self) {
-        let nodes: Vec<NodeId> = self.machines.iter().map(|machine| machine.node).collect();
-        let drained = nodes.into_iter().map(|node| Action::UndrainNode { node });
-        let jobs: Vec<_> = self.clients.paused.iter().copied().collect();
-        let changes: Vec<Action> = drained.chain(jobs.into_iter().map(|job| Action::Resume { job })).collect();
-        for action in changes {
-            let number = self.clients.begin_change(&mut self.dice, self.machines.len(), action);
-            self.agenda.book(3_000_000 + self.dice.below(500_000) as u64, Event::Try { number });
+    fn undo_wishes(&mut self) {
+        let nodes = self.machines.iter().map(|machine| (machine.site, Action::UndrainNode { node: machine.node }));
+        let mut changes: Vec<(usize, Action)> = nodes.collect();
+        changes.extend(self.clients.resumes());
+        for (site, action) in changes {
+            let number = self.clients.begin_change(&mut self.dice, site, action);
+            self.try_wish(number);
         }
     }
 

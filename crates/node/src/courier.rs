@@ -13,4 +13,6 @@ mod pace;
 mod server;
 mod wire;
 
+pub use exchange::Post;
+pub use pace::{Exchanged, Pace};
 pub use server::CourierServer;

@@ -23,15 +23,18 @@ const PARTS_MAX: usize = 64;
 
 /// What an exchange works with.
 #[derive(Clone)]
-pub(super) struct Post {
-    pub(super) group: Arc<dyn Group>,
-    pub(super) sites: Arc<dyn Sites>,
-    pub(super) own: PeerSite,
+pub struct Post {
+    /// The group of this site.
+    pub group: Arc<dyn Group>,
+    /// The way to the other sites.
+    pub sites: Arc<dyn Sites>,
+    /// This site.
+    pub own: PeerSite,
 }
 
 impl Post {
     /// Sends what waits for `peer`, which has been told of the watermark `told`. The watermark that it knows afterwards.
-    pub(super) async fn exchange(&self, peer: &PeerSite, told: Serial) -> Result<(Exchanged, Serial), Error> {
+    pub async fn exchange(&self, peer: &PeerSite, told: Serial) -> Result<(Exchanged, Serial), Error> {
         let composed = {
             let reader = self.group.reader()?;
             compose(&reader, &self.own, peer.group).map_err(|source| {

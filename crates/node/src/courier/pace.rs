@@ -14,7 +14,7 @@ const REST_MAX: Duration = Duration::from_secs(30);
 
 /// What came of a letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exchanged {
+pub enum Exchanged {
     /// There was nothing to say.
     Nothing,
     /// Something was settled; there may be more.
@@ -27,7 +27,7 @@ pub(crate) enum Exchanged {
 
 /// How it stands with one other site.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pace {
+pub struct Pace {
     is_under_way: bool,
     has_news: bool,
     failures: u32,
@@ -36,18 +36,18 @@ pub(crate) struct Pace {
 
 impl Pace {
     /// There may be something to say.
-    pub(crate) fn news(&mut self) {
+    pub fn news(&mut self) {
         self.has_news = true;
     }
 
     /// A link to the site has come up: what failed before need not fail now.
-    pub(crate) fn linked(&mut self) {
+    pub fn linked(&mut self) {
         self.failures = 0;
         self.rests_until = None;
     }
 
     /// Whether a letter goes now; if so it is under way.
-    pub(crate) fn begin(&mut self, now: BootInstant) -> bool {
+    pub fn begin(&mut self, now: BootInstant) -> bool {
         if self.is_under_way || !self.has_news || self.rests_until.is_some_and(|until| now < until) {
             return false;
         }
@@ -57,7 +57,7 @@ impl Pace {
     }
 
     /// A letter came to its end. `jitter` is random, up to 1,000.
-    pub(crate) fn ended(&mut self, now: BootInstant, exchanged: Exchanged, jitter: u32) {
+    pub fn ended(&mut self, now: BootInstant, exchanged: Exchanged, jitter: u32) {
         self.is_under_way = false;
         match exchanged {
             Exchanged::Nothing => self.linked(),

@@ -56,7 +56,8 @@ impl SiteServer for CourierServer {
 }
 
 impl CourierServer {
-    pub(crate) fn new(group: Arc<dyn Group>, sites: Arc<dyn Sites>) -> Self {
+    /// Answers for `group`; `sites` says which other sites there are.
+    pub fn new(group: Arc<dyn Group>, sites: Arc<dyn Sites>) -> Self {
         Self { group, sites, incoming: Arc::default() }
     }
 
