@@ -53,11 +53,11 @@ const DOCUMENTS: &[(&str, &[u8], ErrorKind, &str)] = &[
         "/document/metadata/fleet/speed",
     ),
     (
-        "a promise that is not there yet",
-        b"document: {dsl: '1.0.3', namespace: n, name: w, version: '1.0.0', metadata: {fleet: {onDisconnect: finish}}}\n\
-          do: [{a: {set: {x: 1}}}]",
-        Unsupported,
-        "onDisconnect",
+        "more than a day to finish a job cut off",
+        b"document: {dsl: '1.0.3', namespace: n, name: w, version: '1.0.0', \
+          metadata: {fleet: {onDisconnect: finish, finishWithinSeconds: 86401}}}\ndo: [{a: {set: {x: 1}}}]",
+        InvalidInput,
+        "finishWithinSeconds",
     ),
     ("a CasareRPA graph", b"{\"nodes\": {}, \"connections\": []}", InvalidInput, "CasareRPA"),
     ("a Demon ritual", b"{\"id\": \"r\", \"states\": []}", InvalidInput, "Demon"),

@@ -76,6 +76,18 @@ pub fn shell_loop(recorder: &str, step: &str) -> Vec<u8> {
     document("shell-loop", &json!([{ "post": { "run": { "shell": { "command": script } } } }]))
 }
 
+/// As [`calls`], in a workflow that may be finished cut off for `seconds`.
+pub fn calls_finished_cut_off(recorder: &str, prefix: &str, steps: usize, ms: u64, seconds: u32) -> Vec<u8> {
+    finished_cut_off(&calls(recorder, prefix, steps, ms), seconds)
+}
+
+/// `workflow`, which may be finished cut off for `seconds`.
+pub fn finished_cut_off(workflow: &[u8], seconds: u32) -> Vec<u8> {
+    let mut workflow: serde_json::Value = serde_json::from_slice(workflow).expect("it was written as JSON");
+    workflow["document"]["metadata"] = json!({ "fleet": { "onDisconnect": "finish", "finishWithinSeconds": seconds } });
+    workflow.to_string().into_bytes()
+}
+
 /// A process that posts to the recorder `count` times, 100 ms apart, under the effect's key.
 pub fn shell_posts(recorder: &str, step: &str, count: usize) -> Vec<u8> {
     let script = format!("for round in $(seq {count}); do {}; sleep 0.1; done", post(recorder, step));

@@ -5,6 +5,8 @@
 //!
 //! Invariants: without a credential it talks only to loopback; a call that is sent again is one that may be.
 
+mod catalog;
+mod outbox;
 mod retry;
 mod watch;
 
@@ -222,8 +224,8 @@ impl FleetClient {
     }
 
     async fn open_watch(&self, request: v1::WatchJobRequest) -> Result<Streaming<v1::JobChange>, Error> {
-        self.run(Repeat::Safe, |stub, timeout| {
-            let (mut stub, request) = (stub, self.request(request.clone()));
+        self.run(Repeat::Safe, |channel, timeout| {
+            let (mut stub, request) = (fleet(channel), self.request(request.clone()));
             async move {
                 // The deadline is for the opening alone: the stream itself may last as long as the job.
                 match tokio::time::timeout(timeout, stub.watch_job(request)).await {
@@ -241,10 +243,20 @@ impl FleetClient {
         Send: Fn(Stub<Channel>, Request<Req>) -> Answer,
         Answer: Future<Output = Result<Response<Res>, Status>>,
     {
-        self.run(repeat, |stub, timeout| {
+        self.call_with(repeat, request, |channel, request| send(fleet(channel), request)).await
+    }
+
+    /// One call of any service: `send` makes it over a channel.
+    async fn call_with<Req, Res, Send, Answer>(&self, repeat: Repeat, request: Req, send: Send) -> Result<Res, Error>
+    where
+        Req: Clone,
+        Send: Fn(Channel, Request<Req>) -> Answer,
+        Answer: Future<Output = Result<Response<Res>, Status>>,
+    {
+        self.run(repeat, |channel, timeout| {
             let mut request = self.request(request.clone());
             request.set_timeout(timeout);
-            let answer = send(stub, request);
+            let answer = send(channel, request);
             async move {
                 match tokio::time::timeout(timeout, answer).await {
                     Ok(outcome) => outcome,
@@ -258,7 +270,7 @@ impl FleetClient {
     /// Runs one call to its end: tries, waits, hints.
     async fn run<Res, Send, Answer>(&self, repeat: Repeat, send: Send) -> Result<Res, Error>
     where
-        Send: Fn(Stub<Channel>, Duration) -> Answer,
+        Send: Fn(Channel, Duration) -> Answer,
         Answer: Future<Output = Result<Response<Res>, Status>>,
     {
         let deadline = Instant::now() + self.shared.deadline;
@@ -301,15 +313,12 @@ impl FleetClient {
         send: &Send,
     ) -> Result<Res, (Reach, Error)>
     where
-        Send: Fn(Stub<Channel>, Duration) -> Answer,
+        Send: Fn(Channel, Duration) -> Answer,
         Answer: Future<Output = Result<Response<Res>, Status>>,
     {
         let started = Instant::now();
         let channel = self.shared.channel(address, timeout).await.map_err(|error| (Reach::NotSent, error))?;
-        let stub = Stub::new(channel)
-            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
-        match send(stub, timeout.saturating_sub(started.elapsed())).await {
+        match send(channel, timeout.saturating_sub(started.elapsed())).await {
             Ok(response) => Ok(response.into_inner()),
             Err(status) => {
                 let error = error_of(&status);
@@ -328,6 +337,13 @@ impl FleetClient {
         }
         error
     }
+}
+
+/// The client service at the other end of `channel`.
+fn fleet(channel: Channel) -> Stub<Channel> {
+    Stub::new(channel)
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
 }
 
 impl Shared {

@@ -68,6 +68,11 @@ impl Timing {
         Duration::from_nanos(self.robot_lease.as_nanos() as u64 / 100 * (100 - Self::CLOCK_MARGIN_PERCENT as u64))
     }
 
+    /// How long the leader counts the absence of a robot that may finish a job cut off for `within`: the clock margin more.
+    pub fn finish_within_at_leader(within: Duration) -> Duration {
+        within.saturating_add(within.saturating_mul(Self::CLOCK_MARGIN_PERCENT) / 100)
+    }
+
     /// The longest a robot may go without an answer when a leader dies, with `voters` voters: group lease, watchdog tick,
     /// the last rank's wait, `work` for poll, vote, own first entry, reconnect and answer, and two heartbeats.
     pub fn leader_blink_max(&self, voters: usize, work: Duration) -> Duration {
@@ -101,5 +106,6 @@ mod tests {
     fn the_robot_counts_less_than_the_leader() {
         assert_eq!(Timing::LAN.robot_lease_at_robot(), Duration::from_millis(1_980));
         assert_eq!(Timing::LAN.robot_heartbeat(), Duration::from_millis(400));
+        assert_eq!(Timing::finish_within_at_leader(Duration::from_secs(600)), Duration::from_secs(606));
     }
 }

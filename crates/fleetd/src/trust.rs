@@ -17,6 +17,7 @@ pub mod sealing;
 pub mod site_key;
 pub mod token;
 pub mod verification;
+pub mod vouching;
 
 #[cfg(test)]
 mod authority_tests;

@@ -113,6 +113,23 @@ pub enum WorkDown {
         /// The job and fence.
         pair: Pair,
     },
+    /// Run a job that may be finished cut off; or, if its robot has run on with it, bind it to this session.
+    AssignFinishing {
+        /// The assignment.
+        assignment: Box<Assignment>,
+        /// How long the robot may run on since it was last confirmed, milliseconds.
+        finish_within_ms: u64,
+    },
+    /// What the robot has of an assignment of an earlier session. Answered by [`WorkUp::Returned`] if it runs on, else by its
+    /// records, if some are kept, and [`WorkUp::Gone`].
+    Ask {
+        /// The leader's term.
+        term: LeaderTerm,
+        /// The session it is bound to.
+        session: SessionId,
+        /// The job and fence.
+        pair: Pair,
+    },
 }
 
 /// A work message, upward.
@@ -142,6 +159,14 @@ pub enum WorkUp {
     },
     /// The robot lacks the definition of an assignment: send it with its text.
     NeedDefinition {
+        /// The session it is bound to.
+        session: SessionId,
+        /// The job and fence.
+        pair: Pair,
+    },
+    /// The robot has run on with a job of an earlier session of this boot. Answered by [`WorkDown::AssignFinishing`] (or a
+    /// stop) once the group has bound it to this session, or by [`WorkDown::Refused`].
+    Returned {
         /// The session it is bound to.
         session: SessionId,
         /// The job and fence.

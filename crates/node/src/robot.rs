@@ -5,6 +5,7 @@
 pub(crate) mod actor;
 mod definitions;
 mod jobs;
+mod kept;
 mod link;
 
 pub use actor::RobotObservation;

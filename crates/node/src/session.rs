@@ -8,8 +8,11 @@
 //! - a session that ran out on either clock never lives again;
 //! - the leader answers only heartbeats received before a quorum began to confirm its leadership;
 //! - a job is released only when its holder said so, when its node has a newer session than the assignment names, or
-//!   when the session has run out on the leader's clock and the wait of a new leader is over.
+//!   when the session has run out on the leader's clock and the wait of a new leader is over;
+//! - a job that may be finished cut off is released only when its holder said so or was absent past its bound
+//!   (`session/absence.rs` has the argument), and is held on in the next session of the same boot.
 
+mod absence;
 mod leader;
 mod robot;
 
@@ -17,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use fleet_core::{Fence, JobId, SessionId};
 
+pub use absence::Finishing;
 pub use leader::{Claim, LeaderCommand, LeaderSessions, ReleaseCause};
 pub use robot::{EndKind, RobotCommand, RobotSession};
 

@@ -5,6 +5,7 @@
 
 mod action;
 mod batch;
+mod moving;
 mod outcome;
 mod refusal;
 
@@ -13,6 +14,7 @@ pub use action::{
     ReleaseCause, SITES_VERSION, SUBMIT_ASSIGNED_VERSION, SiteFounding, SiteNote, Submission, TokenGrant, TrustEntry,
 };
 pub use batch::{Batch, BatchError};
+pub use moving::{Arriving, Moving, Report};
 pub use outcome::Outcome;
 pub use refusal::Refusal;
 

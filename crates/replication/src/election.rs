@@ -12,28 +12,8 @@ use crate::member::Member;
 use crate::network::exchange;
 use crate::site_view::SiteView;
 use crate::status::{Role, Status};
-use crate::watchdog::{self, Outlook};
+use crate::watchdog::{self, Outlook, Terms};
 use crate::wire::{Request, Response};
-
-/// The terms that this process saw.
-struct Terms {
-    first: u64,
-    newest: u64,
-    /// When it first saw the newest.
-    since: BootInstant,
-}
-
-impl Terms {
-    fn begin(term: u64, now: BootInstant) -> Self {
-        Self { first: term, newest: term, since: now }
-    }
-
-    fn see(&mut self, term: u64, now: BootInstant) {
-        if term > self.newest {
-            (self.newest, self.since) = (term, now);
-        }
-    }
-}
 
 /// The elections of one voter.
 pub(crate) struct Elections {

@@ -5,6 +5,7 @@
 //! what a log entry means. Every record starts with a version byte.
 
 mod blob;
+mod catalog;
 pub mod codec;
 mod database;
 mod error;
@@ -12,6 +13,7 @@ mod facts;
 mod key;
 mod log;
 mod memory_disk;
+mod own_journal;
 mod pending;
 mod platform;
 pub mod record;
@@ -22,12 +24,14 @@ mod sweep;
 mod transaction;
 mod writer;
 
+pub use catalog::CatalogChange;
 pub use codec::Record;
 pub use error::Error;
 pub use facts::Member;
 pub use key::StateKey;
 pub use log::{LogExtent, LogFact, Refounding};
 pub use memory_disk::MemoryDisk;
+pub use own_journal::{OwnJournal, REFUSED_JOURNALS_MAX};
 pub use pending::Pending;
 pub use snapshot::{SnapshotSource, StateChunk};
 pub use store::{CACHE_BYTES_DEFAULT, Store};

@@ -3,12 +3,12 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use fleet_core::{BootInstant, Clock, SystemClock};
-use fleet_effects::{Error, Interruption, Lease, guard};
-use fleet_workflow::machine::effect::{ProcessRequest, ProcessReturn, Program, ScriptLanguage, ScriptSource};
+use fleet_core::{BootInstant, Clock, JobId, SystemClock};
+use fleet_effects::{EffectContext, Error, Interruption, Lease, guard};
+use fleet_workflow::machine::effect::{Effect, ProcessRequest, ProcessReturn, Program, ScriptLanguage, ScriptSource};
 use serde_json::json;
 
-use crate::fixture::{Case, Fixture, block_on, error, eventually, ok, shell};
+use crate::fixture::{Case, Fixture, alive, block_on, error, eventually, ok, shell};
 
 pub(crate) const CASES: &[Case] = &[
     ("the_environment_is_exact", || block_on(the_environment_is_exact())),
@@ -21,10 +21,34 @@ pub(crate) const CASES: &[Case] = &[
     ("a_fork_bomb_is_ended", || block_on(a_fork_bomb_is_ended())),
     ("a_deadline_ends_it", || block_on(a_deadline_ends_it())),
     ("the_lease_bounds_it_and_renewals_extend_it", || block_on(the_lease_bounds_it_and_renewals_extend_it())),
+    ("each_job_has_the_end_of_its_own_lease", || block_on(each_job_has_the_end_of_its_own_lease())),
     ("a_dropped_run_ends_its_process", || block_on(a_dropped_run_ends_its_process())),
     ("a_killed_guard_takes_its_child_along", || block_on(a_killed_guard_takes_its_child_along())),
     ("the_lock_tells_whether_guards_live", || block_on(the_lock_tells_whether_guards_live())),
 ];
+
+/// A robot that is cut off loses its lease; a job that it may finish then has one of its own, which ends later.
+async fn each_job_has_the_end_of_its_own_lease() {
+    let start = SystemClock.boot_now();
+    let (_robot, short) = Lease::until(start.saturating_add(Duration::from_secs(1)));
+    let (job, long) = Lease::until(start.saturating_add(Duration::from_secs(3)));
+    let fixture = Fixture::with_lease(short);
+    let other = EffectContext { job_id: JobId::generate(), lease: long, ..fixture.context.clone() };
+    let sleep = Effect::Process(shell("sleep 600", ProcessReturn::Stdout));
+    let stopped = async {
+        let report = fixture.effects.run(fixture.context.clone(), &sleep).await;
+        assert_eq!(report.interrupted, Some(Interruption::LeaseEnded));
+        assert!(!alive(&other.key()).is_empty(), "the other job's process goes on past the robot's lease");
+    };
+    let finished = async {
+        let report = fixture.effects.run(other.clone(), &sleep).await;
+        assert_eq!(report.interrupted, Some(Interruption::LeaseEnded));
+        assert!(SystemClock.boot_now() >= start.saturating_add(Duration::from_secs(3)), "at the end of its own");
+    };
+    tokio::join!(stopped, finished);
+    drop(job);
+    assert!(alive(&other.key()).is_empty());
+}
 
 async fn the_environment_is_exact() {
     let fixture = Fixture::new();

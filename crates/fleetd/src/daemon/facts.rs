@@ -79,6 +79,9 @@ impl FactsSource for NodeFacts {
 
     fn refresh_gauges(&self) {
         gauge!("casare_robots_active").set(f64::from(self.robots_online()));
+        let load = *self.load.borrow();
+        gauge!("fleet_kept_journals").set(load.kept_journals as f64);
+        gauge!("fleet_refused_records").set(load.refused_records as f64);
         let Some(site) = self.site.reader().ok().and_then(|reader| jobs::site(&reader).ok()) else { return };
         gauge!("casare_jobs_queue_depth").set(site.counters.jobs_in(JobState::Queued) as f64);
         for state in JobState::ALL {

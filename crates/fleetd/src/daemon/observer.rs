@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fleet_api::Revocations;
 use fleet_core::{BootInstant, Clock, Error, NodeId, SystemClock};
-use fleet_membership::{GroupStatus, Membership, Metadata, NodeState, Protocols, View};
+use fleet_membership::{GroupStatus, Membership, Metadata, NodeState, Protocols, View, site_mark};
 use fleet_node::Node;
 use fleet_replication::command::{Action, COMMAND_VERSION, NodeAdmission};
 use fleet_replication::{Role, SiteNode, SiteView};
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::grpc::current_profile;
 use crate::identity::Identity;
 use crate::site::{Site, read_failed};
+use crate::sites::SiteLinks;
 use crate::trust::revoked;
 
 /// How often everything is looked at anew, whether or not something was announced.
@@ -31,6 +32,10 @@ pub(super) struct Load {
     pub(super) slots_busy: u32,
     /// Whether the robot takes no new work.
     pub(super) is_draining: bool,
+    /// Journals written while cut off that are still to be delivered.
+    pub(super) kept_journals: usize,
+    /// Records written while cut off that the group refused.
+    pub(super) refused_records: usize,
 }
 
 /// The observer's parts.
@@ -41,6 +46,7 @@ pub(super) struct Observer {
     pub(super) identity: Identity,
     pub(super) profile: NodeProfile,
     pub(super) revocations: Revocations,
+    pub(super) sites: SiteLinks,
     pub(super) state: watch::Receiver<NodeState>,
     pub(super) load: watch::Sender<Load>,
 }
@@ -134,6 +140,8 @@ impl Observer {
         robot.map_or_else(Load::default, |robot| Load {
             slots_busy: u32::try_from(robot.jobs).unwrap_or(u32::MAX),
             is_draining: robot.is_draining,
+            kept_journals: robot.kept_journals,
+            refused_records: robot.refused_records,
         })
     }
 
@@ -165,6 +173,7 @@ impl Observer {
             }),
             is_draining: load.is_draining,
             state: *self.state.borrow(),
+            site_links: self.sites.linked().iter().map(site_mark).collect(),
         }
     }
 }

@@ -151,9 +151,10 @@ impl FleetService {
         Ok(page)
     }
 
-    /// The job with why it is still queued, where the scheduler knows better than the row.
+    /// The job with why it is still queued or how long its robot has been away, where the scheduler knows better than the row.
     async fn explained(&self, mut job: v1::Job, id: JobId) -> Result<v1::Job, Error> {
-        if job.state == JobState::Queued.as_str()
+        let is_held = JobState::from_word(&job.state).is_some_and(JobState::has_holder);
+        if (is_held || job.state == JobState::Queued.as_str())
             && let Some(reason) = self.node.explain(id).await
         {
             job.reason = reason;
@@ -311,7 +312,7 @@ impl FleetService {
 }
 
 /// An error of the node's actors as callers see it. Where another node leads, `leader` is where it answers.
-fn node_failed(error: fleet_node::Error, leader: impl FnOnce(Option<NodeId>) -> Option<String>) -> Error {
+pub(super) fn node_failed(error: fleet_node::Error, leader: impl FnOnce(Option<NodeId>) -> Option<String>) -> Error {
     let named = match &error {
         fleet_node::Error::NotLeader { leader, .. } => *leader,
         _ => None,

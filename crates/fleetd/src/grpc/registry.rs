@@ -11,7 +11,7 @@ use fleet_api::Issuer;
 use fleet_api::pb::v1;
 use fleet_api::pb::v1::admission_client::AdmissionClient;
 use fleet_api::status::{error_of, status_of};
-use fleet_core::{Clock, Digest, Error, ErrorKind, GroupId, SiteName, SystemClock, Timestamp, limits};
+use fleet_core::{Digest, Error, ErrorKind, GroupId, SiteName};
 use fleet_replication::command::{Action, Outcome, Refusal, SITES_VERSION, SiteFounding};
 use fleet_store::StateReader;
 use fleet_store::record::{Payload, SiteRecord, TokenId};
@@ -19,7 +19,8 @@ use fleet_store::state::{jobs, members, sites};
 use tonic::{Request, Response, Status};
 
 use super::admission::{AdmissionService, Joiner};
-use crate::site::{Site, read_failed, refused};
+use crate::notes::own_record;
+use crate::site::{read_failed, refused};
 use crate::trust::authority::SigningRequest;
 
 /// How long one node of the first site may take to answer for the registry.
@@ -109,7 +110,7 @@ impl AdmissionService {
     /// What the founder of `site` gets, the same at every repeat but for what changed in the fleet.
     fn founded(&self, site: &SiteName, record: &SiteRecord, root: &[u8]) -> Result<v1::JoinResponse, Error> {
         let state = self.site.reader()?;
-        let mut others = vec![other_site(self.identity.site.as_str(), &own_record(&self.site)?)];
+        let mut others = vec![other_site(self.identity.site.as_str(), &own_record(&self.site, &state)?)];
         let known = sites::sites(&state).map_err(read_failed)?.into_iter();
         others.extend(known.filter(|(name, _)| name != site).map(|(name, record)| other_site(name.as_str(), &record)));
         let token = record.token.as_ref();
@@ -195,32 +196,6 @@ fn check_token(state: &StateReader, token: Option<(TokenId, Digest)>, site: &Sit
 
 fn site_of(request: &v1::JoinRequest) -> Result<SiteName, Error> {
     request.site.parse().map_err(|problem| Error::new(ErrorKind::InvalidInput, format!("join: {problem}")))
-}
-
-/// This site as others note it, by what is applied here.
-///
-/// # Errors
-/// If the store failed, or nothing of the founding is applied here yet.
-pub(crate) fn own_record(site: &Site) -> Result<SiteRecord, Error> {
-    let state: StateReader = site.reader()?;
-    let founding = jobs::site(&state).map_err(read_failed)?.founding;
-    let founding =
-        founding.ok_or_else(|| Error::new(ErrorKind::Unavailable, "tell of this site: it is not founded"))?;
-    let voters = site.group().status().borrow().voters();
-    let mut nodes = site.nodes()?;
-    nodes.sort_by_key(|node| (!voters.contains(&node.id), node.id));
-    let contacts = nodes.into_iter().map(|node| node.profile.address).take(limits::SITE_CONTACTS_MAX).collect();
-    let authority = crate::trust::keeper::site_certificate(&state)?;
-    Ok(SiteRecord {
-        group: founding.group,
-        founder: founding.founder,
-        public_key: Digest([0; 32]),
-        authority,
-        contacts,
-        contacts_at: SystemClock.now(),
-        founded_at: Timestamp(0),
-        token: None,
-    })
 }
 
 fn other_site(name: &str, record: &SiteRecord) -> v1::OtherSite {

@@ -5,8 +5,8 @@
 
 use std::task::{Context, Poll};
 
-use fleet_api::pb::peer::peer_server;
-use fleet_api::pb::v1::{admission_server, fleet_server};
+use fleet_api::pb::peer::{peer_server, sites_server};
+use fleet_api::pb::v1::{admission_server, catalog_server, fleet_server};
 use fleet_api::status::status_of;
 use fleet_core::{Error, ErrorKind};
 use futures_util::future::{Either, Ready, ready};
@@ -17,6 +17,7 @@ use tower::{Layer, Service};
 use crate::listener::identity::PeerIdentity;
 
 const RENEWAL: &str = "RenewCertificate";
+const LINK: &str = "Link";
 
 /// What nodes ask each other of what clients ask: what is passed on to the leader, and what `doctor` asks of every node.
 /// The rest is answered by the node that a client asks, so no node has a reason to ask it.
@@ -77,8 +78,12 @@ pub(crate) fn check(protocol: Protocol, path: &str, identity: &PeerIdentity) -> 
             ))
         }
         (Protocol::Peer, PeerIdentity::Node(_))
-            if service != fleet_server::SERVICE_NAME || ASKED_BY_NODES.contains(&method) =>
+            if service != catalog_server::SERVICE_NAME
+                && (service != fleet_server::SERVICE_NAME || ASKED_BY_NODES.contains(&method)) =>
         {
+            Ok(())
+        }
+        (Protocol::Peer, PeerIdentity::OtherSite(..)) if service == sites_server::SERVICE_NAME && method == LINK => {
             Ok(())
         }
         // A seed of another site passes on what a joiner asks of the fleet's registry.
@@ -169,11 +174,19 @@ mod tests {
             (Protocol::Peer, "/fleet.peer.v1.Peer/GetKeyring", [None, denied, denied, denied, denied, denied]),
             (Protocol::Peer, "/fleet.peer.v1.Peer/RenewCertificate", [None, denied, None, denied, denied, denied]),
             (Protocol::Peer, "/fleet.peer.v1.Peer/RenewCertificateFor", [None, denied, denied, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.peer.v1.Sites/Link", [None, None, denied, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.peer.v1.Sites/Relay", [None, denied, denied, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.peer.v1.Sites/Deliver", [None, denied, denied, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.peer.v1.Sites/GetKnownSites", [None, denied, denied, denied, denied, denied]),
+            (Protocol::Client, "/fleet.peer.v1.Sites/Link", [denied, denied, denied, None, None, unknown]),
             (Protocol::Peer, "/fleet.v1.Fleet/RenewCertificate", [denied; 6]),
             (Protocol::Peer, "/fleet.v1.Fleet/Submit", [None, denied, denied, denied, denied, denied]),
             (Protocol::Peer, "/fleet.v1.Fleet/CreateToken", [None, denied, denied, denied, denied, denied]),
             (Protocol::Peer, "/fleet.v1.Fleet/RecoverSite", [denied; 6]),
             (Protocol::Peer, "/fleet.v1.Fleet/ListNodes", [denied; 6]),
+            (Protocol::Client, "/fleet.v1.Catalog/Deploy", [denied, denied, denied, None, None, unknown]),
+            (Protocol::Peer, "/fleet.v1.Catalog/Deploy", [denied; 6]),
+            (Protocol::Peer, "/fleet.peer.v1.CatalogSync/Ask", [None, denied, denied, denied, denied, denied]),
             (Protocol::Peer, "/fleet.v1.Admission/Join", [None, None, denied, denied, denied, denied]),
             (Protocol::Actors, "/fleet.peer.v1.Peer/Group", [denied; 6]),
         ] {

@@ -14,6 +14,7 @@ use fleet_core::{Digest, Error, ErrorKind, FleetId, NodeId, SiteName, Timestamp}
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKey, PublicKeyData, SanType, SerialNumber,
+    SigningKey,
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
 use uuid::Uuid;
@@ -171,6 +172,12 @@ impl Authority {
     /// Its key, PKCS #8, to be sealed.
     pub fn key(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(self.issuer.key().serialize_der())
+    }
+
+    /// Its signature over `bytes`, which say what they are for: ECDSA with SHA-256, ASN.1.
+    pub fn sign(&self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+        let signed = self.issuer.key().sign(bytes);
+        signed.map_err(|source| Error::new(ErrorKind::Internal, "sign with an authority's key").with_source(source))
     }
 
     /// A node's certificate, for TLS in both roles.

@@ -1,7 +1,8 @@
 //! What an execution does next, decided without doing it: which effects may start, what is sent to be committed, when the
 //! job parks or lets go.
 //!
-//! Invariants: an effect starts only when every record before it is committed; at most one batch of records is under way;
+//! Invariants: an effect starts only when every record before it is committed, or, while its robot is cut off with a job
+//! that may be finished so, on this robot's disk; at most one batch of records is under way;
 //! after the batch by which the job leaves this robot nothing starts any more.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -9,7 +10,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use fleet_core::limits::{ENTRY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, INLINE_BYTES_MAX, OUTPUT_BYTES_MAX};
+use fleet_core::limits::{
+    ENTRY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, INLINE_BYTES_MAX, JOURNAL_BYTES_MAX, OUTPUT_BYTES_MAX,
+};
 use fleet_core::{Fence, JobId, NodeId, Timestamp};
 use fleet_replication::command::{Next, Records};
 use fleet_store::record::{Content, JournalMark, JournalRecord, Payload, StopCause};
@@ -39,26 +42,33 @@ const BLOB_NAME_BYTES: u64 = 128;
 
 /// An effect to start.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Start {
+pub struct Start {
     /// Where it stands.
-    pub(crate) path: EffectPath,
+    pub path: EffectPath,
     /// JSON pointer of its task.
-    pub(crate) task: String,
+    pub task: String,
     /// What to run.
-    pub(crate) effect: Effect,
+    pub effect: Effect,
     /// Wall time by which it must have ended.
-    pub(crate) deadline: Option<Timestamp>,
+    pub deadline: Option<Timestamp>,
 }
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Act {
+pub enum Act {
     /// Start this effect, if the lease allows it.
     Start(Box<Start>),
     /// Break off the effect at this path, and drop what it reports.
     BreakOff(EffectPath),
     /// Send these records up and wait for their commit.
     Send(Box<Records>),
+    /// Write these records down here: the group cannot be asked, and the job goes on.
+    Secure {
+        /// Position of the first.
+        from: u32,
+        /// The records.
+        records: Vec<JournalRecord>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -86,7 +96,7 @@ enum End {
 
 /// The course of one execution.
 #[derive(Debug)]
-pub(crate) struct Course {
+pub struct Course {
     node: NodeId,
     job: JobId,
     fence: Fence,
@@ -96,9 +106,18 @@ pub(crate) struct Course {
     written: u32,
     /// What the next start has to wait for.
     gate: u32,
-    unsent: Vec<JournalRecord>,
+    /// Records that follow those committed.
+    uncommitted: VecDeque<JournalRecord>,
+    /// Bytes of their events.
+    uncommitted_bytes: u64,
     /// Length of the journal when the batch under way is committed.
     sent: Option<u32>,
+    /// Whether the robot is cut off and the job goes on by records written down here.
+    is_cut_off: bool,
+    /// Length of the journal as far as it was written down here, if it ever was.
+    secured: u32,
+    /// The same once what is being written down is on the disk.
+    securing: Option<u32>,
     waiting: VecDeque<Waiting>,
     wanted: BTreeSet<EffectPath>,
     timers: BTreeMap<EffectPath, Timestamp>,
@@ -117,7 +136,7 @@ pub(crate) struct Course {
 
 impl Course {
     /// The course of `job` under `fence` on `node`, whose journal has `journal_len` records.
-    pub(crate) fn new(node: NodeId, job: JobId, fence: Fence, journal_len: u32) -> Self {
+    pub fn new(node: NodeId, job: JobId, fence: Fence, journal_len: u32) -> Self {
         Self {
             node,
             job,
@@ -125,8 +144,12 @@ impl Course {
             committed: journal_len,
             written: journal_len,
             gate: 0,
-            unsent: Vec::new(),
+            uncommitted: VecDeque::new(),
+            uncommitted_bytes: 0,
             sent: None,
+            is_cut_off: false,
+            secured: 0,
+            securing: None,
             waiting: VecDeque::new(),
             wanted: BTreeSet::new(),
             timers: BTreeMap::new(),
@@ -142,18 +165,18 @@ impl Course {
     }
 
     /// Whether nothing was ever journaled: the job begins here.
-    pub(crate) fn is_new(&self) -> bool {
+    pub fn is_new(&self) -> bool {
         self.written == 0
     }
 
     /// The job goes on here after others had it: the group is told so, by a batch without records if there are none,
     /// because a holder's first word is what makes a job `running`.
-    pub(crate) fn announce(&mut self) {
+    pub fn announce(&mut self) {
         self.is_unannounced = true;
     }
 
     /// An event of the journal is replayed. What the machine asked before it is settled by it.
-    pub(crate) fn replayed(&mut self, event: &Event) {
+    pub fn replayed(&mut self, event: &Event) {
         match event {
             Event::EffectEnded { path, .. } | Event::EffectLost { path, .. } => {
                 self.started.remove(path);
@@ -167,16 +190,21 @@ impl Course {
 
     /// An event happened here: its record goes to the journal. What the machine asks after it comes next.
     fn write(&mut self, event: &Event, record: JournalRecord) {
-        self.unsent.push(record);
-        self.written += 1;
+        self.append(record);
         if !matches!(event, Event::Started { .. }) {
             self.gate = self.written;
         }
         self.replayed(event);
     }
 
+    fn append(&mut self, record: JournalRecord) {
+        self.uncommitted_bytes += record.event.length();
+        self.uncommitted.push_back(record);
+        self.written += 1;
+    }
+
     /// The machine has heard an event that happened here.
-    pub(crate) fn heard(&mut self, heard: Heard) -> Result<(), Error> {
+    pub fn heard(&mut self, heard: Heard) -> Result<(), Error> {
         let Heard { event, record, commands, is_timed_out } = heard;
         self.write(&event, record);
         self.asked(commands)?;
@@ -186,7 +214,7 @@ impl Course {
 
     /// The interpreter took too long. The job fails by a record that says so. What it was thinking about is not written:
     /// whoever replays the journal is not to get stuck in the same place.
-    pub(crate) fn overran(&mut self, now: Timestamp) -> Result<(), Error> {
+    pub fn overran(&mut self, now: Timestamp) -> Result<(), Error> {
         self.waiting.clear();
         self.wanted.clear();
         self.timers.clear();
@@ -197,22 +225,22 @@ impl Course {
     }
 
     /// Records committed, as far as this robot knows.
-    pub(crate) fn committed_len(&self) -> u32 {
+    pub fn committed_len(&self) -> u32 {
         self.committed
     }
 
     /// After the replay: effects that were begun and must not begin again, because nobody knows what came of them.
-    pub(crate) fn lost_before(&self) -> Vec<EffectPath> {
+    pub fn lost_before(&self) -> Vec<EffectPath> {
         self.started.intersection(&self.wanted).cloned().collect()
     }
 
     /// Whether the workflow ended by its own timeout, as the machine says.
-    pub(crate) fn timed_out(&mut self, is_timed_out: bool) {
+    pub fn timed_out(&mut self, is_timed_out: bool) {
         self.is_timed_out = is_timed_out;
     }
 
     /// The machine asked for these.
-    pub(crate) fn asked(&mut self, commands: Vec<Command>) -> Result<(), Error> {
+    pub fn asked(&mut self, commands: Vec<Command>) -> Result<(), Error> {
         for command in commands {
             match command {
                 // It is asked for again when the journal is replayed.
@@ -242,14 +270,14 @@ impl Course {
     }
 
     /// The job cannot be run: it fails with `error`.
-    pub(crate) fn fail(&mut self, error: &ErrorObject) -> Result<(), Error> {
+    pub fn fail(&mut self, error: &ErrorObject) -> Result<(), Error> {
         self.end = Some(End::Fail(to_json("write an error", error)?));
         Ok(())
     }
 
     /// The leader wants the job stopped. Returns whether running effects are to be broken off. What waits does not begin,
     /// except, at a pause, where the journal says already that it does: handed back now, it would count as lost.
-    pub(crate) fn stop(&mut self, cause: StopCause) -> bool {
+    pub fn stop(&mut self, cause: StopCause) -> bool {
         self.stop = self.stop.max(Some(cause));
         let breaks_off = self.stop != Some(StopCause::Pause);
         for waiting in std::mem::take(&mut self.waiting) {
@@ -263,34 +291,84 @@ impl Course {
     }
 
     /// Whether the batch by which the job leaves this robot was sent.
-    pub(crate) fn has_left(&self) -> bool {
+    pub fn has_left(&self) -> bool {
         self.has_left
     }
 
     /// An effect was broken off: there is no result to journal. Unless the job is to stop, that was the end of the lease:
     /// then the effect stays wanted, so that nothing is said of the job before the abort comes. Without it the job would look
     /// like one that waits for an event, and a leader that had not closed the session yet would park it for good.
-    pub(crate) fn broke_off(&mut self, path: &EffectPath) {
+    pub fn broke_off(&mut self, path: &EffectPath) {
         if self.stop.is_some() {
             self.forget(path);
         }
     }
 
     /// Whether the effect at `path` is still wanted.
-    pub(crate) fn wants(&self, path: &EffectPath) -> bool {
+    pub fn wants(&self, path: &EffectPath) -> bool {
         self.wanted.contains(path)
     }
 
     /// The records sent are committed.
-    pub(crate) fn committed(&mut self, journal_len: u32) {
+    pub fn committed(&mut self, journal_len: u32) {
         if self.sent.is_some_and(|sent| journal_len >= sent) {
+            let known = journal_len.saturating_sub(self.committed) as usize;
+            let known = self.uncommitted.drain(..known.min(self.uncommitted.len()));
+            self.uncommitted_bytes -= known.map(|record| record.event.length()).sum::<u64>();
             self.committed = journal_len;
             self.sent = None;
         }
     }
 
+    /// The robot is cut off, and the job may go on: from now on an effect starts once every record before it is written down
+    /// here. It does not park, because nobody here would wake it.
+    pub(crate) fn cut_off(&mut self) {
+        self.is_cut_off = true;
+    }
+
+    /// The robot is cut off no more: effects wait for commits again.
+    pub(crate) fn rejoined(&mut self) {
+        self.is_cut_off = false;
+    }
+
+    /// The records given to be written down are on the disk.
+    pub(crate) fn secured(&mut self) {
+        self.secured = self.securing.take().unwrap_or(self.secured);
+    }
+
+    /// Whether the group has everything that was written down here.
+    pub(crate) fn has_delivered(&self) -> bool {
+        self.secured > 0 && self.committed >= self.secured && self.securing.is_none() && !self.is_cut_off
+    }
+
+    /// Whether anything may be written down here.
+    pub(crate) fn has_secured(&self) -> bool {
+        self.secured > 0 || self.securing.is_some()
+    }
+
+    /// What was written down here is forgotten.
+    pub(crate) fn forgotten(&mut self) {
+        self.secured = 0;
+    }
+
+    /// Length of the journal that no crash of this robot takes back.
+    fn safe(&self) -> u32 {
+        self.committed.max(self.secured)
+    }
+
+    /// What is to be written down here.
+    fn secure(&mut self) -> Option<Act> {
+        let from = self.safe();
+        if !self.is_cut_off || self.securing.is_some() || from >= self.written {
+            return None;
+        }
+        let known = (from - self.committed) as usize;
+        self.securing = Some(self.written);
+        Some(Act::Secure { from, records: self.uncommitted.iter().skip(known).cloned().collect() })
+    }
+
     /// When to look again, if nothing happens before.
-    pub(crate) fn next_look(&self) -> Option<Timestamp> {
+    pub fn next_look(&self) -> Option<Timestamp> {
         self.next_timer().into_iter().chain(self.silent_until).min()
     }
 
@@ -303,7 +381,7 @@ impl Course {
     }
 
     /// The timers that are due at `now`, in the order of their paths.
-    pub(crate) fn due_timers(&self, now: Timestamp) -> Vec<EffectPath> {
+    pub fn due_timers(&self, now: Timestamp) -> Vec<EffectPath> {
         if self.next_timer().is_none_or(|due| due > now) {
             return Vec::new();
         }
@@ -312,22 +390,25 @@ impl Course {
     }
 
     /// What to do now.
-    pub(crate) fn next(&mut self, now: Timestamp) -> Result<Vec<Act>, Error> {
+    pub fn next(&mut self, now: Timestamp) -> Result<Vec<Act>, Error> {
         let mut acts: Vec<Act> = self.broken_off.drain(..).map(Act::BreakOff).collect();
         if self.has_left {
+            acts.extend(self.secure());
             return Ok(acts);
         }
         self.start_what_may(now, &mut acts)?;
+        acts.extend(self.secure());
         if self.sent.is_none() && !self.waits_with_first_word(now) {
-            let rest = self.unsent.split_off(batch_length(&self.unsent));
-            let records = std::mem::replace(&mut self.unsent, rest);
+            let length = batch_length(&self.uncommitted);
+            let records: Vec<JournalRecord> = self.uncommitted.iter().take(length).cloned().collect();
+            let left = self.uncommitted.len() - length;
             // The end goes with the last records only.
-            let next = if self.unsent.is_empty() { self.way_on(now) } else { Next::Continue };
+            let next = if left == 0 { self.way_on(now) } else { Next::Continue };
             if next != Next::Continue || !records.is_empty() || self.is_unannounced {
                 self.is_unannounced = false;
                 self.has_left = next != Next::Continue;
                 let from = self.committed;
-                let left = u32::try_from(self.unsent.len()).unwrap_or(u32::MAX);
+                let left = u32::try_from(left).unwrap_or(u32::MAX);
                 self.sent = Some(self.written.saturating_sub(left));
                 acts.push(Act::Send(Box::new(Records { job: self.job, fence: self.fence, from, records, next })));
             }
@@ -337,14 +418,16 @@ impl Course {
 
     /// Starts what waits for no commit. An effect with `onLost: fail` first has its start committed.
     fn start_what_may(&mut self, now: Timestamp, acts: &mut Vec<Act>) -> Result<(), Error> {
+        let safe = self.safe();
+        // What a robot may write down by itself is bounded as what the group takes: past it the job waits to be delivered.
+        let is_full = self.is_cut_off && self.uncommitted_bytes > JOURNAL_BYTES_MAX;
         for mut waiting in std::mem::take(&mut self.waiting) {
-            if waiting.after > self.committed {
+            if waiting.after > safe || is_full {
                 self.waiting.push_back(waiting);
             } else if waiting.record == StartRecord::Needed {
                 let started = Event::EffectStarted { path: waiting.start.path.clone(), at_ms: now.0 };
                 let record = self.record(&started)?;
-                self.unsent.push(record);
-                self.written += 1;
+                self.append(record);
                 waiting.after = self.written;
                 waiting.record = StartRecord::Written;
                 self.waiting.push_back(waiting);
@@ -357,8 +440,8 @@ impl Course {
 
     /// Whether nothing is to be said yet but that the job runs here, and something may come that takes this along.
     fn waits_with_first_word(&mut self, now: Timestamp) -> bool {
-        let has_more = self.gate > 0 || self.unsent.iter().any(|record| record.mark != JournalMark::Plain);
-        let is_first_word = self.committed == 0 && !self.unsent.is_empty() || self.is_unannounced;
+        let has_more = self.gate > 0 || self.uncommitted.iter().any(|record| record.mark != JournalMark::Plain);
+        let is_first_word = self.committed == 0 && !self.uncommitted.is_empty() || self.is_unannounced;
         if has_more || !is_first_word || self.stop.is_some() || self.way_on(now) != Next::Continue {
             self.silent_until = None;
             return false;
@@ -380,6 +463,7 @@ impl Course {
             Some(End::Fail(error)) => Next::Fail { error: Content::Inline(error.clone()) },
             None if !is_idle => Next::Continue,
             None if self.stop.is_some() => Next::HandBack,
+            None if self.is_cut_off => Next::Continue,
             None => {
                 let wake_at = self.timers.values().min().copied();
                 match wake_at {
@@ -402,9 +486,9 @@ impl Course {
 
 /// How many of `records` go into one batch, at least one: what stays inline must fit into a log entry beside an output,
 /// and all of it into a message.
-fn batch_length(records: &[JournalRecord]) -> usize {
+pub(crate) fn batch_length<'a>(records: impl IntoIterator<Item = &'a JournalRecord>) -> usize {
     let (mut inline_bytes, mut wire_bytes) = (0_u64, 0_u64);
-    let fits = |record: &&JournalRecord| {
+    let mut fits = |record: &JournalRecord| {
         let length = record.event.length();
         // The path of an effect that is deep inside is long, and stands beside the event.
         let beside = match &record.mark {
@@ -415,7 +499,8 @@ fn batch_length(records: &[JournalRecord]) -> usize {
         inline_bytes += beside + if length > INLINE_BYTES_MAX as u64 { BLOB_NAME_BYTES } else { length };
         inline_bytes <= BATCH_INLINE_BYTES_MAX && wire_bytes <= BATCH_WIRE_BYTES_MAX
     };
-    records.iter().take_while(fits).count().max(1).min(records.len())
+    // Of records too large for any batch one goes alone.
+    records.into_iter().enumerate().take_while(|(index, record)| fits(record) || *index == 0).count()
 }
 
 fn to_json(operation: &'static str, value: &impl Serialize) -> Result<Payload, Error> {

@@ -59,7 +59,7 @@ fn split(acts: Vec<Act>) -> (Vec<String>, Option<Records>) {
         match act {
             Act::Start(start) => starts.push(start.path.0),
             Act::Send(records) => sent = Some(*records),
-            Act::BreakOff(_) => {}
+            Act::BreakOff(_) | Act::Secure { .. } => {}
         }
     }
     (starts, sent)
@@ -303,4 +303,75 @@ fn a_cancel_breaks_off_what_runs_and_hands_back_when_it_is_over() {
     assert_eq!(split(course.next(NOW).unwrap()).1, None, "something of it still runs");
     course.broke_off(&path("a"));
     assert_eq!(split(course.next(NOW).unwrap()).1.unwrap().next, Next::HandBack);
+}
+
+/// Where what is to be written down begins, and how many records it has.
+fn to_secure(acts: &[Act]) -> Option<(u32, usize)> {
+    acts.iter().find_map(|act| match act {
+        Act::Secure { from, records } => Some((*from, records.len())),
+        _ => None,
+    })
+}
+
+/// A course that is cut off with its second effect under way: the first result is on its way up, the start is committed.
+fn cut_off() -> Course {
+    let mut course = course(1);
+    course.asked(vec![start("a", OnLost::Retry)]).unwrap();
+    course.next(LATER).unwrap();
+    course.happened(&ended("a")).unwrap();
+    course.asked(vec![start("b", OnLost::Retry)]).unwrap();
+    let acts = course.next(LATER).unwrap();
+    assert_eq!(to_secure(&acts), None, "while the group can be asked, nothing is written down here");
+    assert!(split(acts).1.is_some());
+    course.cut_off();
+    course
+}
+
+#[test]
+fn cut_off_an_effect_waits_for_this_robots_disk_instead_of_a_commit() {
+    let mut course = cut_off();
+    let acts = course.next(NOW).unwrap();
+    assert_eq!(to_secure(&acts), Some((1, 1)), "what was sent and not committed, too");
+    assert!(split(acts).0.is_empty(), "not before it is on the disk");
+    assert_eq!(to_secure(&course.next(NOW).unwrap()), None, "one write at a time");
+    course.secured();
+    assert_eq!(split(course.next(NOW).unwrap()).0, ["b"]);
+    course.happened(&ended("b")).unwrap();
+    assert_eq!(to_secure(&course.next(NOW).unwrap()), Some((2, 1)), "only what is new");
+}
+
+#[test]
+fn back_again_everything_goes_up_in_order_and_effects_wait_for_commits() {
+    let mut course = cut_off();
+    course.next(NOW).unwrap();
+    course.secured();
+    course.next(NOW).unwrap();
+    course.happened(&ended("b")).unwrap();
+    course.asked(vec![start("c", OnLost::Retry)]).unwrap();
+    course.next(NOW).unwrap();
+    course.secured();
+    assert_eq!(split(course.next(NOW).unwrap()).0, ["c"]);
+    course.rejoined();
+    course.happened(&ended("c")).unwrap();
+    course.asked(vec![start("d", OnLost::Retry)]).unwrap();
+    assert_eq!(split(course.next(NOW).unwrap()), (vec![], None), "the first batch is still unanswered");
+    course.committed(2);
+    let (starts, sent) = split(course.next(NOW).unwrap());
+    let sent = sent.unwrap();
+    assert_eq!((starts.len(), sent.from, sent.records.len()), (0, 2, 2));
+    assert!(!course.has_delivered(), "the group does not have all of it");
+    course.committed(4);
+    assert!(course.has_delivered());
+    assert_eq!(split(course.next(NOW).unwrap()).0, ["d"]);
+}
+
+#[test]
+fn cut_off_a_job_waits_for_its_timers_here_and_does_not_park() {
+    let mut course = course(1);
+    course.cut_off();
+    course.asked(vec![Command::SetTimer { path: path("w"), due_ms: NOW.0 + 60_000 }]).unwrap();
+    assert_eq!(split(course.next(NOW).unwrap()).1, None);
+    assert_eq!(course.due_timers(Timestamp(NOW.0 + 60_000)), [path("w")]);
+    course.rejoined();
+    assert!(matches!(split(course.next(NOW).unwrap()).1.unwrap().next, Next::Park { .. }));
 }

@@ -110,6 +110,7 @@ async fn begun(stopped: StoppedWhile) -> Vec<bool> {
         interpreter: Arc::new(Calls { stopped, clock: Arc::clone(&clock) }),
         // Work runs on its caller's thread: once the execution waits, nothing is under way.
         thinker: Thinker::start(0, Duration::MAX).unwrap(),
+        own_journal: Arc::new(fleet_store::Store::in_memory().unwrap()),
     };
     let (sender, control) = mpsc::channel(16);
     let committed = Mutex::new(0);
@@ -129,6 +130,7 @@ async fn begun(stopped: StoppedWhile) -> Vec<bool> {
         definition: Payload::from("{}"),
         input: Payload::from("{}"),
         journal: Vec::new(),
+        finish_within: None,
     };
     let lease = Lease::new(end, Arc::clone(&around.clock));
     let mut running = std::pin::pin!(run(job, &around, lease, control, &send));

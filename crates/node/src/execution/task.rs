@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -21,7 +22,7 @@ use super::course::{Act, Course, Start};
 use super::mind::{self, Ended};
 use super::thinker::{Thinker, Thought};
 use crate::Error;
-use crate::ports::{EffectContext, EffectReport, Effects, Interpreter, JobMachine, Lease};
+use crate::ports::{EffectContext, EffectReport, Effects, Interpreter, JobMachine, Lease, OwnJournal};
 use crate::session::{EndKind, Pair};
 
 /// What every execution of a node shares.
@@ -38,19 +39,23 @@ pub(crate) struct Surroundings {
     pub(crate) interpreter: Arc<dyn Interpreter>,
     /// Threads for it.
     pub(crate) thinker: Thinker,
+    /// Where records are written down of jobs that may be finished cut off.
+    pub(crate) own_journal: Arc<dyn OwnJournal>,
 }
 
 /// A job to run.
 #[derive(Clone, Debug)]
-pub(crate) struct Assigned {
+pub struct Assigned {
     /// The job and fence.
-    pub(crate) pair: Pair,
+    pub pair: Pair,
     /// Its definition, JSON.
-    pub(crate) definition: Payload,
+    pub definition: Payload,
     /// Its input, JSON.
-    pub(crate) input: Payload,
+    pub input: Payload,
     /// Its journal so far: events as JSON.
-    pub(crate) journal: Vec<Payload>,
+    pub journal: Vec<Payload>,
+    /// For how long it may be finished cut off, if it may.
+    pub finish_within: Option<Duration>,
 }
 
 /// What an execution is told.
@@ -65,6 +70,10 @@ pub(crate) enum Control {
     },
     /// Bring it to a stop.
     Stop(StopCause),
+    /// The robot is cut off, and the job goes on all the same.
+    CutOff,
+    /// The job is bound to a live session again.
+    Rejoined,
     /// The right to act is gone: break everything off.
     Abort,
 }
@@ -86,6 +95,7 @@ struct Effect {
 struct Execution<'a> {
     around: &'a Surroundings,
     pair: Pair,
+    finish_within: Duration,
     lease: Lease,
     send: &'a (dyn Fn(Box<Records>) + Send + Sync),
     /// The machine; away while it runs.
@@ -93,6 +103,8 @@ struct Execution<'a> {
     course: Course,
     effects: FuturesUnordered<BoxFuture<'static, Effect>>,
     cancels: BTreeMap<EffectPath, watch::Sender<bool>>,
+    /// Records being written down here; one write at a time.
+    securing: Option<BoxFuture<'static, Result<(), fleet_core::Error>>>,
 }
 
 /// Runs `job` until it has left this robot; `send` takes records up to the leader. Dropping the sender of `control` aborts.
@@ -107,18 +119,23 @@ pub(crate) async fn run(
     let mut execution = Execution {
         around,
         pair: job.pair,
+        finish_within: job.finish_within.unwrap_or_default(),
         lease,
         send,
         machine: None,
         course: Course::new(around.node, job.pair.job, job.pair.fence, committed),
         effects: FuturesUnordered::new(),
         cancels: BTreeMap::new(),
+        securing: None,
     };
     let halt = match execution.begin(job).await {
         Ok(()) => execution.go_on(&mut control).await,
         Err(halt) => halt,
     };
     execution.break_off_all().await;
+    if matches!(halt, Halt::Over(EndKind::Finished)) && execution.course.has_secured() {
+        forget(around, execution.pair).await;
+    }
     match halt {
         Halt::Over(how) => how,
         Halt::Broken(reason) => {
@@ -166,14 +183,32 @@ impl Execution<'_> {
                     if let Err(halt) = self.told(told.unwrap_or(Control::Abort)) {
                         return halt;
                     }
+                    self.forget_delivered().await;
                 }
                 Some(ended) = self.effects.next(), if !self.effects.is_empty() => {
                     if let Err(halt) = self.effect_ended(ended).await {
                         return halt;
                     }
                 }
+                written = written(&mut self.securing), if self.securing.is_some() => {
+                    self.securing = None;
+                    if let Err(error) = written {
+                        // Nothing may begin any more: what it would follow from may be lost.
+                        tracing::error!(error = %fleet_core::error::chain(&error), "a job cut off cannot go on");
+                        return Halt::Over(EndKind::HandedBack);
+                    }
+                    self.course.secured();
+                }
                 () = sleep(wait), if wait.is_some() => {}
             }
+        }
+    }
+
+    /// What was written down here is forgotten once the group has it.
+    async fn forget_delivered(&mut self) {
+        if self.course.has_delivered() {
+            forget(self.around, self.pair).await;
+            self.course.forgotten();
         }
     }
 
@@ -183,6 +218,14 @@ impl Execution<'_> {
             Control::Committed { is_over: true, .. } => Err(Halt::Over(EndKind::Finished)),
             Control::Committed { journal_len, .. } => {
                 self.course.committed(journal_len);
+                Ok(())
+            }
+            Control::CutOff => {
+                self.course.cut_off();
+                Ok(())
+            }
+            Control::Rejoined => {
+                self.course.rejoined();
                 Ok(())
             }
             Control::Stop(cause) => {
@@ -218,6 +261,10 @@ impl Execution<'_> {
                             self.around.effects.end_job(records.job).await;
                         }
                         (self.send)(records);
+                    }
+                    Act::Secure { from, records } => {
+                        self.securing =
+                            Some(self.around.own_journal.write(self.pair, self.finish_within, from, records));
                     }
                 }
             }
@@ -307,7 +354,7 @@ impl Execution<'_> {
             match control.recv().await {
                 None | Some(Control::Abort) => return EndKind::Stopped,
                 Some(Control::Committed { is_over: true, .. }) => return EndKind::Finished,
-                Some(Control::Committed { .. } | Control::Stop(_)) => {}
+                Some(_) => {}
             }
         }
     }
@@ -328,7 +375,23 @@ fn broken(error: Error) -> Halt {
     Halt::Broken(error.to_string())
 }
 
-async fn sleep(wait: Option<std::time::Duration>) {
+async fn forget(around: &Surroundings, pair: Pair) {
+    if let Err(error) = around.own_journal.forget(pair).await {
+        // It is delivered again after the next start, and found to be there.
+        tracing::warn!(job = %pair.job, error = %fleet_core::error::chain(&error), "a delivered journal stays here");
+    }
+}
+
+async fn written(
+    securing: &mut Option<BoxFuture<'static, Result<(), fleet_core::Error>>>,
+) -> Result<(), fleet_core::Error> {
+    match securing {
+        Some(writing) => writing.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep(wait: Option<Duration>) {
     tokio::time::sleep(wait.unwrap_or_default()).await;
 }
 

@@ -76,7 +76,7 @@ async fn run_job(definition: &'static str, around: &Surroundings) -> (Vec<Event>
     };
     let pair = Pair { job: JobId::generate(), fence: Fence::mint(1, 5, 0) };
     let input = Payload::from("{}");
-    let job = Assigned { pair, definition: Payload::from(definition), input, journal: Vec::new() };
+    let job = Assigned { pair, definition: Payload::from(definition), input, journal: Vec::new(), finish_within: None };
     let running = run(job, around, Lease::new(end, Arc::clone(&around.clock)), control, &send);
     let how = tokio::time::timeout(Duration::from_secs(30), running).await.expect("the job ends");
     drop(lease);
@@ -94,6 +94,7 @@ async fn a_job_whose_interpreter_overruns_fails_by_a_record_and_others_go_on() {
         effects: Arc::new(AtOnce),
         interpreter: Arc::new(OneEffect { blocks: Mutex::new(Some(blocks)) }),
         thinker: Thinker::start(1, Duration::from_millis(50)).unwrap(),
+        own_journal: Arc::new(fleet_store::Store::in_memory().unwrap()),
     };
     let (journal, next) = run_job("stuck", &around).await;
     assert!(

@@ -12,12 +12,14 @@ use tokio::task::JoinHandle;
 
 use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, NodeId, SessionId};
-use fleet_replication::command::Records;
-use fleet_store::record::StopCause;
+use fleet_replication::command::{Next, Records};
+use fleet_store::record::{JournalRecord, StopCause};
 
 use super::definitions::Definitions;
-use super::jobs::Jobs;
+use super::jobs::{JobLease, Jobs};
+use super::kept::Kept;
 use super::link::{self, Link};
+use crate::execution::course::batch_length;
 use crate::execution::task::Surroundings;
 use crate::link::{Heartbeat, RobotReport, RobotStreams, WorkDown, WorkUp};
 use crate::ports::{GroupStanding, Lease, RobotLink};
@@ -51,6 +53,16 @@ pub(crate) enum RobotMessage {
         permit: OwnedSemaphorePermit,
     },
     Records(Box<Records>),
+    /// A batch of a journal to deliver.
+    Kept {
+        pair: Pair,
+        from: u32,
+        records: Vec<JournalRecord>,
+    },
+    /// The group refused a journal of so many records, which is kept as evidence.
+    Refused {
+        records: usize,
+    },
     Ended {
         pair: Pair,
         how: EndKind,
@@ -73,6 +85,10 @@ pub struct RobotObservation {
     pub slots: u32,
     /// Whether it takes no new work.
     pub is_draining: bool,
+    /// Journals written down while it was cut off that are still to be delivered.
+    pub kept_journals: usize,
+    /// Records written down while it was cut off that the group refused, since the robot was started.
+    pub refused_records: usize,
 }
 
 /// What the robot is made of.
@@ -89,6 +105,8 @@ pub(crate) struct RobotArguments {
     pub(crate) opens_from: BootInstant,
     /// The last session number used in this boot, kept over restarts of the actor.
     pub(crate) number_last: Arc<AtomicU64>,
+    /// Whether no guard of the node's last boot can be alive.
+    pub(crate) guards_gone: bool,
 }
 
 pub(crate) struct RobotState {
@@ -96,6 +114,8 @@ pub(crate) struct RobotState {
     report: RobotReport,
     session: RobotSession,
     jobs: Jobs,
+    kept: Kept,
+    refused_records: usize,
     definitions: Definitions,
     /// Whether everything was told to stop: what is assigned after that is given back.
     is_stopping: bool,
@@ -135,11 +155,17 @@ impl Actor for Robot {
         // A robot that is started again cannot know what its last life left behind: it waits a lease.
         let opens_from =
             if number_last == 0 { arguments.opens_from } else { now.saturating_add(arguments.timing.robot_lease) };
+        let mut kept = Kept::default();
+        for pair in arguments.around.own_journal.kept().await? {
+            kept.add(pair);
+        }
         let session = RobotSession::new(arguments.node, arguments.boot, &arguments.timing, opens_from);
         Ok(RobotState {
             report: arguments.report.clone(),
             session: session.after_number(number_last),
             jobs: Jobs::default(),
+            kept,
+            refused_records: 0,
             definitions: Definitions::default(),
             is_stopping: false,
             leader: None,
@@ -195,8 +221,12 @@ impl RobotState {
                 drop(permit);
             }
             RobotMessage::Records(records) => self.send_records(records),
+            RobotMessage::Kept { pair, from, records } => self.deliver(pair, from, records),
+            RobotMessage::Refused { records } => self.refused_records += records,
             RobotMessage::Ended { pair, how } => {
-                self.jobs.ended(pair);
+                if self.jobs.ended(pair) && how != EndKind::Finished {
+                    self.kept.add(pair);
+                }
                 let commands = self.session.ended(now, pair, how);
                 self.obey(commands);
             }
@@ -222,6 +252,8 @@ impl RobotState {
             jobs: self.jobs.len(),
             slots: self.report.slots,
             is_draining: self.report.is_draining,
+            kept_journals: self.kept.len(),
+            refused_records: self.refused_records,
         }
     }
 
@@ -235,6 +267,64 @@ impl RobotState {
         self.obey(commands);
         for pair in self.jobs.overdue(now, lease / 2) {
             self.ask_again(pair);
+        }
+        self.jobs.tell_positions();
+        self.read_kept(myself, now);
+    }
+
+    /// Reads what is to be delivered next, once a leader has confirmed the session.
+    fn read_kept(&mut self, myself: &ActorRef<RobotMessage>, now: BootInstant) {
+        if self.link.is_none() || self.session.lease_until().is_none() {
+            return;
+        }
+        for (pair, from) in self.kept.due(now, self.arguments.timing.robot_lease) {
+            let (reading, myself) = (self.arguments.around.own_journal.read(pair, from), myself.clone());
+            tokio::spawn(async move {
+                match reading.await {
+                    Ok((from, records)) => link::report(&myself, RobotMessage::Kept { pair, from, records }),
+                    Err(error) => not_kept(pair, &error),
+                }
+            });
+        }
+    }
+
+    /// Sends a batch of a journal up, or forgets the journal if nothing is left of it.
+    fn deliver(&mut self, Pair { job, fence }: Pair, from: u32, mut records: Vec<JournalRecord>) {
+        if records.is_empty() {
+            return self.forget(Pair { job, fence });
+        }
+        let Some(session) = self.session.session() else { return };
+        records.truncate(batch_length(&records));
+        let records = Box::new(Records { job, fence, from, records, next: Next::Continue });
+        self.send_up(WorkUp::Records { session, records });
+    }
+
+    /// The group has all of a journal: what is left of the right is answered when the leader asks.
+    fn forget(&mut self, pair: Pair) {
+        if self.kept.remove(pair) {
+            let forgetting = self.arguments.around.own_journal.forget(pair);
+            tokio::spawn(async move {
+                if let Err(error) = forgetting.await {
+                    not_kept(pair, &error);
+                }
+            });
+        }
+    }
+
+    /// The group has given the job of `pair` to somebody else: what was written down here is evidence of what was done.
+    fn keep_evidence(&mut self, myself: &ActorRef<RobotMessage>, pair: Pair) {
+        if self.kept.remove(pair) {
+            let refusing = self.arguments.around.own_journal.refuse(pair, self.arguments.around.clock.now());
+            let myself = myself.clone();
+            tokio::spawn(async move {
+                match refusing.await {
+                    Ok(records) => {
+                        tracing::warn!(job = %pair.job, fence = %pair.fence, records, "the group refused what a job cut off did: it was given to another robot; the records are kept here");
+                        link::report(&myself, RobotMessage::Refused { records });
+                    }
+                    Err(error) => not_kept(pair, &error),
+                }
+            });
         }
     }
 
@@ -289,7 +379,16 @@ impl RobotState {
 
     fn down(&mut self, myself: &ActorRef<RobotMessage>, message: WorkDown, now: BootInstant) {
         match message {
-            WorkDown::Assign(assignment) => self.assigned(myself, *assignment, now),
+            WorkDown::Assign(assignment) => self.assigned(myself, *assignment, None, now),
+            WorkDown::AssignFinishing { assignment, finish_within_ms } => {
+                self.assigned(myself, *assignment, Some(Duration::from_millis(finish_within_ms)), now);
+            }
+            WorkDown::Ask { term, session, pair } => {
+                // While a guard of the last boot may hold a process of a job, it is not over here.
+                let is_kept = self.kept.has(pair) || !self.arguments.guards_gone;
+                let commands = self.session.asked(now, term, session, pair, is_kept);
+                self.obey(commands);
+            }
             WorkDown::Journal { session, pair, first, records } => {
                 if self.session.session() == Some(session) {
                     self.jobs.take_in_journal(pair, first, records);
@@ -306,21 +405,35 @@ impl RobotState {
             WorkDown::Ack { session, pair, journal_len, is_over } => {
                 if self.session.session() == Some(session) {
                     self.jobs.committed(pair, journal_len, is_over);
+                    self.kept.committed(pair, journal_len);
+                    if is_over {
+                        self.forget(pair);
+                    }
+                    self.read_kept(myself, now);
                 }
             }
             WorkDown::Refused { session, pair } => {
                 if self.session.session() == Some(session) {
+                    self.keep_evidence(myself, pair);
                     self.refused(pair, now);
                 }
             }
         }
     }
 
-    fn assigned(&mut self, myself: &ActorRef<RobotMessage>, assignment: crate::link::Assignment, now: BootInstant) {
+    fn assigned(
+        &mut self,
+        myself: &ActorRef<RobotMessage>,
+        assignment: crate::link::Assignment,
+        finish_within: Option<Duration>,
+        now: BootInstant,
+    ) {
         let (pair, digest) = (assignment.pair, assignment.definition);
-        let commands = self.session.assigned(now, assignment.term, assignment.session, pair);
-        let is_ours = self.session.session() == Some(assignment.session) && self.session.is_running(pair);
-        if is_ours && self.is_stopping && !self.jobs.has(pair) {
+        let commands = self.session.assigned(now, assignment.term, assignment.session, pair, finish_within);
+        let is_here = self.session.session() == Some(assignment.session) && self.session.is_running(pair);
+        // What runs already has all that is in the assignment.
+        let is_ours = is_here && !self.jobs.has(pair);
+        if is_ours && self.is_stopping {
             self.obey(commands);
             return self.give_back(pair, now);
         }
@@ -332,7 +445,7 @@ impl RobotState {
             }
             let definition = self.definitions.get(&digest);
             let is_missing = definition.is_none();
-            self.jobs.take_in(assignment, definition, now);
+            self.jobs.take_in(assignment, finish_within, definition, now);
             if is_missing {
                 self.send_up(WorkUp::NeedDefinition { session, pair });
             }
@@ -345,8 +458,14 @@ impl RobotState {
 
     fn start_if_complete(&mut self, myself: &ActorRef<RobotMessage>, pair: Pair) {
         if let Some(job) = self.jobs.complete(pair.job) {
-            let lease = self.lease();
-            self.jobs.start(myself, job, &self.arguments.around, lease);
+            let (lease, keeper) = match job.finish_within {
+                None => (self.lease(), None),
+                Some(_) => {
+                    let (keeper, end) = JobLease::until(self.session.acts_until(job.pair));
+                    (Lease::new(end, Arc::clone(&self.arguments.around.clock)), Some(keeper))
+                }
+            };
+            self.jobs.start(myself, job, &self.arguments.around, lease, keeper);
         }
     }
 
@@ -373,8 +492,9 @@ impl RobotState {
     }
 
     fn send_records(&mut self, records: Box<Records>) {
-        let Some(session) = self.session.session() else { return };
-        if self.jobs.sending(&records) {
+        if self.jobs.sending(&records)
+            && let Some(session) = self.session.session()
+        {
             self.send_up(WorkUp::Records { session, records });
         }
     }
@@ -407,6 +527,7 @@ impl RobotState {
             *end = until.max(*end);
             is_later
         });
+        self.jobs.renew_leases(|pair| self.session.acts_until(pair));
     }
 
     fn obey(&mut self, commands: Vec<RobotCommand>) {
@@ -427,11 +548,29 @@ impl RobotState {
                         self.obey(more);
                     }
                 }
+                RobotCommand::RunOn(pair) => {
+                    if !self.jobs.set_cut_off(pair, true) {
+                        self.jobs.forget_incomplete(pair);
+                        let more = self.session.ended(now, pair, EndKind::HandedBack);
+                        self.obey(more);
+                    }
+                }
+                RobotCommand::Rejoin(pair) => {
+                    self.jobs.set_cut_off(pair, false);
+                    if let Some(records) = self.jobs.unacknowledged_of(pair) {
+                        self.send_records(Box::new(records));
+                    }
+                }
+                RobotCommand::SendReturned { session, pair } => self.send_up(WorkUp::Returned { session, pair }),
                 RobotCommand::SendStopped { session, pair } => self.send_up(WorkUp::Stopped { session, pair }),
                 RobotCommand::SendGone { session, pair } => self.send_up(WorkUp::Gone { session, pair }),
             }
         }
     }
+}
+
+fn not_kept(pair: Pair, error: &fleet_core::Error) {
+    tracing::error!(job = %pair.job, error = %fleet_core::error::chain(error), "the robot's own journal is not to be used");
 }
 
 /// How long a stopping node waits between looks at its robot.

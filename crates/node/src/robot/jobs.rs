@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use ractor::ActorRef;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
 use fleet_core::{BootInstant, Digest, JobId};
@@ -13,6 +14,7 @@ use fleet_replication::command::Records;
 use fleet_store::record::{Payload, StopCause};
 
 use super::actor::RobotMessage;
+use crate::execution::Unacknowledged;
 use crate::execution::task::{self, Assigned, Control, Surroundings};
 use crate::link::Assignment;
 use crate::ports::Lease;
@@ -28,7 +30,44 @@ struct Running {
     /// Dropped to abort it.
     control: Option<mpsc::Sender<Control>>,
     /// Records sent and not known to be committed.
-    unacknowledged: Option<Box<Records>>,
+    unacknowledged: Unacknowledged,
+    /// The lease of a job that may be finished cut off; others have that of their session.
+    lease: Option<JobLease>,
+    /// Whether it goes on cut off.
+    is_cut_off: bool,
+    /// Whether its execution knows that.
+    is_told: bool,
+    /// Whether it ever went on cut off, so that records of it may be written down here.
+    was_cut_off: bool,
+}
+
+/// The keeper of the lease of one job. Dropped, it ends the lease: nobody would renew or end it any more.
+#[derive(Debug)]
+pub(super) struct JobLease(watch::Sender<BootInstant>);
+
+impl JobLease {
+    /// A lease that ends at `end`, and what watches it.
+    pub(super) fn until(end: BootInstant) -> (Self, watch::Receiver<BootInstant>) {
+        let (sender, receiver) = watch::channel(end);
+        (Self(sender), receiver)
+    }
+
+    /// Moves the end to `end` if that is later; at zero the lease is over at once.
+    fn renew(&self, end: BootInstant) {
+        self.0.send_if_modified(|current| {
+            let is_other = end == BootInstant::default() && *current != end || end > *current;
+            if is_other {
+                *current = end;
+            }
+            is_other
+        });
+    }
+}
+
+impl Drop for JobLease {
+    fn drop(&mut self) {
+        self.0.send_replace(BootInstant::default());
+    }
 }
 
 /// A job whose assignment is not complete yet.
@@ -40,6 +79,7 @@ struct Incomplete {
     input: Payload,
     journal: Vec<Payload>,
     journal_len: u32,
+    finish_within: Option<Duration>,
     asked_at: BootInstant,
 }
 
@@ -62,12 +102,19 @@ impl Jobs {
     }
 
     /// Takes an assignment in, or the rest of one. The job waits until it is complete.
-    pub(super) fn take_in(&mut self, assignment: Assignment, definition: Option<Payload>, now: BootInstant) {
+    pub(super) fn take_in(
+        &mut self,
+        assignment: Assignment,
+        finish_within: Option<Duration>,
+        definition: Option<Payload>,
+        now: BootInstant,
+    ) {
         let Assignment { pair, definition: digest, input, journal, journal_len, .. } = assignment;
         if self.running.contains_key(&pair.job) {
             return;
         }
-        let incomplete = Incomplete { pair, digest, definition, input, journal, journal_len, asked_at: now };
+        let incomplete =
+            Incomplete { pair, digest, definition, input, journal, journal_len, finish_within, asked_at: now };
         self.incomplete.insert(pair.job, incomplete);
     }
 
@@ -94,12 +141,12 @@ impl Jobs {
         let is_complete =
             incomplete.definition.is_some() && incomplete.journal.len() >= incomplete.journal_len as usize;
         let incomplete = is_complete.then(|| self.incomplete.remove(&job))??;
-        let Incomplete { pair, definition, input, journal, .. } = incomplete;
-        Some(Assigned { pair, definition: definition?, input, journal })
+        let Incomplete { pair, definition, input, journal, finish_within, .. } = incomplete;
+        Some(Assigned { pair, definition: definition?, input, journal, finish_within })
     }
 
     /// Jobs whose assignment has been incomplete for so long that it must be asked for again.
-    pub(super) fn overdue(&mut self, now: BootInstant, after: std::time::Duration) -> Vec<Pair> {
+    pub(super) fn overdue(&mut self, now: BootInstant, after: Duration) -> Vec<Pair> {
         let mut overdue = Vec::new();
         for incomplete in self.incomplete.values_mut() {
             if now.saturating_since(incomplete.asked_at) >= after {
@@ -117,10 +164,20 @@ impl Jobs {
         job: Assigned,
         around: &Arc<Surroundings>,
         lease: Lease,
+        keeper: Option<JobLease>,
     ) {
         let (sender, control) = mpsc::channel(CONTROL_DEPTH);
         let pair = job.pair;
-        self.running.insert(pair.job, Running { pair, control: Some(sender), unacknowledged: None });
+        let running = Running {
+            pair,
+            control: Some(sender),
+            unacknowledged: Unacknowledged::default(),
+            lease: keeper,
+            is_cut_off: false,
+            is_told: true,
+            was_cut_off: false,
+        };
+        self.running.insert(pair.job, running);
         let (around, robot) = (Arc::clone(around), robot.clone());
         // The fence tells this assignment of the job from the ones before it; the workflow is told once it is read.
         let workflow = tracing::field::Empty;
@@ -145,19 +202,51 @@ impl Jobs {
         if running.pair.fence != records.fence {
             return false;
         }
-        running.unacknowledged = Some(Box::new(records.clone()));
+        running.unacknowledged.sending(records);
         true
+    }
+
+    /// `pair` goes on cut off from now on, or does so no more. `false` if it does not run.
+    pub(super) fn set_cut_off(&mut self, pair: Pair, is_cut_off: bool) -> bool {
+        let Some(running) = self.running.get_mut(&pair.job).filter(|running| running.pair == pair) else {
+            return false;
+        };
+        running.is_told = running.is_cut_off == is_cut_off && running.is_told;
+        running.is_cut_off = is_cut_off;
+        running.was_cut_off |= is_cut_off;
+        tell_position(running);
+        true
+    }
+
+    /// Tells executions again that were too busy to hear whether they are cut off.
+    pub(super) fn tell_positions(&mut self) {
+        self.running.values_mut().for_each(tell_position);
+    }
+
+    /// Moves the ends of the leases of jobs that may be finished cut off.
+    pub(super) fn renew_leases(&self, acts_until: impl Fn(Pair) -> BootInstant) {
+        for running in self.running.values() {
+            if let Some(lease) = &running.lease {
+                lease.renew(acts_until(running.pair));
+            }
+        }
+    }
+
+    /// What was sent for `pair` and is not known to be committed.
+    pub(super) fn unacknowledged_of(&self, pair: Pair) -> Option<Records> {
+        let running = self.running.get(&pair.job).filter(|running| running.pair == pair)?;
+        running.unacknowledged.batch().cloned()
     }
 
     /// What was sent and is not known to be committed.
     pub(super) fn unacknowledged(&self) -> Vec<Records> {
-        self.running.values().filter_map(|running| running.unacknowledged.as_deref().cloned()).collect()
+        self.running.values().filter_map(|running| running.unacknowledged.batch().cloned()).collect()
     }
 
     /// Records of `pair` are committed.
     pub(super) fn committed(&mut self, pair: Pair, journal_len: u32, is_over: bool) {
         if let Some(running) = self.running.get_mut(&pair.job).filter(|running| running.pair == pair) {
-            running.unacknowledged = None;
+            running.unacknowledged.acknowledged(journal_len, is_over);
             tell_execution(running, Control::Committed { journal_len, is_over });
         }
     }
@@ -201,11 +290,20 @@ impl Jobs {
         std::mem::take(&mut self.incomplete).into_values().map(|incomplete| incomplete.pair).collect()
     }
 
-    /// The execution of `pair` has reported its end.
-    pub(super) fn ended(&mut self, pair: Pair) {
-        if self.running.get(&pair.job).is_some_and(|running| running.pair == pair) {
-            self.running.remove(&pair.job);
-        }
+    /// The execution of `pair` has reported its end. Whether records of it may be written down here.
+    pub(super) fn ended(&mut self, pair: Pair) -> bool {
+        let is_there = self.running.get(&pair.job).is_some_and(|running| running.pair == pair);
+        let ended = is_there.then(|| self.running.remove(&pair.job)).flatten();
+        ended.is_some_and(|running| running.was_cut_off)
+    }
+}
+
+fn tell_position(running: &mut Running) {
+    if !running.is_told
+        && let Some(sender) = &running.control
+    {
+        let control = if running.is_cut_off { Control::CutOff } else { Control::Rejoined };
+        running.is_told = sender.try_send(control).is_ok();
     }
 }
 

@@ -85,7 +85,7 @@ pub(super) fn open(robot: &ActorRef<RobotMessage>, number: u64, streams: RobotSt
     Link { number, heartbeats: heartbeats.sender, work: work.sender }
 }
 
-fn report(robot: &ActorRef<RobotMessage>, message: RobotMessage) {
+pub(super) fn report(robot: &ActorRef<RobotMessage>, message: RobotMessage) {
     if robot.cast(message).is_err() {
         tracing::debug!("the robot is gone");
     }

@@ -12,11 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use fleet_core::timing::Timing;
-use fleet_core::{BootInstant, Clock, JobId, NodeId, SessionId};
+use fleet_core::{BootInstant, Clock, ErrorKind, JobId, NodeId, SessionId, Timestamp};
 use fleet_replication::AppliedEntry;
 use fleet_replication::command::{self, Action, Outcome, Submission};
 use fleet_store::record::{JobState, StopCause};
-use fleet_store::state::jobs;
+use fleet_store::state::{jobs, members};
 
 use super::leading::{Leading, needs_of};
 use super::seats::{Seats, WorkOrder};
@@ -48,6 +48,7 @@ pub(crate) enum SchedulerMessage {
     Stopped { session: SessionId, pair: Pair },
     Gone { session: SessionId, pair: Pair },
     NeedDefinition { session: SessionId, pair: Pair },
+    Returned { session: SessionId, pair: Pair },
     Confirmed { term: LeaderTerm, round: u64, is_confirmed: bool },
     Assigned { term: LeaderTerm, proposed: Vec<(Assigned, bool)> },
     StopProposed { term: LeaderTerm, job: JobId },
@@ -300,6 +301,7 @@ impl SchedulerState {
             }
             SchedulerMessage::Stopped { session, pair } => leading.sessions.stopped(now, session, pair),
             SchedulerMessage::Gone { session, pair } => leading.sessions.gone(now, session, pair),
+            SchedulerMessage::Returned { session, pair } => leading.sessions.returned(now, session, pair),
             SchedulerMessage::NeedDefinition { session, pair } => {
                 let order = WorkOrder::Assign { term: current, session, pair, with_text: true };
                 self.seats.order(session.node, order);
@@ -418,6 +420,14 @@ impl SchedulerState {
     ) {
         if let Some(leading) = &self.leading {
             leading.lower_needs(&mut submission);
+            if submission.spec.finish_within_ms.is_some() && !leading.knows_finishing() {
+                let message = "submit a job: not every node of this site knows `onDisconnect: finish` yet";
+                let refused = fleet_core::Error::new(ErrorKind::Unsupported, message)
+                    .with_next_step("Upgrade every node, or use `onDisconnect: stop`.");
+                // Whoever asked may have gone.
+                let _ = reply.send(Err(refused));
+                return;
+            }
         }
         let job = submission.job;
         let offered = self.leading.as_mut().and_then(|leading| {
@@ -465,14 +475,19 @@ impl SchedulerState {
                     let cause = leading.stop_cause(pair.job);
                     self.seats.order(session.node, WorkOrder::Stop { term, session, pair, cause });
                 }
-                LeaderCommand::Release { pair, cause } => {
-                    let cause = match cause {
-                        ReleaseCause::Stopped => command::ReleaseCause::Stopped,
-                        ReleaseCause::Gone => command::ReleaseCause::Gone,
-                        ReleaseCause::Superseded | ReleaseCause::Lost => command::ReleaseCause::Lost,
-                    };
-                    self.propose_and_forget(Action::Release { job: pair.job, fence: pair.fence, cause });
+                LeaderCommand::SendAsk { session, pair } => {
+                    self.seats.order(session.node, WorkOrder::Ask { term, session, pair });
                 }
+                LeaderCommand::SendRefused { session, pair } => {
+                    self.seats.order(session.node, WorkOrder::Refuse { session, pair });
+                }
+                LeaderCommand::Rebind { session, pair: Pair { job, fence } } => {
+                    self.propose_and_forget(Action::Rebind { job, fence, session });
+                }
+                LeaderCommand::NoteAbsence { pair: Pair { job, fence }, absence } => {
+                    self.propose_and_forget(Action::NoteAbsence { job, fence, absence });
+                }
+                LeaderCommand::Release { pair, cause } => self.propose_and_forget(release(pair, cause)),
             }
         }
     }
@@ -487,9 +502,14 @@ impl SchedulerState {
         });
     }
 
-    /// Why a queued job is on no robot; `None` if it is not queued, or this node does not lead.
+    /// Why a queued job is on no robot, or how long the robot of a held one has been away that may finish it cut off; `None`
+    /// if neither is so, or this node does not lead.
     fn explain(&self, job: JobId) -> Result<Option<String>, Error> {
         let Some(leading) = &self.leading else { return Ok(None) };
+        let clock = &self.arguments.clock;
+        if let Some((elapsed, rest)) = leading.sessions.absence(clock.boot_now(), job) {
+            return self.explain_absence(job, elapsed, clock.now().saturating_add(rest)).map(Some);
+        }
         let reader = self.arguments.group.reader()?;
         let row = jobs::job(&reader, job).map_err(Error::store("read a job"))?;
         let spec = jobs::spec(&reader, job).map_err(Error::store("read a job"))?;
@@ -498,6 +518,20 @@ impl SchedulerState {
             return Ok(Some("dispatch is held until the site has reconciled".to_owned()));
         }
         Ok(Some(unplaced(&needs_of(spec), &leading.robots(&self.seats)).to_string()))
+    }
+
+    fn explain_absence(&self, job: JobId, elapsed: Duration, until: Timestamp) -> Result<String, Error> {
+        let reader = self.arguments.group.reader()?;
+        let row = jobs::job(&reader, job).map_err(Error::store("read a job"))?;
+        let node = row.as_ref().and_then(|row| row.node).unwrap_or_default();
+        let name = members::node(&reader, node).map_err(Error::store("read a node"))?.map(|node| node.profile.name);
+        let name = name.unwrap_or_else(|| node.to_string());
+        let heard = in_words(elapsed);
+        let stop = match row.and_then(|row| row.stop) {
+            None => "",
+            Some(_) => "; it is told to stop as soon as it is heard again",
+        };
+        Ok(format!("its robot {name} was last heard {heard} ago; it may run on until {until}{stop}"))
     }
 
     fn observe(&self) -> SchedulerObservation {
@@ -509,6 +543,26 @@ impl SchedulerState {
             robots: leading.robots(&self.seats),
         }
     }
+}
+
+/// A duration for people: its two largest units.
+fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+fn release(Pair { job, fence }: Pair, cause: ReleaseCause) -> Action {
+    let cause = match cause {
+        ReleaseCause::Absent { number } => return Action::ReleaseAbsent { job, fence, number },
+        ReleaseCause::Stopped => command::ReleaseCause::Stopped,
+        ReleaseCause::Gone => command::ReleaseCause::Gone,
+        ReleaseCause::Superseded | ReleaseCause::Lost => command::ReleaseCause::Lost,
+    };
+    Action::Release { job, fence, cause }
 }
 
 pub(super) fn cast(scheduler: &ActorRef<SchedulerMessage>, message: SchedulerMessage) {

@@ -77,7 +77,11 @@ impl Loader {
             journal: pieces.first,
             journal_len: job.journal_length,
         };
-        let mut messages = vec![WorkDown::Assign(Box::new(assignment))];
+        let assignment = Box::new(assignment);
+        let mut messages = vec![match spec.finish_within_ms {
+            None => WorkDown::Assign(assignment),
+            Some(finish_within_ms) => WorkDown::AssignFinishing { assignment, finish_within_ms },
+        }];
         messages.extend(pieces.more.into_iter().map(|(first, records)| WorkDown::Journal {
             session,
             pair,

@@ -50,6 +50,8 @@ pub(super) async fn serve(
                 Some(WorkOrder::Stop { term, session, pair, cause }) => {
                     vec![WorkDown::Stop { term, session, pair, cause }]
                 }
+                Some(WorkOrder::Ask { term, session, pair }) => vec![WorkDown::Ask { term, session, pair }],
+                Some(WorkOrder::Refuse { session, pair }) => vec![WorkDown::Refused { session, pair }],
                 Some(WorkOrder::Assign { term, session, pair, with_text }) => {
                     match loader.load(term, session, pair, with_text).await {
                         Ok(messages) => messages,
@@ -91,7 +93,8 @@ fn session_of(message: &WorkUp) -> SessionId {
         WorkUp::Records { session, .. }
         | WorkUp::Stopped { session, .. }
         | WorkUp::Gone { session, .. }
-        | WorkUp::NeedDefinition { session, .. } => *session,
+        | WorkUp::NeedDefinition { session, .. }
+        | WorkUp::Returned { session, .. } => *session,
     }
 }
 
@@ -102,6 +105,7 @@ fn pass_on(scheduler: &Slot<SchedulerMessage>, message: WorkUp) -> Option<(Sessi
         WorkUp::Stopped { session, pair } => SchedulerMessage::Stopped { session, pair },
         WorkUp::Gone { session, pair } => SchedulerMessage::Gone { session, pair },
         WorkUp::NeedDefinition { session, pair } => SchedulerMessage::NeedDefinition { session, pair },
+        WorkUp::Returned { session, pair } => SchedulerMessage::Returned { session, pair },
     };
     scheduler.tell(report);
     None

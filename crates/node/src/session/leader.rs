@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, Fence, JobId, NodeId, SessionId};
+use fleet_store::record::Absence;
 
+use super::absence::{Count, Due, Finishing};
 use super::{Beat, BeatAnswer, LeaderTerm, Pair, Verdict};
 
 /// A committed assignment as the applied state has it.
@@ -22,6 +24,25 @@ pub struct Claim {
     pub session: SessionId,
     /// Whether the job is to be stopped.
     pub is_stopping: bool,
+    /// Set if the robot may finish the job cut off.
+    pub finishing: Option<Finishing>,
+}
+
+impl Claim {
+    /// Whether both are the same right in the same session.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.fence, self.session) == (other.fence, other.session)
+    }
+
+    /// Whether `session` is a later one of the same boot of a robot that may finish the job cut off: it may have run on.
+    fn may_return_in(&self, session: SessionId) -> bool {
+        self.is_left_behind_by(session) && self.session.boot == session.boot
+    }
+
+    /// Whether `session` is later than that of the assignment, and the job is not lost by that.
+    fn is_left_behind_by(&self, session: SessionId) -> bool {
+        self.finishing.is_some() && session.is_newer_than(&self.session)
+    }
 }
 
 /// Why a job leaves its holder.
@@ -35,6 +56,11 @@ pub enum ReleaseCause {
     Superseded,
     /// The holder's lease ran out.
     Lost,
+    /// The holder may finish the job cut off, and was absent past its bound.
+    Absent {
+        /// The number of that absence.
+        number: u32,
+    },
 }
 
 /// What the leader's driver has to do.
@@ -71,6 +97,34 @@ pub enum LeaderCommand {
         /// The job and fence.
         pair: Pair,
     },
+    /// Ask what the robot has of an assignment of an earlier session.
+    SendAsk {
+        /// The session it is bound to.
+        session: SessionId,
+        /// The job and fence.
+        pair: Pair,
+    },
+    /// Say that the robot has no right to this pair.
+    SendRefused {
+        /// The session it is bound to.
+        session: SessionId,
+        /// The job and fence.
+        pair: Pair,
+    },
+    /// Propose that the assignment is bound to this newer session: its robot has run on and is back.
+    Rebind {
+        /// The session.
+        session: SessionId,
+        /// The job and fence.
+        pair: Pair,
+    },
+    /// Propose to note how long the holder has not been heard.
+    NoteAbsence {
+        /// The job and fence.
+        pair: Pair,
+        /// How long.
+        absence: Absence,
+    },
     /// Propose that the job leaves its holder; the state machine checks the fence and decides what it becomes.
     Release {
         /// The job and fence.
@@ -86,6 +140,9 @@ struct Tracked {
     claim: Claim,
     sent_at: Option<BootInstant>,
     release: Option<(ReleaseCause, BootInstant)>,
+    rebind_at: Option<BootInstant>,
+    /// The absence of a holder that may finish the job cut off, while it is counted.
+    away: Option<Count>,
 }
 
 /// The newest session known of a node.
@@ -240,9 +297,9 @@ impl LeaderSessions {
         commands
     }
 
-    /// An assignment was applied.
-    pub fn assigned(&mut self, now: BootInstant, job: JobId, fence: Fence, session: SessionId) -> Vec<LeaderCommand> {
-        self.track(job, Claim { fence, session, is_stopping: false });
+    /// An assignment was applied, or bound to another session.
+    pub fn assigned(&mut self, now: BootInstant, job: JobId, claim: Claim) -> Vec<LeaderCommand> {
+        self.track(job, claim);
         self.send(now, job).into_iter().collect()
     }
 
@@ -276,6 +333,36 @@ impl LeaderSessions {
         self.given_up(now, session, pair, ReleaseCause::Gone)
     }
 
+    /// The robot of `session` has run on with `pair` since an earlier session of this boot.
+    pub fn returned(&mut self, now: BootInstant, session: SessionId, pair: Pair) -> Vec<LeaderCommand> {
+        let mut commands = Vec::new();
+        self.settle(now, &mut commands);
+        if self.live(session.node) != Some(session) {
+            return commands;
+        }
+        match self.claims.get_mut(&pair.job).filter(|tracked| tracked.claim.fence == pair.fence) {
+            // The assignment is on its way to it in this session.
+            Some(tracked) if tracked.claim.session == session => {}
+            Some(tracked) if tracked.claim.may_return_in(session) => {
+                let is_proposed = tracked.rebind_at.is_some_and(|at| now.saturating_since(at) < self.beat_interval);
+                if !is_proposed {
+                    tracked.rebind_at = Some(now);
+                    commands.push(LeaderCommand::Rebind { session, pair });
+                }
+            }
+            _ => commands.push(LeaderCommand::SendRefused { session, pair }),
+        }
+        commands
+    }
+
+    /// How long the holder of `job`, which may finish it cut off, has been away, and for how long it is waited on.
+    pub fn absence(&self, now: BootInstant, job: JobId) -> Option<(Duration, Duration)> {
+        let tracked = self.claims.get(&job)?;
+        let finishing = tracked.claim.finishing?;
+        let elapsed = tracked.away?.elapsed(finishing, now);
+        Some((elapsed, Timing::finish_within_at_leader(finishing.within).saturating_sub(elapsed)))
+    }
+
     fn given_up(
         &mut self,
         now: BootInstant,
@@ -286,15 +373,22 @@ impl LeaderSessions {
         let mut commands = Vec::new();
         self.settle(now, &mut commands);
         let is_live = self.live(session.node) == Some(session);
-        if let Some(tracked) = self.claims.get_mut(&pair.job)
-            && is_live
-            && tracked.claim.fence == pair.fence
-            && tracked.claim.session == session
-            && (cause == ReleaseCause::Gone || tracked.claim.is_stopping)
-        {
-            tracked.release = Some((cause, now));
-            commands.push(LeaderCommand::Release { pair, cause });
-        }
+        let Some(tracked) =
+            self.claims.get_mut(&pair.job).filter(|tracked| is_live && tracked.claim.fence == pair.fence)
+        else {
+            return commands;
+        };
+        let claim = tracked.claim;
+        let cause = match cause {
+            ReleaseCause::Gone if claim.session == session => ReleaseCause::Gone,
+            ReleaseCause::Gone if claim.may_return_in(session) => ReleaseCause::Gone,
+            // Its node was started again since: that counts as a loss, as for every other job.
+            ReleaseCause::Gone if claim.is_left_behind_by(session) => ReleaseCause::Superseded,
+            _ if claim.session == session && claim.is_stopping => cause,
+            _ => return commands,
+        };
+        tracked.release = Some((cause, now));
+        commands.push(LeaderCommand::Release { pair, cause });
         commands
     }
 
@@ -302,7 +396,7 @@ impl LeaderSessions {
         self.released(job);
         self.fence_max = self.fence_max.max(claim.fence);
         self.by_node.entry(claim.session.node).or_default().insert(claim.fence, job);
-        self.claims.insert(job, Tracked { claim, sent_at: None, release: None });
+        self.claims.insert(job, Tracked { claim, sent_at: None, release: None, rebind_at: None, away: None });
     }
 
     fn begin_round(&mut self, commands: &mut Vec<LeaderCommand>) {
@@ -377,7 +471,8 @@ impl LeaderSessions {
             .jobs_of(beat.session.node)
             .filter(|(job, claim)| {
                 let is_listed = beat.pairs.iter().any(|pair| pair.job == *job && pair.fence == claim.fence);
-                claim.session == beat.session && (claim.is_stopping || !is_listed)
+                let is_here = claim.session == beat.session && (claim.is_stopping || !is_listed);
+                is_here || claim.is_left_behind_by(beat.session)
             })
             .map(|(job, _)| job)
             .collect();
@@ -392,12 +487,16 @@ impl LeaderSessions {
     fn send(&mut self, now: BootInstant, job: JobId) -> Option<LeaderCommand> {
         let live = self.claims.get(&job).and_then(|tracked| self.live(tracked.claim.session.node));
         let tracked = self.claims.get_mut(&job)?;
-        let Claim { fence, session, is_stopping } = tracked.claim;
+        let Claim { fence, session, is_stopping, .. } = tracked.claim;
+        let pair = Pair { job, fence };
+        if let Some(later) = live.filter(|live| tracked.claim.is_left_behind_by(*live)) {
+            tracked.sent_at = Some(now);
+            return Some(LeaderCommand::SendAsk { session: later, pair });
+        }
         if live != Some(session) {
             return None;
         }
         tracked.sent_at = Some(now);
-        let pair = Pair { job, fence };
         Some(if is_stopping {
             LeaderCommand::SendStop { session, pair }
         } else {
@@ -420,10 +519,13 @@ impl LeaderSessions {
         }
         let is_wait_over = self.is_wait_over(now);
         for (job, tracked) in &mut self.claims {
-            let Claim { fence, session, .. } = tracked.claim;
+            let Claim { fence, session, finishing, .. } = tracked.claim;
             let cause = match self.known.get(&session.node) {
                 Some(known) if known.session.is_newer_than(&session) => ReleaseCause::Superseded,
-                Some(known) if known.session == session && known.until.is_some() => continue,
+                Some(known) if known.session == session && known.until.is_some() => {
+                    tracked.away = None;
+                    continue;
+                }
                 _ if is_wait_over => {
                     // Closed before anything is proposed: a late heartbeat of it finds it dead.
                     self.known.insert(session.node, Known { session, until: None });
@@ -431,10 +533,25 @@ impl LeaderSessions {
                 }
                 _ => continue,
             };
+            let pair = Pair { job: *job, fence };
+            let cause = match finishing {
+                None => cause,
+                Some(finishing) => {
+                    let count = tracked.away.get_or_insert_with(|| Count::begin(finishing, now));
+                    match count.due(finishing, now) {
+                        Due::Nothing => continue,
+                        Due::Note(absence) => {
+                            commands.push(LeaderCommand::NoteAbsence { pair, absence });
+                            continue;
+                        }
+                        Due::Over(absence) => ReleaseCause::Absent { number: absence.number },
+                    }
+                }
+            };
             let is_proposed = tracked.release.is_some_and(|(_, at)| now.saturating_since(at) < self.beat_interval);
             if !is_proposed {
                 tracked.release = Some((cause, now));
-                commands.push(LeaderCommand::Release { pair: Pair { job: *job, fence }, cause });
+                commands.push(LeaderCommand::Release { pair, cause });
             }
         }
     }

@@ -24,6 +24,17 @@ pub enum RobotCommand {
     Stop(Pair),
     /// Break the work off at once: the right to it is gone. Report it ended.
     Abort(Pair),
+    /// The session is over and this work may be finished cut off: from now on write its records down here.
+    RunOn(Pair),
+    /// The group has bound this work to the session under way: send what it has not committed.
+    Rejoin(Pair),
+    /// Tell the leader that this pair of an earlier session has run on.
+    SendReturned {
+        /// The session under way.
+        session: SessionId,
+        /// The job and fence.
+        pair: Pair,
+    },
     /// Tell the leader that this pair is stopped.
     SendStopped {
         /// The session it belongs to.
@@ -63,6 +74,18 @@ enum Phase {
 struct Held {
     fence: Fence,
     phase: Phase,
+    /// Set if it may be finished cut off.
+    finishing: Option<Finishing>,
+    /// Whether its session is over and it is bound to none that lives.
+    is_away: bool,
+}
+
+/// How far work may go on that may be finished cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Finishing {
+    within: Duration,
+    /// Until when the robot may act for it: `within` after the sending of the last confirmed heartbeat of its session.
+    until: BootInstant,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -98,6 +121,7 @@ pub struct RobotSession {
     done: BTreeMap<JobId, Fence>,
     settled_before: Fence,
     sent: VecDeque<Sent>,
+    returned_at: Option<BootInstant>,
 }
 
 impl RobotSession {
@@ -118,6 +142,7 @@ impl RobotSession {
             done: BTreeMap::new(),
             settled_before: Fence::default(),
             sent: VecDeque::new(),
+            returned_at: None,
         }
     }
 
@@ -163,17 +188,36 @@ impl RobotSession {
         self.phase(pair) == Some(Phase::Stopping)
     }
 
+    /// Whether `pair` is held, whatever its phase.
+    pub fn is_held(&self, pair: Pair) -> bool {
+        self.phase(pair).is_some()
+    }
+
+    /// Whether `pair` is bound to the session under way.
+    pub fn is_bound(&self, pair: Pair) -> bool {
+        self.held.get(&pair.job).is_some_and(|held| held.fence == pair.fence && !held.is_away)
+    }
+
+    /// Until when the robot may act for `pair`: the end of its lease, or later where it may be finished cut off.
+    pub fn acts_until(&self, pair: Pair) -> BootInstant {
+        let Some(held) = self.held.get(&pair.job).filter(|held| held.fence == pair.fence) else {
+            return BootInstant::default();
+        };
+        if held.phase == Phase::Aborting {
+            return BootInstant::default();
+        }
+        let lease = if held.is_away { None } else { self.lease_until() };
+        let finishing = held.finishing.map(|finishing| finishing.until);
+        lease.max(finishing).unwrap_or_default()
+    }
+
     fn phase(&self, pair: Pair) -> Option<Phase> {
         self.held.get(&pair.job).filter(|held| held.fence == pair.fence).map(|held| held.phase)
     }
 
     /// Whether the robot may begin an effect for `pair` at `now`.
     pub fn may_act(&self, now: BootInstant, pair: Pair) -> bool {
-        let is_held = self
-            .held
-            .get(&pair.job)
-            .is_some_and(|held| held.fence == pair.fence && matches!(held.phase, Phase::Running | Phase::Stopping));
-        is_held && self.lease_until().is_some_and(|until| now < until)
+        now < self.acts_until(pair)
     }
 
     /// Time passed: a session that ran out ends, one that may open opens, a heartbeat that is due is sent.
@@ -186,6 +230,7 @@ impl RobotSession {
         {
             self.beat(now, &mut commands);
         }
+        self.tell_returned(now, &mut commands);
         commands
     }
 
@@ -231,6 +276,9 @@ impl RobotSession {
                 };
                 current.until = Some(until);
                 self.current = Some(current);
+                for held in self.held.values_mut().filter(|held| !held.is_away) {
+                    extend(held, until, self.lease);
+                }
                 for pair in sent.pairs.iter().filter(|pair| !pairs.contains(pair)) {
                     self.abort(*pair, &mut commands);
                 }
@@ -238,28 +286,35 @@ impl RobotSession {
             }
         }
         self.open_if_free(now, &mut commands);
+        self.tell_returned(now, &mut commands);
         commands
     }
 
-    /// A leader of `term` assigned `pair` in `session`.
+    /// A leader of `term` assigned `pair` in `session`; the robot may finish it cut off for `finish_within`. An assignment of
+    /// what is away binds it to the session.
     pub fn assigned(
         &mut self,
         now: BootInstant,
         term: LeaderTerm,
         session: SessionId,
         pair: Pair,
+        finish_within: Option<Duration>,
     ) -> Vec<RobotCommand> {
         let mut commands = Vec::new();
-        if !self.hears(now, term, session, &mut commands) || self.lease_until().is_none() {
+        if !self.hears(now, term, session, &mut commands) {
             return commands;
         }
+        let Some(lease_until) = self.lease_until() else { return commands };
         match self.held.get(&pair.job).copied() {
-            Some(held) if held.fence == pair.fence => {}
+            Some(held) if held.fence == pair.fence => self.rejoin(pair, lease_until, &mut commands),
             Some(held) if held.fence > pair.fence => commands.push(RobotCommand::SendGone { session, pair }),
             Some(held) => self.abort(Pair { job: pair.job, fence: held.fence }, &mut commands),
             None if self.is_done(pair) => commands.push(RobotCommand::SendGone { session, pair }),
             None => {
-                self.held.insert(pair.job, Held { fence: pair.fence, phase: Phase::Running });
+                let finishing = finish_within.map(|within| Finishing { within, until: BootInstant::default() });
+                let mut held = Held { fence: pair.fence, phase: Phase::Running, finishing, is_away: false };
+                extend(&mut held, lease_until, self.lease);
+                self.held.insert(pair.job, held);
                 commands.push(RobotCommand::Start(pair));
             }
         }
@@ -271,6 +326,10 @@ impl RobotSession {
         let mut commands = Vec::new();
         if !self.hears(now, term, session, &mut commands) {
             return commands;
+        }
+        // A stop is sent only for what is bound to the session.
+        if let Some(lease_until) = self.lease_until() {
+            self.rejoin(pair, lease_until, &mut commands);
         }
         match self.held.get_mut(&pair.job) {
             Some(held) if held.fence == pair.fence => {
@@ -291,6 +350,24 @@ impl RobotSession {
         commands
     }
 
+    /// A leader of `term` asks in `session` for `pair` of an earlier session. What runs on is told without being asked; what
+    /// is still to be delivered (`is_kept`) is answered once it is.
+    pub fn asked(
+        &mut self,
+        now: BootInstant,
+        term: LeaderTerm,
+        session: SessionId,
+        pair: Pair,
+        is_kept: bool,
+    ) -> Vec<RobotCommand> {
+        let mut commands = Vec::new();
+        if self.hears(now, term, session, &mut commands) && !is_kept && !self.held.contains_key(&pair.job) {
+            self.remember(pair);
+            commands.push(RobotCommand::SendGone { session, pair });
+        }
+        commands
+    }
+
     /// The work begun for `pair` is over, nothing of it runs any more.
     pub fn ended(&mut self, now: BootInstant, pair: Pair, how: EndKind) -> Vec<RobotCommand> {
         let mut commands = Vec::new();
@@ -300,7 +377,7 @@ impl RobotSession {
         };
         self.held.remove(&pair.job);
         self.remember(pair);
-        if let Some(Current { id: session, .. }) = self.current {
+        if let Some(Current { id: session, .. }) = self.current.filter(|_| !held.is_away) {
             match (held.phase, how) {
                 (Phase::Aborting, _) | (_, EndKind::Finished) => {}
                 (Phase::Stopping, _) => commands.push(RobotCommand::SendStopped { session, pair }),
@@ -356,7 +433,42 @@ impl RobotSession {
         }
     }
 
+    /// Binds what is away to the session under way, whose lease ends at `lease_until`.
+    fn rejoin(&mut self, pair: Pair, lease_until: BootInstant, commands: &mut Vec<RobotCommand>) {
+        let Some(held) = self.held.get_mut(&pair.job).filter(|held| held.fence == pair.fence) else { return };
+        if held.is_away && held.phase != Phase::Aborting {
+            held.is_away = false;
+            extend(held, lease_until, self.lease);
+            commands.push(RobotCommand::Rejoin(pair));
+        }
+    }
+
+    /// Tells a leader that has confirmed the session what has run on since earlier ones, until it binds or refuses it.
+    fn tell_returned(&mut self, now: BootInstant, commands: &mut Vec<RobotCommand>) {
+        let Some(session) = self.session().filter(|_| self.lease_until().is_some()) else { return };
+        if self.returned_at.is_some_and(|at| now.saturating_since(at) < self.beat_interval) {
+            return;
+        }
+        let away = self.held.iter().filter(|(_, held)| held.is_away && held.phase != Phase::Aborting);
+        let pairs: Vec<Pair> = away.map(|(job, held)| Pair { job: *job, fence: held.fence }).collect();
+        if !pairs.is_empty() {
+            self.returned_at = Some(now);
+            commands.extend(pairs.into_iter().map(|pair| RobotCommand::SendReturned { session, pair }));
+        }
+    }
+
+    /// Ends what may not go on: work past the time for which it may be finished cut off, and the session that ran out.
     fn end_if_run_out(&mut self, now: BootInstant, commands: &mut Vec<RobotCommand>) {
+        let mut over = Vec::new();
+        for (job, held) in &self.held {
+            let pair = Pair { job: *job, fence: held.fence };
+            if held.is_away && held.phase != Phase::Aborting && now >= self.acts_until(pair) {
+                over.push(pair);
+            }
+        }
+        for pair in over {
+            self.abort(pair, commands);
+        }
         let Some(current) = self.current else { return };
         if now >= current.until.unwrap_or_else(|| current.first_sent.saturating_add(self.lease)) {
             self.close(commands);
@@ -366,14 +478,23 @@ impl RobotSession {
     fn close(&mut self, commands: &mut Vec<RobotCommand>) {
         self.current = None;
         self.sent.clear();
+        self.returned_at = None;
         for pair in self.held().collect::<Vec<_>>() {
-            self.abort(pair, commands);
+            match self.held.get_mut(&pair.job) {
+                Some(held) if held.is_away => {}
+                Some(held) if held.finishing.is_some() && held.phase != Phase::Aborting => {
+                    held.is_away = true;
+                    commands.push(RobotCommand::RunOn(pair));
+                }
+                _ => self.abort(pair, commands),
+            }
         }
     }
 
-    /// Opens the next session once nothing of the last one runs any more. It begins empty.
+    /// Opens the next session once nothing of the last one runs any more but what may be finished cut off. It begins empty.
     fn open_if_free(&mut self, now: BootInstant, commands: &mut Vec<RobotCommand>) {
-        if self.current.is_some() || !self.held.is_empty() || now < self.opens_from {
+        let is_busy = self.held.values().any(|held| !held.is_away);
+        if self.current.is_some() || is_busy || now < self.opens_from {
             return;
         }
         self.number_last += 1;
@@ -389,7 +510,7 @@ impl RobotSession {
         current.last_sent = now;
         let session = current.id;
         self.sequence_last += 1;
-        let live = self.held.iter().filter(|(_, held)| held.phase != Phase::Aborting);
+        let live = self.held.iter().filter(|(_, held)| held.phase != Phase::Aborting && !held.is_away);
         let pairs: Vec<Pair> = live.map(|(job, held)| Pair { job: *job, fence: held.fence }).collect();
         self.sent.retain(|sent| now.saturating_since(sent.at) < self.lease);
         self.sent.push_back(Sent { sequence: self.sequence_last, at: now, pairs: pairs.clone() });
@@ -399,6 +520,14 @@ impl RobotSession {
             term_seen: self.term_seen,
             pairs,
         }));
+    }
+}
+
+/// A heartbeat sent a `lease` before `lease_until` was confirmed while `held` was bound to its session.
+fn extend(held: &mut Held, lease_until: BootInstant, lease: Duration) {
+    if let Some(finishing) = &mut held.finishing {
+        let confirmed = BootInstant(lease_until.0.saturating_sub(lease));
+        finishing.until = finishing.until.max(confirmed.saturating_add(finishing.within));
     }
 }
 

@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cut_off;
 mod holds;
 mod links;
+mod moves;
 mod poison;
 mod spans;
 mod support;

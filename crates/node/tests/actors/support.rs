@@ -10,13 +10,15 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use fleet_core::limits::INLINE_BYTES_MAX;
 use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, Clock, Digest, Error, ErrorKind, FleetId, GroupId, JobId, NodeId, SiteName, Timestamp};
 use fleet_node::link::{Duplex, RobotReport, RobotStreams, WorkDown, WorkUp, duplex};
 use fleet_node::ports::{
-    EffectContext, EffectReport, Effects, Group, GroupStanding, Interpreter, JobMachine, RobotLink,
+    EffectContext, EffectReport, Effects, Group, GroupStanding, Interpreter, JobMachine, KnownSites, OwnJournal,
+    RobotLink, SiteTopic, Sites,
 };
-use fleet_node::session::LeaderTerm;
+use fleet_node::session::{LeaderTerm, Pair};
 use fleet_node::{JobRequest, LinkServer, Node, NodeConfig, NodePorts};
 use fleet_replication::AppliedEntry;
 use fleet_replication::command::{
@@ -68,6 +70,8 @@ pub(crate) const ENDED_JOBS_KEPT: Duration = Duration::from_secs(600);
 #[derive(Clone)]
 pub(crate) struct SharedLog {
     store: Store,
+    pub(crate) group: GroupId,
+    pub(crate) site: SiteName,
     clock: Arc<TestClock>,
     applied: broadcast::Sender<Arc<AppliedEntry>>,
     end: Arc<Mutex<LogEnd>>,
@@ -91,9 +95,16 @@ pub(crate) struct SharedLog {
 
 impl SharedLog {
     pub(crate) fn new(clock: Arc<TestClock>) -> Self {
+        Self::of_site(clock, SiteName::default(), GROUP)
+    }
+
+    /// The log of the group of a site.
+    pub(crate) fn of_site(clock: Arc<TestClock>, site: SiteName, group: GroupId) -> Self {
         let now = clock.boot_now();
         Self {
             store: Store::in_memory().unwrap(),
+            group,
+            site,
             clock,
             applied: broadcast::channel(1_024).0,
             end: Arc::new(Mutex::new(LogEnd { term: 0, index: 0, leader: NodeId::default() })),
@@ -110,12 +121,17 @@ impl SharedLog {
     }
 
     pub(crate) fn reader(&self) -> StateReader {
-        self.store.reader(GROUP).unwrap()
+        self.store.reader(self.group).unwrap()
     }
 
     /// Applies one command as its own entry.
     pub(crate) async fn commit(&self, action: Action) -> Result<Outcome, Error> {
         self.commit_as(CommandId(uuid::Uuid::now_v7().as_u128()), action).await
+    }
+
+    /// The leader that the test chose last.
+    pub(crate) fn leader(&self) -> NodeId {
+        self.end.lock().unwrap().leader
     }
 
     async fn commit_as(&self, id: CommandId, action: Action) -> Result<Outcome, Error> {
@@ -125,7 +141,7 @@ impl SharedLog {
             end.index += 1;
             EntryPosition { epoch: 1, term: end.term, index: end.index }
         };
-        let work = self.store.apply(GROUP, move |state| fsm::apply(state, entry, &[command]));
+        let work = self.store.apply(self.group, move |state| fsm::apply(state, entry, &[command]));
         // On a blocking thread, because paused time passes while a task waits for any other.
         let mut applied = tokio::task::spawn_blocking(|| work.wait())
             .await
@@ -152,8 +168,8 @@ impl SharedLog {
     pub(crate) async fn found(&self, nodes: &[NodeId]) {
         let founding = Founding {
             fleet: FleetId::from_bytes([1; 16]),
-            site: SiteName::default(),
-            group: GROUP,
+            site: self.site.clone(),
+            group: self.group,
             founder: nodes[0],
             dev: true,
         };
@@ -161,7 +177,7 @@ impl SharedLog {
         for node in nodes {
             let profile = NodeProfile {
                 name: name_of(*node),
-                site: SiteName::default(),
+                site: self.site.clone(),
                 address: "127.0.0.1:7000".to_owned(),
                 http_address: "127.0.0.1:8000".to_owned(),
                 tags: Vec::new(),
@@ -228,7 +244,8 @@ pub(crate) struct NodeGroup {
 
 impl NodeGroup {
     pub(crate) fn new(log: &SharedLog, node: NodeId) -> Arc<Self> {
-        let (sender, standing) = watch::channel(GroupStanding::default());
+        let leader = Some(log.end.lock().unwrap()).filter(|end| end.term > 0).map(|end| end.leader);
+        let (sender, standing) = watch::channel(GroupStanding { leader, serving: None });
         log.standings.lock().unwrap().insert(node, sender);
         Arc::new(Self { log: log.clone(), node, standing })
     }
@@ -292,7 +309,16 @@ impl Group for NodeGroup {
     }
 
     fn put_content(&self, bytes: Payload) -> BoxFuture<'static, Result<Content, Error>> {
-        async move { Ok(Content::Inline(bytes)) }.boxed()
+        let blobs = Arc::clone(&self.log.blobs);
+        async move {
+            if bytes.as_slice().len() <= INLINE_BYTES_MAX {
+                return Ok(Content::Inline(bytes));
+            }
+            let (digest, length) = (Digest::of(bytes.as_slice()), bytes.as_slice().len() as u64);
+            blobs.lock().unwrap().insert(digest, Ok(bytes));
+            Ok(Content::Blob { digest, length })
+        }
+        .boxed()
     }
 
     fn read_content(&self, content: Content) -> BoxFuture<'static, Result<Payload, Error>> {
@@ -466,7 +492,9 @@ impl Interpreter for Words {
 pub(crate) struct TestLink {
     node: NodeId,
     servers: Arc<Mutex<BTreeMap<NodeId, LinkServer>>>,
-    cut: Arc<Mutex<Vec<NodeId>>>,
+    cut: Arc<watch::Sender<Vec<NodeId>>>,
+    /// Whether a cut breaks links that are open, too.
+    is_severable: Arc<AtomicBool>,
     repeats: Arc<AtomicBool>,
     connects: Arc<AtomicUsize>,
     /// Whether the texts of definitions get lost on the way.
@@ -503,6 +531,38 @@ async fn repeat<M: Clone>(mut from: mpsc::Receiver<M>, to: mpsc::Sender<M>) {
     }
 }
 
+/// Passes on what comes until `node` is cut off.
+async fn pass<M>(
+    mut from: mpsc::Receiver<M>,
+    to: mpsc::Sender<M>,
+    mut cut: watch::Receiver<Vec<NodeId>>,
+    node: NodeId,
+) {
+    let passing = async {
+        while let Some(message) = from.recv().await {
+            if to.send(message).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = passing => {}
+        _ = cut.wait_for(|cut| cut.contains(&node)) => {}
+    }
+}
+
+/// The other end of `inner`, on a way that breaks when `node` is cut off.
+fn severable<Out: Send + 'static, In: Send + 'static>(
+    inner: Duplex<Out, In>,
+    cut: &watch::Sender<Vec<NodeId>>,
+    node: NodeId,
+) -> Duplex<Out, In> {
+    let (outer, far) = duplex();
+    tokio::spawn(pass(far.receiver, inner.sender, cut.subscribe(), node));
+    tokio::spawn(pass(inner.receiver, far.sender, cut.subscribe(), node));
+    outer
+}
+
 /// The other end of `inner`, on a way that repeats every message.
 fn repeating<Out: Clone + Send + 'static, In: Clone + Send + 'static>(inner: Duplex<Out, In>) -> Duplex<Out, In> {
     let (outer, far) = duplex();
@@ -515,10 +575,11 @@ impl RobotLink for TestLink {
     fn connect(&self, leader: NodeId) -> BoxFuture<'static, Result<RobotStreams, Error>> {
         let (node, servers, cut) = (self.node, Arc::clone(&self.servers), Arc::clone(&self.cut));
         let loses = self.loses_definitions.load(Ordering::Relaxed);
+        let is_severable = self.is_severable.load(Ordering::Relaxed);
         let (repeats, connects) = (self.repeats.load(Ordering::Relaxed), Arc::clone(&self.connects));
         async move {
             let server = servers.lock().unwrap().get(&leader).cloned();
-            let is_cut = cut.lock().unwrap().contains(&node);
+            let is_cut = cut.borrow().contains(&node);
             let server = server.filter(|_| !is_cut);
             let server = server.ok_or_else(|| Error::new(ErrorKind::Unavailable, "no way"))?;
             connects.fetch_add(1, Ordering::Relaxed);
@@ -531,6 +592,10 @@ impl RobotLink for TestLink {
                 tokio::spawn(lose_questions(far.receiver, work.sender));
                 tokio::spawn(lose_definitions(work.receiver, far.sender));
                 return Ok(RobotStreams { heartbeats, work: outer });
+            }
+            if is_severable {
+                let heartbeats = severable(heartbeats, &cut, node);
+                return Ok(RobotStreams { heartbeats, work: severable(work, &cut, node) });
             }
             if repeats {
                 return Ok(RobotStreams { heartbeats: repeating(heartbeats), work: repeating(work) });
@@ -547,7 +612,69 @@ pub(crate) struct Fleet {
     pub(crate) log: SharedLog,
     pub(crate) effects: TestEffects,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
+    /// What each robot wrote down by itself; it outlives its node.
+    pub(crate) journals: BTreeMap<NodeId, Store>,
     link: TestLink,
+    sites: Arc<dyn Sites>,
+}
+
+/// There is no other site.
+struct NoSites;
+
+impl Sites for NoSites {
+    fn ask(&self, site: SiteName, _: SiteTopic, _: Payload) -> BoxFuture<'static, Result<Payload, Error>> {
+        async move { Err(Error::new(ErrorKind::NotFound, format!("ask site {site}"))) }.boxed()
+    }
+
+    fn known(&self) -> watch::Receiver<Arc<KnownSites>> {
+        watch::channel(Arc::default()).1
+    }
+}
+
+/// A port for nodes whose site is alone.
+pub(crate) fn no_sites() -> Arc<dyn Sites> {
+    Arc::new(NoSites)
+}
+
+fn in_memory() -> Store {
+    Store::in_memory().unwrap()
+}
+
+/// A robot's own journal whose writes take no time of the paused clock.
+struct TestJournal(Store);
+
+impl OwnJournal for TestJournal {
+    fn write(
+        &self,
+        pair: Pair,
+        within: Duration,
+        from: u32,
+        records: Vec<JournalRecord>,
+    ) -> BoxFuture<'static, Result<(), Error>> {
+        blocking(OwnJournal::write(&self.0, pair, within, from, records))
+    }
+
+    fn kept(&self) -> BoxFuture<'static, Result<Vec<Pair>, Error>> {
+        OwnJournal::kept(&self.0)
+    }
+
+    fn read(&self, pair: Pair, from: u32) -> BoxFuture<'static, Result<(u32, Vec<JournalRecord>), Error>> {
+        OwnJournal::read(&self.0, pair, from)
+    }
+
+    fn forget(&self, pair: Pair) -> BoxFuture<'static, Result<(), Error>> {
+        blocking(OwnJournal::forget(&self.0, pair))
+    }
+
+    fn refuse(&self, pair: Pair, at: Timestamp) -> BoxFuture<'static, Result<usize, Error>> {
+        blocking(OwnJournal::refuse(&self.0, pair, at))
+    }
+}
+
+/// On a blocking thread, because paused time passes while a task waits for any other.
+fn blocking<T: Send + 'static>(work: BoxFuture<'static, Result<T, Error>>) -> BoxFuture<'static, Result<T, Error>> {
+    let runtime = tokio::runtime::Handle::current();
+    async move { tokio::task::spawn_blocking(move || runtime.block_on(work)).await.unwrap() }.boxed()
 }
 
 pub(crate) fn id(number: u8) -> NodeId {
@@ -563,10 +690,29 @@ impl Fleet {
     pub(crate) async fn start(count: u8, robots: &[u8]) -> Self {
         let clock = TestClock::new();
         let log = SharedLog::new(Arc::clone(&clock));
+        Self::start_site(clock, log, no_sites(), count, robots).await
+    }
+
+    /// The same, with links that a cut breaks while they are open.
+    pub(crate) async fn start_severable(count: u8, robots: &[u8]) -> Self {
+        let fleet = Self::start(count, robots).await;
+        fleet.link.is_severable.store(true, Ordering::Relaxed);
+        fleet
+    }
+
+    /// The same, as the site of `log` that asks others by `sites`.
+    pub(crate) async fn start_site(
+        clock: Arc<TestClock>,
+        log: SharedLog,
+        sites: Arc<dyn Sites>,
+        count: u8,
+        robots: &[u8],
+    ) -> Self {
         let ids: Vec<NodeId> = (1..=count).map(id).collect();
         log.found(&ids).await;
         let effects = TestEffects::new(&log);
-        let mut fleet = Self { clock, log, effects, nodes: BTreeMap::new(), link: TestLink::default() };
+        let (nodes, journals) = (BTreeMap::new(), BTreeMap::new());
+        let mut fleet = Self { clock, log, effects, nodes, journals, link: TestLink::default(), sites };
         for number in 1..=count {
             fleet.start_node(number, 1, if robots.contains(&number) { 2 } else { 0 }).await;
         }
@@ -602,6 +748,8 @@ impl Fleet {
             effects: Arc::new(self.effects.of(node)),
             robot_link: Arc::new(TestLink { node, ..self.link.clone() }),
             interpreter: Arc::new(Words),
+            sites: Arc::clone(&self.sites),
+            own_journal: Arc::new(TestJournal(self.journals.entry(node).or_insert_with(in_memory).clone())),
         };
         let started = Node::start(config, ports).await.unwrap();
         self.link.servers.lock().unwrap().insert(node, started.link_server());
@@ -628,7 +776,7 @@ impl Fleet {
     pub(crate) fn request(words: &str) -> JobRequest {
         let (definition, spec) = definition_of(words);
         let input = Payload::from("{}");
-        JobRequest { job: JobId::generate(), spec, priority: 10, input, definition }
+        JobRequest { job: JobId::generate(), spec, site: None, priority: 10, input, definition }
     }
 
     /// Submits a definition whose input is a blob, past everything that would look at it.
@@ -677,9 +825,19 @@ impl Fleet {
         self.link.repeats.store(true, Ordering::Relaxed);
     }
 
+    /// The robot of node `number` reaches no other node from now on.
+    pub(crate) fn sever(&self, number: u8) {
+        self.link.cut.send_modify(|cut| cut.push(id(number)));
+    }
+
+    /// It reaches them again.
+    pub(crate) fn restore(&self, number: u8) {
+        self.link.cut.send_modify(|cut| cut.retain(|node| *node != id(number)));
+    }
+
     /// The robot of node `number` dies: its effects end with it, and it says nothing more.
     pub(crate) async fn kill(&mut self, number: u8) {
-        self.link.cut.lock().unwrap().push(id(number));
+        self.sever(number);
         let node = self.nodes.remove(&id(number)).expect("the node runs");
         node.abandon();
     }

@@ -40,6 +40,8 @@ fn choose(world: &World, dice: &mut Dice) -> Step {
         83..=84 => Step::ContinueRobot(robot),
         85 => Step::Finish(robot),
         86 if dice.chance(30) => Step::Depose(voter),
+        // Minutes pass where only minutes make a difference.
+        _ if world.job.may_finish && dice.chance(30) => Step::Wait([20_000, 150_000, 290_000][dice.below(3)]),
         _ => Step::Wait([5, 40, 150, 400, 900][dice.below(5)]),
     }
 }
@@ -54,7 +56,17 @@ enum Finding {
 
 fn walk(seed: u64, without: Option<Rule>) -> Finding {
     let mut dice = Dice::new(seed);
-    let mut world = World::new(without, dice.chance(50) || without == Some(Rule::ClockMargin));
+    let world = World::new(without, dice.chance(50) || without == Some(Rule::ClockMargin));
+    walk_in(world, dice)
+}
+
+/// The same, where the job may be finished cut off.
+fn walk_finishing(seed: u64, without: Option<Rule>) -> Finding {
+    let mut dice = Dice::new(seed);
+    walk_in(World::finishing(without, dice.chance(50)), dice)
+}
+
+fn walk_in(mut world: World, mut dice: Dice) -> Finding {
     for _ in 0..STEPS {
         let step = choose(&world, &mut dice);
         world.step(step);
@@ -145,8 +157,15 @@ fn random_walks_find_no_two_actors_and_nothing_stuck() {
     });
 }
 
+#[test]
+fn random_walks_with_a_job_that_may_be_finished_cut_off_find_no_two_actors_and_nothing_stuck() {
+    for_each_seed(TestSize::from_env().choose(3_000, 40_000, 2_000_000), |seed| {
+        assert_eq!(walk_finishing(seed, None), Finding::Nothing);
+    });
+}
+
 /// The first finding without `rule` among `count` walks.
-fn first_finding(rule: Rule, count: u64) -> Option<(u64, Finding)> {
+fn first_finding(walk: impl Fn(u64, Option<Rule>) -> Finding, rule: Rule, count: u64) -> Option<(u64, Finding)> {
     (0..count).map(|seed| (seed, walk(seed, Some(rule)))).find(|(_, finding)| *finding != Finding::Nothing)
 }
 
@@ -154,8 +173,10 @@ fn first_finding(rule: Rule, count: u64) -> Option<(u64, Finding)> {
 fn each_rule_taken_out_is_caught() {
     let budget = TestSize::from_env().choose(4_000, 60_000, 600_000);
     let mut missed = Vec::new();
-    for rule in Rule::CAUGHT {
-        match first_finding(rule, budget) {
+    let base = Rule::CAUGHT.into_iter().map(|rule| (rule, first_finding(walk, rule, budget)));
+    let finishing = Rule::FINISHING_CAUGHT.into_iter().map(|rule| (rule, first_finding(walk_finishing, rule, budget)));
+    for (rule, found) in base.chain(finishing) {
+        match found {
             Some((seed, finding)) => println!("without {rule:?}: {finding:?} with seed {seed}"),
             None => missed.push(rule),
         }
@@ -167,7 +188,10 @@ fn each_rule_taken_out_is_caught() {
 fn rules_that_others_cover_harm_nothing_when_taken_out() {
     let count = TestSize::from_env().choose(150, 3_000, 100_000);
     for rule in Rule::REDUNDANT {
-        assert_eq!(first_finding(rule, count), None, "without {rule:?}");
+        assert_eq!(first_finding(walk, rule, count), None, "without {rule:?}");
+    }
+    for rule in Rule::FINISHING_REDUNDANT {
+        assert_eq!(first_finding(walk_finishing, rule, count), None, "without {rule:?}");
     }
 }
 

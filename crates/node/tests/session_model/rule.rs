@@ -41,6 +41,18 @@ pub(crate) enum Rule {
     RobotNeverRevives,
     /// The robot ends what it held when its lease runs out.
     RobotCountsLease,
+    /// A job that may be finished cut off is taken away only past its bound, not at the end of the lease.
+    AbsenceWaits,
+    /// The leader counts 1 % more of an absence than the robot.
+    AbsenceMargin,
+    /// A return begins an absence with nothing elapsed.
+    ReturnBeginsAnew,
+    /// A release for an absence is void once the holder was back.
+    AbsencesNumbered,
+    /// A new leader counts on from what is committed of an absence.
+    CountsOn,
+    /// After its own restart the robot runs nothing on.
+    RestartEndsAll,
 }
 
 impl Rule {
@@ -55,6 +67,12 @@ impl Rule {
         Self::ConfirmedTermsOnly,
         Self::RobotNeverRevives,
     ];
+
+    /// The same, of those for jobs that may be finished cut off.
+    pub(crate) const FINISHING_CAUGHT: [Self; 2] = [Self::AbsenceWaits, Self::RestartEndsAll];
+
+    /// Like [`Self::REDUNDANT`]: a release for an absence comes before a return in every log, or after the robot's bound.
+    pub(crate) const FINISHING_REDUNDANT: [Self; 1] = [Self::AbsencesNumbered];
 
     /// Rules whose absence alone harms nothing, because another covers them: an opening tried again and a repeated boot
     /// number find every old assignment settled (the answer to the first heartbeat says so); terms and preconditions are

@@ -5,8 +5,13 @@ use crate::world::{Message, Step, World};
 
 /// Plays `trace` with and without `rule`.
 fn shows_need_of(rule: Rule, has_drift: bool, trace: fn(&mut Play)) {
+    shows_need_in(World::new, rule, has_drift, trace);
+}
+
+/// The same in the world that `world` makes.
+fn shows_need_in(world: fn(Option<Rule>, bool) -> World, rule: Rule, has_drift: bool, trace: fn(&mut Play)) {
     for (without, expected) in [(None, 1), (Some(rule), 2)] {
-        let mut play = Play { world: World::new(without, has_drift), actors_max: 0 };
+        let mut play = Play { world: world(without, has_drift), actors_max: 0 };
         trace(&mut play);
         assert_eq!(play.actors_max, expected, "most robots that acted at once without {without:?}");
     }
@@ -82,12 +87,15 @@ impl Play {
 fn is_of_robot_0(message: &Message) -> bool {
     match message {
         Message::Beat { beat, .. } => beat.session.node.as_bytes()[0] == 1,
-        Message::Stopped { session, .. } | Message::Gone { session, .. } | Message::Finished { session, .. } => {
-            session.node.as_bytes()[0] == 1
-        }
+        Message::Stopped { session, .. }
+        | Message::Gone { session, .. }
+        | Message::Returned { session, .. }
+        | Message::Finished { session, .. } => session.node.as_bytes()[0] == 1,
         Message::Answer { to, .. }
         | Message::Assign { to, .. }
         | Message::Stop { to, .. }
+        | Message::Ask { to, .. }
+        | Message::Refused { to, .. }
         | Message::Over { to, .. } => *to == 0,
     }
 }
@@ -184,4 +192,66 @@ fn a_voter_forgets_by_a_restart_what_it_heard() {
         play.pass(500, [2, 2], is_of_robot_0);
         play.assign_to_robot_1(2);
     });
+}
+
+/// `seconds` pass in steps of five, nothing of robot 0 arriving, and `leader` commits what it has to say.
+fn robot_0_is_away(play: &mut Play, leader: usize, seconds: u64) {
+    for _ in 0..seconds / 5 {
+        play.step(Step::Wait(5_000));
+        play.exchange(is_of_robot_0);
+        play.step(Step::Commit(leader));
+    }
+}
+
+#[test]
+fn a_robots_clock_is_slow_while_it_finishes_cut_off() {
+    shows_need_in(World::finishing, Rule::AbsenceMargin, true, |play| {
+        play.steps(&[Step::Elect(1), Step::Commit(1), Step::AskTakeover(1)]);
+        play.pass(2_600, [1, 1], |_| false);
+        play.steps(&[Step::Dispatch(1, 0), Step::Commit(1)]);
+        play.pass(400, [1, 1], |_| false);
+        // The leader begins to count as soon as it can.
+        play.pass(2_600, [1, 1], is_of_robot_0);
+        robot_0_is_away(play, 1, 590);
+        for _ in 0..300 {
+            play.step(Step::Wait(100));
+            play.exchange(is_of_robot_0);
+            play.assign_to_robot_1(1);
+        }
+        assert_eq!(play.world.actors(), [1], "it goes on in the end");
+    });
+}
+
+#[test]
+fn a_robot_that_was_back_is_cut_off_again() {
+    shows_need_in(World::finishing, Rule::ReturnBeginsAnew, false, |play| {
+        play.robot_0_acts();
+        robot_0_is_away(play, 0, 400);
+        for _ in 0..10 {
+            play.step(Step::Wait(400));
+            play.exchange(|_| false);
+            play.step(Step::Commit(0));
+        }
+        assert_eq!(play.world.actors(), [0]);
+        robot_0_is_away(play, 0, 300);
+        play.assign_to_robot_1(0);
+    });
+}
+
+/// Whether the job is with robot 1 after robot 0 was away for twenty minutes under a leader that changes every five.
+fn goes_on_under_changing_leaders(without: Option<Rule>) -> bool {
+    let mut play = Play { world: World::finishing(without, false), actors_max: 0 };
+    play.robot_0_acts();
+    for leader in [1, 0, 1, 0] {
+        play.steps(&[Step::Elect(leader), Step::Commit(leader), Step::AskTakeover(leader)]);
+        robot_0_is_away(&mut play, leader, 300);
+        play.assign_to_robot_1(leader);
+    }
+    play.actors_max == 1 && play.world.actors() == [1]
+}
+
+#[test]
+fn a_job_cut_off_is_not_waited_on_for_ever_because_leaders_change() {
+    assert!(goes_on_under_changing_leaders(None));
+    assert!(!goes_on_under_changing_leaders(Some(Rule::CountsOn)));
 }

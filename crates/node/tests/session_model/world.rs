@@ -10,9 +10,11 @@ use std::time::Duration;
 use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, Fence, JobId, NodeId, SessionId};
 use fleet_node::session::{
-    Beat, BeatAnswer, Claim, EndKind, LeaderCommand, LeaderSessions, LeaderTerm, Pair, ReleaseCause, RobotCommand,
-    RobotSession,
+    Beat, BeatAnswer, Claim, EndKind, Finishing, LeaderCommand, LeaderSessions, LeaderTerm, Pair, ReleaseCause,
+    RobotCommand, RobotSession,
 };
+
+use fleet_store::record::Absence;
 
 use crate::rule::Rule;
 
@@ -21,6 +23,8 @@ pub(crate) const JOB: JobId = JobId::from_bytes([7; 16]);
 const VOTER_RATES: [u64; 3] = [100_000, 100_400, 99_600];
 const ROBOT_RATES: [u64; 2] = [99_600, 100_400];
 const NETWORK_MAX: usize = 12;
+/// How long a job may be finished cut off, where it may.
+pub(crate) const WITHIN: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Entry {
@@ -29,12 +33,25 @@ pub(crate) enum Entry {
     Stop,
     Release { fence: Fence },
     Finish { fence: Fence },
+    Note { fence: Fence, absence: Absence },
+    Rebind { fence: Fence, session: SessionId },
+    ReleaseAbsent { fence: Fence, number: u32 },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Job {
     pub(crate) claim: Option<Claim>,
     pub(crate) attempt: u32,
+    /// Whether it may be finished cut off.
+    pub(crate) may_finish: bool,
+}
+
+impl Job {
+    /// The claim of a new assignment.
+    fn claim(self, fence: Fence, session: SessionId) -> Claim {
+        let finishing = self.may_finish.then_some(Finishing { within: WITHIN, absence: Absence::default() });
+        Claim { fence, session, is_stopping: false, finishing }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -70,6 +87,8 @@ pub(crate) struct Robot {
     pub(crate) session: RobotSession,
     /// The fence whose last records it has sent: it begins nothing more under it.
     pub(crate) finished: Option<Fence>,
+    /// What runs on of an earlier boot, and until when, where that is not forbidden.
+    left_over: Option<(Pair, BootInstant)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +101,9 @@ pub(crate) enum Message {
     Gone { to: usize, session: SessionId, pair: Pair },
     Finished { to: usize, session: SessionId, pair: Pair },
     Over { to: usize, session: SessionId, pair: Pair },
+    Returned { to: usize, session: SessionId, pair: Pair },
+    Ask { to: usize, term: LeaderTerm, session: SessionId, pair: Pair },
+    Refused { to: usize, session: SessionId, pair: Pair },
 }
 
 /// One step of the world.
@@ -133,6 +155,15 @@ fn term_of(term: u64) -> LeaderTerm {
 
 impl World {
     pub(crate) fn new(without: Option<Rule>, has_drift: bool) -> Self {
+        Self::with_job(Job::default(), without, has_drift)
+    }
+
+    /// A world whose job may be finished cut off.
+    pub(crate) fn finishing(without: Option<Rule>, has_drift: bool) -> Self {
+        Self::with_job(Job { may_finish: true, ..Job::default() }, without, has_drift)
+    }
+
+    fn with_job(job: Job, without: Option<Rule>, has_drift: bool) -> Self {
         let voter = Voter { is_up: true, ..Voter::default() };
         let robots = [0, 1].map(|index| Robot {
             boot: 1,
@@ -140,13 +171,14 @@ impl World {
             is_stopped: false,
             session: robot_session(index, 1, without, BootInstant::default()),
             finished: None,
+            left_over: None,
         });
         let mut world = Self {
             now: 10_000,
             voters: [voter.clone(), voter.clone(), voter],
             robots,
             committed: Vec::new(),
-            job: Job::default(),
+            job,
             network: Vec::new(),
             hints: [0, 0],
             without,
@@ -183,7 +215,8 @@ impl World {
             let ignores_lease = self.lacks(Rule::RobotCountsLease);
             let acts_for = |pair: Pair| robot.session.may_act(now, pair) || ignores_lease;
             let mut pairs = robot.session.held().filter(|pair| robot.finished != Some(pair.fence));
-            robot.is_up && !robot.is_stopped && pairs.any(acts_for)
+            let has_left_over = robot.left_over.is_some_and(|(_, until)| now < until);
+            robot.is_up && !robot.is_stopped && (pairs.any(acts_for) || has_left_over)
         };
         [0, 1].into_iter().filter(acts).collect()
     }
@@ -259,21 +292,21 @@ impl World {
             term,
             is_takeover_known: false,
             sessions: None,
-            job: Job::default(),
+            job: self.job_at(0),
             rounds: Vec::new(),
             confirmed_at: None,
             sent_once: Vec::new(),
         });
         self.hints = [index, index];
         if self.lacks(Rule::OwnFirstEntry) {
-            self.serve(index, self.state_at(self.voters[index].known));
+            self.serve(index, self.job_at(self.voters[index].known));
         }
     }
 
     fn serve(&mut self, index: usize, job: Job) {
         let Some(leader) = &mut self.voters[index].leader else { return };
         leader.job = job;
-        let claims = job.claim.map(|claim| (JOB, claim));
+        let claims = job.claim.map(|claim| (JOB, as_known(claim, self.without)));
         leader.sessions = Some(LeaderSessions::new(term_of(leader.term), &Timing::LAN, claims));
     }
 
@@ -328,9 +361,9 @@ impl World {
         }
     }
 
-    /// The state after the first `length` committed entries.
-    fn state_at(&self, length: usize) -> Job {
-        let mut job = Job::default();
+    /// The job after the first `length` committed entries.
+    fn job_at(&self, length: usize) -> Job {
+        let mut job = Job { may_finish: self.job.may_finish, ..Job::default() };
         for (index, entry) in self.committed.iter().take(length).enumerate() {
             job = apply(job, *entry, Fence::mint(1, index as u64 + 1, 0), self.without);
         }
@@ -341,13 +374,14 @@ impl World {
         if let Some(leader) = &mut self.voters[index].leader {
             leader.job = after;
         }
+        let without = self.without;
         self.drive_leader(index, |sessions, now| match (before.claim, after.claim) {
             (Some(_), None) => {
                 sessions.released(JOB);
                 Vec::new()
             }
-            (None, Some(claim)) => sessions.assigned(now, JOB, claim.fence, claim.session),
-            (Some(old), Some(new)) if old.fence != new.fence => sessions.assigned(now, JOB, new.fence, new.session),
+            (None, Some(claim)) => sessions.assigned(now, JOB, as_known(claim, without)),
+            (Some(old), Some(new)) if !old.is_same(&new) => sessions.assigned(now, JOB, as_known(new, without)),
             (Some(old), Some(new)) if !old.is_stopping && new.is_stopping => sessions.stopping(now, JOB),
             _ => Vec::new(),
         });
@@ -425,7 +459,10 @@ impl World {
         let boot = if self.lacks(Rule::BootsOrdered) { 1 } else { self.robots[index].boot + 1 };
         let now = self.robot_clock(index);
         let session = robot_session(index, boot, self.without, now);
-        self.robots[index] = Robot { boot, is_up: true, is_stopped: false, session, finished: None };
+        let before = &self.robots[index].session;
+        let held = before.held().map(|pair| (pair, before.acts_until(pair))).next();
+        let left_over = held.filter(|_| self.lacks(Rule::RestartEndsAll));
+        self.robots[index] = Robot { boot, is_up: true, is_stopped: false, session, finished: None, left_over };
     }
 
     /// The robot's last records go up; it lets go of the job once they are committed.
@@ -470,7 +507,8 @@ impl World {
                     session = self.robots[to].session.session().unwrap_or(session);
                 }
                 let term = term_of_all.unwrap_or(term);
-                self.drive_robot(to, |robot, now| robot.assigned(now, term, session, pair));
+                let finish_within = self.job.may_finish.then_some(WITHIN);
+                self.drive_robot(to, |robot, now| robot.assigned(now, term, session, pair, finish_within));
             }
             Message::Stop { to, term, mut session, pair } => {
                 if !is_bound {
@@ -486,6 +524,17 @@ impl World {
                 self.drive_leader(to, |sessions, now| sessions.gone(now, session, pair));
             }
             Message::Finished { to, session, pair } => self.finished(to, session, pair),
+            Message::Returned { to, session, pair } => {
+                self.drive_leader(to, |sessions, now| sessions.returned(now, session, pair));
+            }
+            Message::Ask { to, term, session, pair } => {
+                self.drive_robot(to, |robot, now| robot.asked(now, term, session, pair, false));
+            }
+            Message::Refused { to, session, pair } => {
+                if self.robots[to].session.session() == Some(session) {
+                    self.drive_robot(to, |robot, now| robot.ended(now, pair, EndKind::Finished));
+                }
+            }
             Message::Over { to, session, pair } => {
                 if self.robots[to].session.session() == Some(session) {
                     self.drive_robot(to, |robot, now| robot.ended(now, pair, EndKind::Finished));
@@ -558,14 +607,28 @@ impl World {
                     }
                 }
                 LeaderCommand::Release { pair, cause } => {
-                    let is_known = matches!(
-                        cause,
-                        ReleaseCause::Stopped | ReleaseCause::Gone | ReleaseCause::Superseded | ReleaseCause::Lost
-                    );
-                    let entry = Entry::Release { fence: pair.fence };
-                    if is_known && !voter.tail.contains(&entry) {
+                    let entry = match cause {
+                        ReleaseCause::Absent { number } => Entry::ReleaseAbsent { fence: pair.fence, number },
+                        _ => Entry::Release { fence: pair.fence },
+                    };
+                    if !voter.tail.contains(&entry) {
                         voter.tail.push(entry);
                     }
+                }
+                LeaderCommand::NoteAbsence { pair, absence } => {
+                    voter.tail.push(Entry::Note { fence: pair.fence, absence });
+                }
+                LeaderCommand::Rebind { session, pair } => {
+                    let entry = Entry::Rebind { fence: pair.fence, session };
+                    if !voter.tail.contains(&entry) {
+                        voter.tail.push(entry);
+                    }
+                }
+                LeaderCommand::SendAsk { session, pair } => {
+                    outgoing.push(Message::Ask { to: robot(session), term, session, pair });
+                }
+                LeaderCommand::SendRefused { session, pair } => {
+                    outgoing.push(Message::Refused { to: robot(session), session, pair });
                 }
                 LeaderCommand::Opened { .. } | LeaderCommand::Closed { .. } => {}
             }
@@ -595,7 +658,10 @@ impl World {
         while !todo.is_empty() {
             match todo.remove(0) {
                 RobotCommand::SendBeat(beat) => outgoing.push(Message::Beat { to: hint, beat }),
-                RobotCommand::Start(_) => {}
+                RobotCommand::Start(_) | RobotCommand::RunOn(_) | RobotCommand::Rejoin(_) => {}
+                RobotCommand::SendReturned { session, pair } => {
+                    outgoing.push(Message::Returned { to: hint, session, pair });
+                }
                 RobotCommand::Stop(pair) | RobotCommand::Abort(pair) => {
                     if without != Some(Rule::RobotCountsLease) || robot.session.lease_until().is_some() {
                         todo.extend(robot.session.ended(now, pair, EndKind::Stopped));
@@ -646,13 +712,44 @@ fn apply(job: Job, entry: Entry, fence: Fence, without: Option<Rule>) -> Job {
     let is_checked = without != Some(Rule::Preconditions);
     match (entry, job.claim) {
         (Entry::Assign { attempt, session }, claim) if !is_checked || (claim.is_none() && attempt == job.attempt) => {
-            let claim = Claim { fence, session, is_stopping: false };
-            Job { claim: Some(claim), attempt: job.attempt + 1 }
+            Job { claim: Some(job.claim(fence, session)), attempt: job.attempt + 1, ..job }
         }
         (Entry::Stop, Some(claim)) => Job { claim: Some(Claim { is_stopping: true, ..claim }), ..job },
         (Entry::Release { fence } | Entry::Finish { fence }, Some(claim)) if !is_checked || fence == claim.fence => {
             Job { claim: None, ..job }
         }
+        (entry, Some(claim)) => Job { claim: apply_absence(claim, entry, without), ..job },
         _ => job,
     }
+}
+
+/// What an entry about a holder that may finish the job cut off does to its claim.
+fn apply_absence(claim: Claim, entry: Entry, without: Option<Rule>) -> Option<Claim> {
+    let Some(finishing) = claim.finishing else { return Some(claim) };
+    let known = finishing.absence;
+    let with = |absence| Claim { finishing: Some(Finishing { absence, ..finishing }), ..claim };
+    match entry {
+        Entry::Note { fence, absence } if fence == claim.fence && absence > known => Some(with(absence)),
+        Entry::Rebind { fence, session }
+            if fence == claim.fence && session.boot == claim.session.boot && session.is_newer_than(&claim.session) =>
+        {
+            let elapsed_ms = if without == Some(Rule::ReturnBeginsAnew) { known.elapsed_ms } else { 0 };
+            Some(Claim { session, ..with(Absence { number: known.number + 1, elapsed_ms }) })
+        }
+        Entry::ReleaseAbsent { fence, number } if fence == claim.fence => {
+            (number != known.number && without != Some(Rule::AbsencesNumbered)).then_some(claim)
+        }
+        _ => Some(claim),
+    }
+}
+
+/// What a leader is told of a claim.
+fn as_known(mut claim: Claim, without: Option<Rule>) -> Claim {
+    match (&mut claim.finishing, without) {
+        (finishing, Some(Rule::AbsenceWaits)) => *finishing = None,
+        (Some(finishing), Some(Rule::AbsenceMargin)) => finishing.within = finishing.within * 100 / 101,
+        (Some(finishing), Some(Rule::CountsOn)) => finishing.absence.elapsed_ms = 0,
+        _ => {}
+    }
+    claim
 }

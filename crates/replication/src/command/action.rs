@@ -7,6 +7,8 @@ use fleet_store::record::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::Moving;
+
 /// The version of commands that every program knows.
 pub const FIRST_VERSION: u32 = 1;
 /// The version of commands that brought [`Action::SubmitAssigned`].
@@ -164,6 +166,28 @@ pub enum Action {
         /// The sites.
         notes: Vec<SiteNote>,
     },
+    /// Moves a job between sites, or tells of one that moved.
+    Moving(Moving),
+    /// Binds the assignment of a job that may be finished cut off to a newer session of the same boot of its node, under the
+    /// same fence, and ends the absence: the robot is back and has run on.
+    Rebind {
+        /// The job.
+        job: JobId,
+        /// The holder's fence.
+        fence: Fence,
+        /// The session that its robot has now.
+        session: SessionId,
+    },
+    /// Takes a job from a holder that may finish it cut off and was absent past its bound: counts as a loss. It is refused
+    /// once the holder is back, whose return begins an absence of a higher number.
+    ReleaseAbsent {
+        /// The job.
+        job: JobId,
+        /// The fence that ends.
+        fence: Fence,
+        /// The absence that lasted too long.
+        number: u32,
+    },
 }
 
 impl Action {
@@ -177,6 +201,7 @@ impl Action {
             }
             Self::SubmitAssigned { .. } => SUBMIT_ASSIGNED_VERSION,
             Self::Forget { .. } => FORGET_VERSION,
+            Self::Moving(_) | Self::Rebind { .. } | Self::ReleaseAbsent { .. } => SITES_VERSION,
             _ => FIRST_VERSION,
         }
     }

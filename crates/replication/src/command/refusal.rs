@@ -1,7 +1,7 @@
 //! Why a command was refused. A refused command has changed nothing.
 
 use fleet_core::{Digest, ErrorKind, Fence, JobId, NodeId, SiteName};
-use fleet_store::record::{JobState, TokenId};
+use fleet_store::record::{JobState, Serial, TokenId};
 use serde::{Deserialize, Serialize};
 
 /// Why a command was refused.
@@ -47,6 +47,9 @@ pub enum Refusal {
         /// What was presented.
         presented: Fence,
     },
+    /// The holder's right stands in another session, or it was absent and is back.
+    #[error("the holder of job {0} is in another session or absence by now")]
+    HolderMoved(JobId),
     /// Records before these are missing.
     #[error("the journal of job {job} has {length} records, fewer than expected")]
     JournalGap {
@@ -143,6 +146,54 @@ pub enum Refusal {
     /// Only the group of the first site records sites.
     #[error("this site does not keep the fleet's registry")]
     NotRegistry,
+    /// As many jobs as may be are on their way to other sites.
+    #[error("the outbox is full: {0} jobs wait for other sites")]
+    OutboxFull(u64),
+    /// The job lives at another site.
+    #[error("job {job} is at site {site}")]
+    JobElsewhere {
+        /// The job.
+        job: JobId,
+        /// Where it is.
+        site: SiteName,
+    },
+    /// The job does not go to another site, or is not there any more.
+    #[error("job {0} is not under way to another site")]
+    JobNotMoving(JobId),
+    /// The job was moved meanwhile: what was asked for comes late.
+    #[error("job {job} was moved meanwhile: its generation is {generation}")]
+    GenerationPassed {
+        /// The job.
+        job: JobId,
+        /// Its generation.
+        generation: u32,
+    },
+    /// A robot had the job already, so that it may have acted.
+    #[error("job {0} was given to a robot before: only a job that never was can move")]
+    JobBegun(JobId),
+    /// The job came from another site; it does not go on to a third.
+    #[error("job {0} came from another site and moves no further")]
+    JobMovedHere(JobId),
+    /// A job cannot move to where it is.
+    #[error("this is site {0} already")]
+    SiteOwn(SiteName),
+    /// The move was settled by its source before; what was decided is forgotten here.
+    #[error("move {0} was settled before")]
+    MovePassed(Serial),
+    /// The source does not know yet that the move was accepted.
+    #[error("move {0} is not settled yet")]
+    MoveUnsettled(Serial),
+    /// The job is not here by this move.
+    #[error("job {job} is not here by move {number}")]
+    MoveStale {
+        /// The job.
+        job: JobId,
+        /// The move.
+        number: Serial,
+    },
+    /// Accepting a job brings the job itself along.
+    #[error("move {0} can be accepted only with its job")]
+    MoveEmpty(Serial),
 }
 
 impl Refusal {
@@ -161,6 +212,7 @@ impl Refusal {
             | Self::WrongState { .. }
             | Self::AttemptPassed { .. }
             | Self::StaleFence { .. }
+            | Self::HolderMoved(_)
             | Self::JournalGap { .. }
             | Self::DefinitionMissing(_)
             | Self::NodeDraining(_)
@@ -168,9 +220,18 @@ impl Refusal {
             | Self::NotFounded
             | Self::NotRegistry
             | Self::KeyringStale(_) => ErrorKind::FailedPrecondition,
-            Self::QueueFull(_) | Self::TooManySites(_) => ErrorKind::ResourceExhausted,
-            Self::Held => ErrorKind::Unavailable,
-            Self::DefinitionMismatch(_) | Self::SiteMismatch(_) => ErrorKind::InvalidInput,
+            Self::JobElsewhere { .. }
+            | Self::JobNotMoving(_)
+            | Self::JobBegun(_)
+            | Self::GenerationPassed { .. }
+            | Self::JobMovedHere(_)
+            | Self::MovePassed(_)
+            | Self::MoveStale { .. } => ErrorKind::FailedPrecondition,
+            Self::QueueFull(_) | Self::TooManySites(_) | Self::OutboxFull(_) => ErrorKind::ResourceExhausted,
+            Self::Held | Self::MoveUnsettled(_) => ErrorKind::Unavailable,
+            Self::DefinitionMismatch(_) | Self::SiteMismatch(_) | Self::SiteOwn(_) | Self::MoveEmpty(_) => {
+                ErrorKind::InvalidInput
+            }
             Self::TokenForeign(_)
             | Self::TokenRevoked(_)
             | Self::TokenExpired(_)
@@ -195,6 +256,10 @@ impl Refusal {
             Self::NotRegistry => Some("Ask a node of the fleet's first site."),
             Self::NodeRemoved(_) | Self::NodeTaken(_) => Some("Join again with an empty data directory."),
             Self::NameTaken { .. } => Some("Choose another name with --name."),
+            Self::JobElsewhere { .. } => {
+                Some("Ask a node of that site, with --endpoint; `job cancel` works from here too.")
+            }
+            Self::OutboxFull(_) => Some("Submit again later: it empties when the other sites can be reached."),
             _ => None,
         }
     }

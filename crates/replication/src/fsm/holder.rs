@@ -1,9 +1,9 @@
 //! What a job's holder records: results of effects, and how the job goes on.
 
+use fleet_core::Timestamp;
 use fleet_core::limits::JOURNAL_BYTES_MAX;
-use fleet_core::{Fence, JobId, Timestamp};
 use fleet_store::record::journal::journal_full;
-use fleet_store::record::{Absence, Ending, JobState, JournalRecord, Reason, Settled, StopCause};
+use fleet_store::record::{Ending, JobState, JournalRecord, Reason, Settled, StopCause};
 
 use super::release::let_go;
 use super::scope::{Halt, Scope};
@@ -43,26 +43,6 @@ pub(super) fn record(scope: &mut Scope<'_, '_>, records: &Records) -> Result<Out
     let length = transition.job.journal_length;
     let state = transition.save(scope)?;
     Ok(Outcome::Recorded { length, state })
-}
-
-/// Notes how long the holder has not been heard. Absences are numbered, so that one that comes late, after the holder was
-/// heard again, does not shorten what is left to it.
-pub(super) fn note_absence(
-    scope: &mut Scope<'_, '_>,
-    job: JobId,
-    fence: Fence,
-    absence: Absence,
-) -> Result<Outcome, Halt> {
-    let mut transition = Transition::load(scope, job)?;
-    if !transition.job.assignment.is_some_and(|assignment| assignment.fence.accepts(&fence)) {
-        return Err(Refusal::StaleFence { job, presented: fence }.into());
-    }
-    if absence <= transition.job.absence {
-        return Ok(Outcome::Unchanged);
-    }
-    transition.job.absence = absence;
-    transition.save(scope)?;
-    Ok(Outcome::Done)
 }
 
 fn bytes_of(records: &[JournalRecord]) -> u64 {

@@ -1,6 +1,6 @@
 //! The other sites of the fleet: recorded once by the registry, which is the group of the first site, and noted elsewhere.
 
-use fleet_core::SiteName;
+use fleet_core::{SiteName, Timestamp};
 use fleet_store::record::{FoundingToken, SiteRecord, TokenId, TokenRecord};
 use fleet_store::state::sites;
 use fleet_store::state::tables::{SITES, TOKENS};
@@ -41,7 +41,8 @@ pub(super) fn found(scope: &mut Scope<'_, '_>, founding: &SiteFounding) -> Resul
         public_key: founding.public_key,
         authority: founding.authority.clone(),
         contacts: founding.contacts.clone(),
-        contacts_at: scope.now,
+        // Whatever the site says of itself is later.
+        contacts_at: Timestamp(0),
         founded_at: scope.now,
         token,
     };

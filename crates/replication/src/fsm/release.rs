@@ -36,7 +36,7 @@ pub(super) fn let_go(scope: &mut Scope<'_, '_>, transition: &mut Transition) -> 
 }
 
 /// Where the job goes whose holder is lost: like one that let go, unless that happened too often.
-fn lose(scope: &mut Scope<'_, '_>, transition: &mut Transition) -> Result<(), Error> {
+pub(super) fn lose(scope: &mut Scope<'_, '_>, transition: &mut Transition) -> Result<(), Error> {
     scope.site.counters.lost += 1;
     transition.job.lost += 1;
     let lost = transition.job.lost;

@@ -127,6 +127,7 @@ fn actions_v4() -> Vec<(&'static str, Action)> {
 
 /// The kinds that version 6 of the commands brought.
 fn actions_v6() -> Vec<(&'static str, Action)> {
+    let (job, fence) = (job_id(1), Fence::mint(2, 300, 4));
     let (token, secret) = (TokenId(9), Digest::of(b"secret"));
     let site: SiteName = "plant".parse().unwrap();
     let founding = SiteFounding {
@@ -146,6 +147,8 @@ fn actions_v6() -> Vec<(&'static str, Action)> {
         ),
         ("found-site", Action::FoundSite(Box::new(founding))),
         ("note-sites", Action::NoteSites { notes: vec![note] }),
+        ("rebind", Action::Rebind { job, fence, session: session(1, 6) }),
+        ("release-absent", Action::ReleaseAbsent { job, fence, number: 2 }),
     ]
 }
 
@@ -172,7 +175,7 @@ fn every_command_is_read_as_it_was_meant() {
     check_commands(COMMANDS_V6, actions_v6(), 6);
 }
 
-fn check_commands(fixture: &str, actions: Vec<(&'static str, Action)>, version: u32) {
+pub(crate) fn check_commands(fixture: &str, actions: Vec<(&'static str, Action)>, version: u32) {
     let count = actions.len();
     for (name, action) in actions {
         assert_eq!(action.version(), version, "{name}");
@@ -198,8 +201,13 @@ fn damaged_batches_are_refused_each_for_its_own_reason() {
 }
 
 fn check<R: Record + PartialEq + std::fmt::Debug>(name: &str, record: &R) {
+    check_in(RECORDS, name, record);
+}
+
+/// `record` is written as `fixture` has it, and read from it.
+pub(crate) fn check_in<R: Record + PartialEq + std::fmt::Debug>(fixture: &str, name: &str, record: &R) {
     let now = hex(&codec::encode(record).unwrap());
-    let kept = line(RECORDS, name, &now);
+    let kept = line(fixture, name, &now);
     assert_eq!(kept, now, "{name} is written otherwise");
     assert_eq!(codec::decode::<R>(&bytes_of(kept)).unwrap(), *record, "{name} is read otherwise");
 }

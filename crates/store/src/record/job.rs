@@ -28,7 +28,7 @@ pub enum JobState {
     Suspended = 4,
     /// Its holder was told to stop; it may still act.
     Stopping = 5,
-    /// Under way to another site. Reserved.
+    /// Under way to another site, which has not accepted it as far as is known.
     Transferring = 6,
     /// Ended with an output.
     Completed = 7,
@@ -179,7 +179,7 @@ pub struct Settled {
 
 /// How long the holder of a job that may finish cut off (`onDisconnect: finish`) has not been heard. Committed from time
 /// to time, so that a new leader counts on from there and reassigns only past the bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Absence {
     /// Which absence of this holder it is; raised also when the holder is heard again, which begins one of zero length.
     pub number: u32,

@@ -33,7 +33,7 @@ pub struct SiteRecord {
     pub authority: Payload,
     /// `host:port` of some of its nodes, as the site last said.
     pub contacts: Vec<String>,
-    /// When it said so, by its own leader's clock.
+    /// When it said so, by its own leader's clock; 0 for what its founder said.
     pub contacts_at: Timestamp,
     /// When it was recorded.
     pub founded_at: Timestamp,

@@ -43,7 +43,7 @@ pub struct FleetSettings {
     pub max_lost: Option<u32>,
     /// What a robot does with the job while it is cut off.
     pub on_disconnect: OnDisconnect,
-    /// With `onDisconnect: finish`: for how long, seconds.
+    /// With `onDisconnect: finish`: for how long, seconds; an hour if it does not say.
     pub finish_within_seconds: Option<u32>,
 }
 
@@ -53,7 +53,7 @@ pub enum OnDisconnect {
     /// It stops when its lease ends, and the job runs elsewhere.
     #[default]
     Stop,
-    /// It runs on, for at most `finishWithinSeconds`.
+    /// It runs on, for at most `finishWithinSeconds` since it last heard the leader.
     Finish,
 }
 
@@ -122,14 +122,8 @@ fn read_fleet(place: &Place<'_>, reader: &mut Reader) -> Option<FleetSettings> {
         .as_ref()
         .and_then(|place| integer(place, reader, 1, MAX_FINISH_SECONDS))
         .and_then(|seconds| u32::try_from(seconds).ok());
-    match (on_disconnect, &bound) {
-        (Some(OnDisconnect::Finish), None) => {
-            reader.problem(place, "`onDisconnect: finish` needs `finishWithinSeconds`, at most a day (86400)");
-        }
-        (None | Some(OnDisconnect::Stop), Some(place)) => {
-            reader.problem(place, "`finishWithinSeconds` has a meaning only beside `onDisconnect: finish`");
-        }
-        _ => {}
+    if let (None | Some(OnDisconnect::Stop), Some(place)) = (on_disconnect, &bound) {
+        reader.problem(place, "`finishWithinSeconds` has a meaning only beside `onDisconnect: finish`");
     }
     fields.finish(what, reader);
     Some(FleetSettings {
