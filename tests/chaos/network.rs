@@ -26,7 +26,7 @@ pub(crate) struct Cut {
 /// A network of nodes, numbered from 0.
 pub(crate) struct Network {
     name: String,
-    /// Third byte of the addresses towards the world: two networks at once must not share one.
+    /// Third byte of all addresses (198.18/15 is for such tests): two networks at once must not share one.
     world: u8,
     nodes: usize,
 }
@@ -64,7 +64,7 @@ impl Network {
     pub(crate) fn place(&self, node: usize) -> Place {
         Place {
             launcher: vec!["nsenter".to_owned(), format!("--net=/run/netns/{}", self.namespace(node))],
-            fleet_address: fleet_address(node).into(),
+            fleet_address: fleet_address(self.world, node).into(),
             client_address: Ipv4Addr::new(198, 18, self.world, host(node)).into(),
         }
     }
@@ -100,12 +100,15 @@ impl Network {
             place.fleet_address, place.client_address
         );
         run_with("ip", &["-n", &namespace, "-batch", "-"], &addresses);
+        // Nodes name each other to clients by these addresses: for clients they lead through the world, past all faults.
+        let (fleet, world) = (place.fleet_address.to_string(), place.client_address.to_string());
+        run("ip", &["route", "add", &fleet, "via", &world, "dev", &self.own_interface()]);
     }
 
     /// From now on drops what `rules` say, and nothing else.
     pub(crate) fn pass_all_but(&self, rules: &[Cut]) {
         let path = format!("--net=/run/netns/{}", self.switch());
-        run_with("nsenter", &[&path, "nft", "-f", "-"], &rule_set(rules));
+        run_with("nsenter", &[&path, "nft", "-f", "-"], &rule_set(self.world, rules));
     }
 
     /// Bounds what `node` sends and gets to `kbit` kbit/s each; none takes the bound away.
@@ -137,8 +140,8 @@ fn host(node: usize) -> u8 {
     u8::try_from(node + 10).expect("a network has at most 200 nodes")
 }
 
-fn fleet_address(node: usize) -> Ipv4Addr {
-    Ipv4Addr::new(10, 99, 0, host(node))
+fn fleet_address(world: u8, node: usize) -> Ipv4Addr {
+    Ipv4Addr::new(198, 19, world, host(node))
 }
 
 /// A third byte that no interface of this machine has in 198.18.0.0/16, the network for such tests.
@@ -152,9 +155,10 @@ fn free_world() -> u8 {
 }
 
 /// The whole table for `nft -f`: it replaces the one before in one step.
-fn rule_set(rules: &[Cut]) -> String {
-    let list =
-        |nodes: &[usize]| nodes.iter().map(|node| fleet_address(*node).to_string()).collect::<Vec<_>>().join(", ");
+fn rule_set(world: u8, rules: &[Cut]) -> String {
+    let list = |nodes: &[usize]| {
+        nodes.iter().map(|node| fleet_address(world, *node).to_string()).collect::<Vec<_>>().join(", ")
+    };
     let mut text = "table bridge chaos\ndelete table bridge chaos\ntable bridge chaos {\n chain forward {\n  \
                     type filter hook forward priority 0; policy accept;\n"
         .to_owned();
@@ -178,9 +182,9 @@ mod tests {
             Cut { from: vec![2], to: vec![0], percent: 7 },
             Cut { from: vec![2], to: Vec::new(), percent: 100 },
         ];
-        let text = rule_set(&rules);
-        assert!(text.contains("ip saddr { 10.99.0.10 } ip daddr { 10.99.0.11, 10.99.0.12 } drop\n"), "{text}");
-        assert!(text.contains("ip saddr { 10.99.0.12 } ip daddr { 10.99.0.10 } numgen random mod 100 < 7 drop\n"));
+        let text = rule_set(7, &rules);
+        assert!(text.contains("ip saddr { 198.19.7.10 } ip daddr { 198.19.7.11, 198.19.7.12 } drop\n"), "{text}");
+        assert!(text.contains("ip saddr { 198.19.7.12 } ip daddr { 198.19.7.10 } numgen random mod 100 < 7 drop\n"));
         assert_eq!(text.matches("saddr").count(), 2, "a rule without an end is none: {text}");
     }
 }

@@ -68,8 +68,9 @@ async fn run_once(scenario: &Scenario, seed: u64, length: Duration) {
     let jobs = usize::try_from(view.jobs.values().sum::<u64>()).expect("they can be counted");
     assert_eq!(jobs, history.submits.len(), "each key is one job, and there is no other: {view:?}");
     let worst = |of: fn(&(Duration, Duration)) -> Duration| heals.iter().map(of).max().unwrap_or_default();
+    let given_up = view.jobs.get("dead_lettered").copied().unwrap_or_default();
     eprintln!(
-        "figure {} seed {seed}: {} steps of faults, {jobs} jobs, {} requests outside, {} jobs seen on nodes; \
+        "figure {} seed {seed}: {} steps of faults, {jobs} jobs of which {given_up} were given up, {} requests outside, {} jobs seen on nodes; \
          slowest after a heal: full membership {:.1?}, a submit to each node {:.1?}; all in {:.1?}",
         scenario.name,
         steps.len(),

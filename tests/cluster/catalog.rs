@@ -165,3 +165,37 @@ async fn the_command_deploys_lists_gets_deletes_exports_and_imports() {
     assert_eq!(versions(&cluster, 0).await, ["2.0.0", "1.0.0"]);
     assert_eq!(fleetctl(&cluster, 0, &["workflow", "import", &one]).status.code(), Some(2));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_sites_know_each_others_workflows_also_those_deployed_and_deleted_while_they_were_apart() {
+    let mut cluster = Cluster::start("catalog-sites", 1, 2).await;
+    let plant = cluster.add_node(&["--site", "plant"]).await;
+    deploy(&cluster.client_of(&[0]), "1.0.0", 1).await.expect("it is taken");
+    deploy(&cluster.client_of(&[plant]), "2.0.0", 2).await.expect("it is taken");
+    for index in [0, plant] {
+        wait_for(&cluster, index, &["2.0.0", "1.0.0"], CATCH_UP_BOUND).await;
+    }
+    let named = ["submit", "shop/count:1.0.0", "--wait", "-o", "json", "--timeout", "60s"];
+    assert_eq!(submitted(&fleetctl(&cluster, plant, &named))["answer"], 1, "deployed at the other site");
+
+    cluster.nodes[0].kill();
+    delete(&cluster.client_of(&[plant]), "1.0.0").await;
+    deploy(&cluster.client_of(&[plant]), "3.0.0", 3).await.expect("a site that is cut off takes it");
+    cluster.nodes[plant].kill();
+    cluster.start_node(0);
+    cluster.wait_until_answers(0).await;
+    deploy(&cluster.client_of(&[0]), "4.0.0", 4).await.expect("the other one too");
+    cluster.start_node(plant);
+    cluster.wait_until_answers(plant).await;
+    for index in [0, plant] {
+        wait_for(&cluster, index, &["4.0.0", "3.0.0", "2.0.0"], CATCH_UP_BOUND).await;
+        let port = cluster.nodes[index].http_port;
+        until(&format!("node {index} to forget the deletion"), CATCH_UP_BOUND, || async move {
+            match metric(port, "fleet_catalog_deletions_waiting").await {
+                Ok(0.0) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+}

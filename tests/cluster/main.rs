@@ -16,5 +16,6 @@ mod recovery;
 mod removal;
 mod rolling;
 mod sites;
+mod transfers;
 mod watching;
 mod wiping;

@@ -258,3 +258,48 @@ async fn a_node_of_one_site_may_not_ask_what_only_nodes_of_another_may() {
     let own = cluster.client_of(&plant).at_site("plant").expect("a name");
     assert_eq!(names(&own).await, ["node-2"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_of_two_nodes_lives_by_its_voter_and_is_recovered_from_the_other() {
+    let mut cluster = Cluster::start("site-two", 1, 4).await;
+    let recorder = Recorder::start().await;
+    let plant = grow_plant(&mut cluster, 2).await;
+    let (voter, other) = (plant[0], plant[1]);
+    run_job(&cluster, &[other], &recorder, "both").await;
+    let own = |client: FleetClient| async move { sites(&client).await.into_iter().find(|site| site.own) };
+    let seen = own(cluster.client_of(&[voter])).await.expect("its own");
+    assert_eq!((seen.voters, seen.learners), (vec!["node-2".to_owned()], vec!["node-3".to_owned()]));
+
+    cluster.nodes[other].kill();
+    run_job(&cluster, &[voter], &recorder, "voter").await;
+    cluster.start_node(other);
+    cluster.wait_until_answers(other).await;
+    cluster.nodes[voter].kill();
+    let job = fleet_core::JobId::generate();
+    let workflow = workflows::calls(&recorder.url(), "refused", 1, 0);
+    let request = v1::SubmitRequest { job_id: job.as_bytes().to_vec(), workflow, ..v1::SubmitRequest::default() };
+    let refusal = cluster.client_of(&[other]).submit(request).await.expect_err("the one voter is down");
+    assert!(refusal.kind.is_retryable(), "{refusal}");
+    cluster.start_node(voter);
+    cluster.wait_until_answers(voter).await;
+    run_job(&cluster, &[other], &recorder, "again").await;
+
+    cluster.nodes[voter].kill();
+    cluster.wipe(voter);
+    let last = cluster.client_of(&[other]);
+    let recovered = wait::until("the recovery to be taken", JOB_BOUND, || {
+        let last = last.clone();
+        let request = v1::RecoverSiteRequest { site: "plant".to_owned(), accept_loss: true, release_hold: false };
+        async move { last.recover_site(request).await.map_err(|error| error.to_string()) }
+    })
+    .await;
+    assert!(recovered.recovered, "{recovered:?}");
+    let request = v1::RecoverSiteRequest { site: "plant".to_owned(), accept_loss: false, release_hold: true };
+    wait::until("the hold to end", JOB_BOUND, || {
+        let (last, request) = (last.clone(), request.clone());
+        async move { last.recover_site(request).await.map_err(|error| error.to_string()) }
+    })
+    .await;
+    run_job(&cluster, &[other], &recorder, "recovered").await;
+    renews(&cluster, other).await;
+}

@@ -19,6 +19,9 @@ const DISTURBANCE_LASTS: Duration = Duration::from_secs(15);
 /// How long nodes may take to agree once all jobs have ended.
 const AGREEMENT_BOUND: Duration = Duration::from_secs(20);
 
+/// How often a job's robot may be lost before the job is given up, unless its workflow says otherwise (`maxLost`).
+const LOST_MAX: u32 = 5;
+
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -188,7 +191,9 @@ fn judge_repeats(job_id: JobId, job: Option<&v1::Job>, steps: &[String], own: &[
 fn judge_output(job_id: JobId, job: Option<&v1::Job>, expected: &serde_json::Value) -> Option<Violation> {
     let job = job?;
     let output: Option<serde_json::Value> = serde_json::from_slice(&job.output).ok();
-    if job.state == "completed" && output.as_ref() == Some(expected) {
+    // A job whose robot was lost too often says so: that is an end that it may have.
+    let is_given_up = job.state == "dead_lettered" && job.attempt > LOST_MAX;
+    if is_given_up || job.state == "completed" && output.as_ref() == Some(expected) {
         return None;
     }
     let (error, output) = (String::from_utf8_lossy(&job.error), String::from_utf8_lossy(&job.output));
@@ -300,6 +305,9 @@ mod tests {
         for (state, output) in [("completed", r#"["b"]"#), ("completed", ""), ("failed", "")] {
             assert_eq!(judged(state, output), [Invariant::EveryJobEndsOrSaysWhyNot]);
         }
+        assert_eq!(judged("dead_lettered", "").len(), 1, "its robot was never lost");
+        let given_up = BTreeMap::from([(job, ended("dead_lettered", 6))]);
+        assert_eq!(judge(&history, &given_up, &[]), []);
     }
 
     #[test]

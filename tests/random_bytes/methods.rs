@@ -55,6 +55,7 @@ fn methods_of_clients() -> Vec<(&'static str, Vec<u8>)> {
     let drain = v1::DrainNodeRequest { node: node.clone(), drain: true, deadline_ms: Some(9) };
     let listing = v1::ListJobsRequest { states: vec!["running".to_owned()], limit: 7, page, ..Default::default() };
     let recovery = v1::RecoverSiteRequest { site: "elsewhere".to_owned(), ..Default::default() };
+    let outbox = v1::ListOutboxRequest { site: "elsewhere".to_owned(), limit: 7, after: id() };
     let tokens = v1::CreateTokenRequest { ttl_ms: Some(1), uses: 1, site: "default".to_owned() };
     let part = |text: &str| text.to_owned();
     let workflow_page =
@@ -94,6 +95,9 @@ fn methods_of_clients() -> Vec<(&'static str, Vec<u8>)> {
             "Catalog/DeleteWorkflow",
             v1::DeleteWorkflowRequest { namespace: part("a"), name: part("b"), version: part("1.0.0") }.encode_to_vec(),
         ),
+        ("Outbox/List", outbox.encode_to_vec()),
+        ("Outbox/Abandon", v1::AbandonRequest { job: "0192".to_owned() }.encode_to_vec()),
+        ("Outbox/Recall", v1::RecallRequest { job: "0192".to_owned() }.encode_to_vec()),
         ("Admission/Join", join().encode_to_vec()),
     ]
 }

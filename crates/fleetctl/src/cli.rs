@@ -7,7 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::commands::{job, node, site, token, workflow};
+use crate::commands::{job, node, outbox, site, token, workflow};
 use crate::input::{parse_duration, parse_priority};
 use crate::render::Format;
 
@@ -55,6 +55,9 @@ pub(crate) enum Command {
     /// Jobs: list, look into, steer
     #[command(subcommand)]
     Job(job::Command),
+    /// Jobs on their way to other sites: list, give up
+    #[command(subcommand)]
+    Outbox(outbox::Command),
     /// Nodes: list, drain, remove
     #[command(subcommand)]
     Node(node::Command),
@@ -89,7 +92,8 @@ pub(crate) struct SubmitFlags {
     /// Input of the workflow: JSON, `@FILE`, or `-` for standard input [default: {}]
     #[arg(long, value_name = "JSON|@FILE|-")]
     pub(crate) input: Option<String>,
-    /// Site that shall run it [default: the site of the node asked]
+    /// Site that shall run it [default: the one that the workflow names, else that of the node asked, or another if only that
+    /// one has a robot for it]
     #[arg(long)]
     pub(crate) site: Option<String>,
     /// Tag that a robot must have; may be repeated

@@ -5,6 +5,7 @@ mod doctor;
 mod follow;
 pub(crate) mod job;
 pub(crate) mod node;
+pub(crate) mod outbox;
 mod paging;
 mod run;
 pub(crate) mod site;
@@ -38,6 +39,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<(), Failure> {
             match online {
                 Command::Submit(flags) => submit::run(&session, flags).await,
                 Command::Job(command) => job::run(&session, command).await,
+                Command::Outbox(command) => outbox::run(&session, command).await,
                 Command::Node(command) => node::run(&session, command).await,
                 Command::Site(command) => site::run(&session, command).await,
                 Command::Workflow(command) => workflow::run(&session, command).await,

@@ -179,7 +179,7 @@ impl Driver {
             Woken::Published => {
                 let metadata = self.ends.published.borrow_and_update().clone();
                 self.publish_to_other_sites(&metadata);
-                self.step(Ring::Lan, Input::Publish(metadata));
+                self.step(Ring::Lan, Input::Publish(Box::new(metadata)));
             }
             Woken::Keyring => self.take_keyring(),
             Woken::Banned => {

@@ -83,7 +83,7 @@ pub enum Input<'a> {
     /// These nodes are no members any more, whatever is said of them.
     Ban(BTreeSet<NodeId>),
     /// This node has something new to say about itself.
-    Publish(Metadata),
+    Publish(Box<Metadata>),
     /// Say goodbye.
     Leave,
 }
@@ -207,7 +207,7 @@ impl Swim {
                 self.view_is_stale = true;
             }
             Input::Publish(metadata) => {
-                self.own.set(metadata);
+                self.own.set(*metadata);
                 self.publish_own_if_due(now);
             }
             Input::Leave if !self.is_leaving => {

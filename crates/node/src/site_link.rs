@@ -18,6 +18,8 @@ mod report;
 mod window;
 
 #[cfg(test)]
+mod slow_tests;
+#[cfg(test)]
 mod tests;
 
 pub use dial::{Dial, DialPlan, LinkFact, LinkRank, Situation};

@@ -7,7 +7,7 @@ use fleet_core::JobId;
 use serde_json::{Value, json};
 
 use crate::commands::follow::{Shown, completed, follow, why};
-use crate::commands::paging;
+use crate::commands::{outbox, paging};
 use crate::error::Failure;
 use crate::session::Session;
 use crate::{render, view};
@@ -77,6 +77,11 @@ pub(crate) enum Command {
         /// Id, or a unique beginning of it
         job: String,
     },
+    /// Ask for a job back that is under way to another site
+    Recall {
+        /// Id, or a unique beginning of it
+        job: String,
+    },
     /// Run an ended job's workflow and input again, as a new job
     Retry {
         /// Id, or a unique beginning of it
@@ -110,6 +115,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
             let job = follow(session, &job, Shown { changes: true, tasks: verbose }, None).await?;
             completed(&job)
         }
+        Command::Recall { job } => outbox::recall(session, job).await,
         Command::Logs { job } => logs(session, job).await,
         Command::Journal { job } => journal(session, job).await,
         Command::Cancel { job } => control(session, job, v1::JobAction::Cancel).await,
@@ -150,13 +156,14 @@ pub(crate) fn table(jobs: &[v1::Job]) -> String {
         vec![
             view::job_id(&job.job_id).unwrap_or_default(),
             job.workflow.clone(),
+            job.site.clone(),
             job.state.clone(),
             job.node.clone(),
             view::time(job.created_ms).unwrap_or_default(),
             why(job).unwrap_or_default(),
         ]
     });
-    render::table(&["JOB", "WORKFLOW", "STATE", "NODE", "CREATED", "REASON"], rows)
+    render::table(&["JOB", "WORKFLOW", "SITE", "STATE", "NODE", "CREATED", "REASON"], rows)
 }
 
 fn details(job: &v1::Job) -> String {

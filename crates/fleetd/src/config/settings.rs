@@ -29,7 +29,7 @@ pub struct NodeFlags {
     /// Name of the node [default: the host name].
     #[arg(long, env = "FLEET_NAME")]
     pub name: Option<String>,
-    /// Site of the node [default: default].
+    /// Site of the node; `join` founds it if there is none [default: `default`; with `join` that of the seed].
     #[arg(long, env = "FLEET_SITE")]
     pub site: Option<String>,
     /// Where everything is kept [default: /var/lib/fleet as root, else ~/.local/share/fleet].

@@ -71,6 +71,32 @@ pub(super) async fn look(site: &Site, trust: &TrustKeeper) -> Result<(), Error> 
 
 fn read(state: &StateReader, voters: BTreeSet<NodeId>) -> Result<Custody, Error> {
     let nodes = members::nodes(state).map_err(read_failed)?;
-    let removed = nodes.iter().filter(|node| node.standing == NodeStanding::Removed).map(|node| node.id);
-    Ok(Custody { voters, sealed: sealed_for(state)?, keys: sealing_keys(state)?, removed: removed.collect() })
+    let (removed, there): (Vec<_>, Vec<_>) = nodes.iter().partition(|node| node.standing == NodeStanding::Removed);
+    let removed = removed.into_iter().map(|node| node.id).collect();
+    let there = there.into_iter().map(|node| node.id).collect();
+    Ok(Custody { holders: holders(voters, &there), sealed: sealed_for(state)?, keys: sealing_keys(state)?, removed })
+}
+
+/// Who is to have the key: who votes; in a site of two nodes, which has one voter, the other one too. Its copy is all there
+/// is to recover the site from when the voter is lost, and without the key it could never admit or renew again.
+fn holders(mut voters: BTreeSet<NodeId>, nodes: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+    if nodes.len() == 2 {
+        voters.extend(nodes);
+    }
+    voters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_nodes_both_have_the_key_and_of_more_only_voters() {
+        let nodes = |count: u8| (1..=count).map(|byte| NodeId::from_bytes([byte; 16])).collect::<BTreeSet<_>>();
+        assert_eq!(holders(nodes(1), &nodes(1)), nodes(1));
+        assert_eq!(holders(nodes(1), &nodes(2)), nodes(2));
+        assert_eq!(holders(nodes(1), &nodes(3)), nodes(1), "the others vote soon, or never");
+        assert_eq!(holders(nodes(3), &nodes(5)), nodes(3));
+        assert_eq!(holders(nodes(3), &nodes(2)), nodes(3), "a removed voter that keeps its seat");
+    }
 }

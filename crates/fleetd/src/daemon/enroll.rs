@@ -88,7 +88,7 @@ pub(super) async fn enroll(
     let sealing_key = load_or_generate_sealing_key(directory.path())?;
     if let Some(identity) = directory.load_identity()? {
         refuse_other_fleet(beginning, &key, &identity).await?;
-        refuse_other_site(settings, &identity)?;
+        warn_of_other_site(settings, &identity);
         let identity = readdressed(settings, directory, identity)?;
         if identity.node_id != node {
             let message = format!("resume node {}: the store belongs to node {node}", identity.node_id);
@@ -122,11 +122,11 @@ async fn refuse_other_fleet(beginning: &Beginning, key: &NodeKey, identity: &Ide
     }
 }
 
-/// A node stays at the site it joined.
-fn refuse_other_site(settings: &Settings, identity: &Identity) -> Result<(), Error> {
-    let Some(site) = settings.site.as_ref().filter(|site| **site != identity.site) else { return Ok(()) };
-    let message = format!("use site `{site}`: the data directory belongs to site `{}` already", identity.site);
-    Err(Error::new(ErrorKind::Conflict, message).with_next_step("Use an empty data directory for another site."))
+/// A node stays at the site it joined, whatever the settings say since.
+fn warn_of_other_site(settings: &Settings, identity: &Identity) {
+    if let Some(site) = settings.site.as_ref().filter(|site| **site != identity.site) {
+        tracing::warn!(told = %site, site = %identity.site, "the data directory belongs to a site already, and stays there");
+    }
 }
 
 /// The identity with the address that the settings give now, kept if it is another.

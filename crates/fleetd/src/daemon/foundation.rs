@@ -43,8 +43,8 @@ struct FoundationFile {
 #[derive(Serialize, Deserialize)]
 struct LaterSite {
     authority: Vec<u8>,
-    token: Option<FoundingToken>,
-    sites: Vec<SiteNote>,
+    /// Token and other sites as the log writes them, for what they hold is bytes.
+    told: Vec<u8>,
 }
 
 impl Foundation {
@@ -53,9 +53,11 @@ impl Foundation {
     /// # Errors
     /// `Internal` if the directory cannot be written.
     pub(super) fn save(&self, directory: &DataDir) -> Result<(), Error> {
+        let failed = |source| Error::new(ErrorKind::Internal, "write down what the registry told").with_source(source);
         let site = match self.authority.chain() {
             [own, _root] => {
-                Some(LaterSite { authority: own.to_vec(), token: self.token.clone(), sites: self.sites.clone() })
+                let told = postcard::to_stdvec(&(&self.token, &self.sites)).map_err(failed)?;
+                Some(LaterSite { authority: own.to_vec(), told })
             }
             _ => None,
         };
@@ -75,7 +77,9 @@ impl Foundation {
             return Ok(Some(Self { authority, token: None, sites: Vec::new() }));
         };
         let authority = Authority::from_parts(vec![site.authority.into(), root], &file.key)?;
-        Ok(Some(Self { authority, token: site.token, sites: site.sites }))
+        let failed = |source| Error::new(ErrorKind::Internal, "read what the registry told").with_source(source);
+        let (token, sites) = postcard::from_bytes(&site.told).map_err(failed)?;
+        Ok(Some(Self { authority, token, sites }))
     }
 
     /// Whether the data directory keeps one: the site is not founded yet, or its founder was not greeted.
@@ -164,5 +168,82 @@ fn remove(directory: &DataDir, name: &str) -> Result<(), Error> {
             Err(Error::new(ErrorKind::Internal, format!("remove {}", file.display())).with_source(error))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use fleet_core::{Digest, FleetId, NodeId, Timestamp};
+    use fleet_store::record::{Payload, SiteRecord, TokenId};
+
+    use super::*;
+    use crate::trust::authority::SigningRequest;
+
+    fn site() -> SiteName {
+        "plant".parse().unwrap()
+    }
+
+    fn note() -> SiteNote {
+        let record = SiteRecord {
+            group: GroupId::generate(),
+            founder: NodeId::generate(),
+            public_key: Digest([0; 32]),
+            authority: Payload::default(),
+            contacts: vec!["alpha:7000".to_owned()],
+            contacts_at: Timestamp(5),
+            founded_at: Timestamp(0),
+            token: None,
+        };
+        SiteNote { site: SiteName::default(), record }
+    }
+
+    #[test]
+    fn what_a_site_is_founded_with_survives_and_is_secret() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = DataDir::open(root.path()).unwrap();
+        assert!(Foundation::load(&directory).unwrap().is_none() && !Foundation::is_kept(&directory));
+        let first = Authority::found(FleetId::generate(), Timestamp(1_800_000_000_000)).unwrap();
+        let pending = PendingSite::begin(&directory, site()).unwrap();
+        let request = SigningRequest::parse(&pending.key().unwrap().signing_request().unwrap()).unwrap();
+        let certificate = first.issue_site(&request, &site(), Timestamp(1_800_000_000_000)).unwrap();
+        let again = PendingSite::load(&directory, Some(&site())).unwrap().unwrap();
+        assert_eq!((again.group, again.key), (pending.group, pending.key.clone()), "a second try asks for the same");
+        assert!(PendingSite::load(&directory, Some(&SiteName::default())).unwrap().is_none());
+        assert!(PendingSite::load(&directory, None).unwrap().is_none());
+        let authority = pending.key().unwrap().into_authority(vec![certificate, first.root().clone()]).unwrap();
+        let secret = Digest::of(b"secret");
+        let token = FoundingToken { id: TokenId(7), secret, uses_left: 2, expires_at: Timestamp(9) };
+        let later = Foundation { authority, token: Some(token.clone()), sites: vec![note()] };
+        let first = Foundation { authority: first, token: None, sites: Vec::new() };
+        for foundation in [&first, &later] {
+            foundation.save(&directory).unwrap();
+            let loaded = Foundation::load(&directory).unwrap().unwrap();
+            assert_eq!(loaded.authority.chain(), foundation.authority.chain());
+            assert_eq!(loaded.authority.key(), foundation.authority.key());
+            assert_eq!((&loaded.token, &loaded.sites), (&foundation.token, &foundation.sites));
+        }
+        for name in [FOUNDATION_FILE, PENDING_FILE] {
+            let mode = std::fs::metadata(root.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        Foundation::forget(&directory).unwrap();
+        PendingSite::forget(&directory).unwrap();
+        PendingSite::forget(&directory).unwrap();
+        assert!(Foundation::load(&directory).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_of_before_there_were_sites_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = DataDir::open(root.path()).unwrap();
+        let authority = Authority::found(FleetId::generate(), Timestamp(1_800_000_000_000)).unwrap();
+        let file = serde_json::json!({
+            "version": 1, "root": authority.root().to_vec(), "key": authority.key().to_vec(),
+        });
+        std::fs::write(root.path().join(FOUNDATION_FILE), file.to_string()).unwrap();
+        let loaded = Foundation::load(&directory).unwrap().unwrap();
+        assert_eq!((loaded.authority.root(), loaded.authority.site()), (authority.root(), None));
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn join_by(
         Some(text) => Entitlement::Token(text.0.parse::<JoinToken>()?),
         None => Entitlement::Development,
     };
-    let mut joiner = Joiner { settings, node, key: &key, sealing_key: &sealing_key, entitlement: &entitlement };
+    let joiner = Joiner { settings, node, key: &key, sealing_key: &sealing_key, entitlement: &entitlement };
     let pending = PendingSite::load(directory, settings.site.as_ref())?;
     let answer = joiner.ask(directory, seeds.to_vec(), pending).await?;
     let enrolled = match (&answer.response.founded, answer.pending) {
@@ -95,7 +95,7 @@ struct Answer {
 impl Joiner<'_> {
     /// Asks `seeds` in turn until one admits this node, or sends it on, or has no such site.
     async fn ask(
-        &mut self,
+        &self,
         directory: &DataDir,
         mut seeds: Vec<String>,
         mut pending: Option<PendingSite>,

@@ -124,6 +124,7 @@ impl Parts {
         let outbox =
             OutboxServer::new(OutboxService::new(self.site.clone(), self.node.clone(), self.interpreter.clone()))
                 .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let outbox = ToMeantSite::new(self.identity.site.clone(), Arc::new(self.sites.clone()), outbox);
         self.sites.serve(SiteTopic::Client, Arc::new(ClientCalls::new(fleet.clone())));
         let fleet = ToMeantSite::new(self.identity.site.clone(), Arc::new(self.sites.clone()), fleet);
         let peer = PeerServer::new(PeerService::new(

@@ -112,6 +112,7 @@ async fn the_root_key_is_sealed_for_voters_and_taken_from_others() {
     site.propose(alone.trust.founding_rows(&alone.authority).unwrap()).await.unwrap();
     let (learner, removed) = (NodeId::generate(), NodeId::generate());
     let sealing = SealingKey::generate().unwrap();
+    site.propose(admission(NodeId::generate(), "third")).await.unwrap();
     for (node, name) in [(learner, "learner"), (removed, "removed")] {
         site.propose(admission(node, name)).await.unwrap();
         let row = sealed_row(&alone.authority, node, &sealing.public_key()).unwrap();

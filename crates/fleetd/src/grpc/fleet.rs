@@ -30,6 +30,9 @@ use crate::identity::Identity;
 use crate::ports::InterpreterPort;
 use crate::site::{Site, not_found, read_failed};
 
+/// How long a client waits that met a full queue or outbox.
+const FULL_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// The service.
 #[derive(Clone)]
 pub struct FleetService {
@@ -318,7 +321,15 @@ pub(super) fn node_failed(error: fleet_node::Error, leader: impl FnOnce(Option<N
         _ => None,
     };
     let kind = error.kind();
-    let failed = Error::new(kind, fleet_core::error::chain(&error)).with_source(error);
+    let next_step = match &error {
+        fleet_node::Error::Refused { refusal, .. } => refusal.next_step(),
+        _ => None,
+    };
+    let mut failed = Error::new(kind, fleet_core::error::chain(&error)).with_source(error);
+    failed.next_step = next_step.map(str::to_owned);
+    if kind == ErrorKind::ResourceExhausted {
+        failed.retry_after = Some(FULL_RETRY_AFTER);
+    }
     match (kind == ErrorKind::NotLeader).then(|| leader(named)).flatten() {
         Some(address) => failed.with_leader_hint(address),
         None => failed,

@@ -6,4 +6,5 @@ mod joining;
 mod lifecycle;
 mod refusal;
 mod routing;
+mod sites;
 pub(crate) mod support;

@@ -178,6 +178,25 @@ fn nobody_passes_by_a_chain_that_is_not_the_issuers() {
 }
 
 #[test]
+fn a_leaf_of_the_root_is_the_first_sites_whatever_is_shown_with_it() {
+    let fleet = Fleet::found();
+    let (_, of_root) = node(&fleet.root);
+    // Named like the root, it seems to have issued what the root did; and it says that it speaks for the shop.
+    let key = new_key();
+    let mut posing = CertificateParams::default();
+    posing.distinguished_name = rcgen::DistinguishedName::new();
+    posing.distinguished_name.push(rcgen::DnType::CommonName, format!("fleet {}", fleet.root.fleet()));
+    let name = format!("fleet://{}/site/shop", fleet.root.fleet());
+    posing.subject_alt_names = vec![SanType::URI(name.as_str().try_into().unwrap())];
+    posing.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let posing = posing.self_signed(&key).unwrap().der().clone();
+    let shown = [of_root[0].clone(), posing, of_root[1].clone()];
+    for at in ["default", "plant", "shop"] {
+        assert_eq!(fleet.identity(at, FOUNDED, &shown), None, "{at}");
+    }
+}
+
+#[test]
 fn an_authority_of_the_same_name_that_the_root_did_not_sign_is_nothing() {
     let fleet = Fleet::found();
     let stranger = Authority::found(fleet.root.fleet(), FOUNDED).unwrap();

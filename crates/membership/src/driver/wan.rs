@@ -74,7 +74,7 @@ impl Driver {
     }
 
     pub(super) fn publish_to_other_sites(&mut self, metadata: &Metadata) {
-        self.step(Ring::Wan, Input::Publish(metadata.for_other_sites()));
+        self.step(Ring::Wan, Input::Publish(Box::new(metadata.for_other_sites())));
     }
 
     /// Sends a packet between sites the way it goes now.

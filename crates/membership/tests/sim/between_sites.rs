@@ -100,7 +100,7 @@ fn what_a_node_says_anew_reaches_the_other_sites() {
     let mut world = World::met_between_sites(12, 9);
     world.run(seconds(30));
     let moved = Metadata { name: "node-0".into(), grpc_address: "10.9.9.9:7000".into(), ..Metadata::default() };
-    world.input(0, Input::Publish(moved));
+    world.input(0, Input::Publish(Box::new(moved)));
     world.until("the new address is known", seconds(5), |world| {
         let address =
             |observer| world.view(observer).get(id(0)).unwrap().metadata.as_ref().unwrap().grpc_address.clone();

@@ -220,7 +220,7 @@ fn metadata_published_again_and_again_reaches_all() {
     for round in 1..=5 {
         for number in 0..20 {
             let metadata = Metadata { name: format!("node-{number}"), slots: round, ..Metadata::default() };
-            world.input(number, Input::Publish(metadata));
+            world.input(number, Input::Publish(Box::new(metadata)));
             world.run(Duration::from_millis(50));
         }
     }
@@ -235,7 +235,7 @@ fn a_version_that_missed_a_node_is_repeated() {
     let mut world = World::met(5, 6);
     world.run(seconds(1));
     world.partition(|number| u8::from(number == 3));
-    world.input(0, Input::Publish(Metadata { name: "node-0".into(), slots: 7, ..Metadata::default() }));
+    world.input(0, Input::Publish(Box::new(Metadata { name: "node-0".into(), slots: 7, ..Metadata::default() })));
     world.run(Duration::from_millis(700));
     world.partition(|_| 0);
     let has_heard = |world: &World| world.view(3).get(id(0)).unwrap().metadata.as_ref().unwrap().slots == 7;
@@ -276,7 +276,7 @@ fn a_burst_of_changes_becomes_few_versions() {
     let before = world.view(0).get(id(0)).unwrap().metadata_version.counter;
     for slots_busy in 1..=1_000 {
         let metadata = Metadata { name: "node-0".into(), slots_busy, ..Metadata::default() };
-        world.input(0, Input::Publish(metadata));
+        world.input(0, Input::Publish(Box::new(metadata)));
         world.run(Duration::from_millis(1));
     }
     world.until("the last is known", seconds(2), |world| {

@@ -21,6 +21,8 @@ use super::message::{Answer, decode, encode};
 const TOLD_MAX: usize = 64;
 /// Of those, how many at a time.
 const TOLD_AT_ONCE: usize = 8;
+/// How long telling one of them may take.
+const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How the copies of a site are kept together, or those of two sites.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +41,7 @@ impl Pace {
     /// Between nodes of a site.
     pub const SITE: Self = Self {
         every: Duration::from_secs(1),
-        question_timeout: Duration::from_secs(10),
+        question_timeout: Duration::from_secs(5),
         room_bytes: 256 * 1024,
         rest_percent: 0,
     };
@@ -69,7 +71,7 @@ pub async fn run(catalog: Catalog, peers: Arc<dyn CatalogPeers>, pace: Pace) {
                 if changed.is_err() {
                     return;
                 }
-                if let Err(error) = tell(&catalog, &*peers, pace, &mut told).await {
+                if let Err(error) = tell(&catalog, &*peers, &mut told).await {
                     tracing::warn!(error = fleet_core::error::chain(&error), "news of the catalog cannot be told");
                 }
             }
@@ -100,14 +102,14 @@ async fn look_after(catalog: &Catalog, peers: &dyn CatalogPeers) -> Result<(), E
 }
 
 /// Offers what this node wrote since the last time to everybody. Who does not hear it finds it by comparing.
-async fn tell(catalog: &Catalog, peers: &dyn CatalogPeers, pace: Pace, told: &mut u64) -> Result<(), Error> {
+async fn tell(catalog: &Catalog, peers: &dyn CatalogPeers, told: &mut u64) -> Result<(), Error> {
     let (news, last) = catalog.news(*told)?;
     *told = last;
     let Some(news) = news else { return Ok(()) };
     let calls = peers.others().into_iter().take(TOLD_MAX).map(|other| {
         let call = peers.ask(other, news.clone());
         async move {
-            if let Ok(Err(error)) = tokio::time::timeout(pace.question_timeout, call).await {
+            if let Ok(Err(error)) = tokio::time::timeout(TELL_TIMEOUT, call).await {
                 tracing::debug!(%other, %error, "news of the catalog not told");
             }
         }
@@ -127,7 +129,8 @@ where
         Answer::Differ { bits, sums } => (bits, sums),
         _ => return Err(unexpected()),
     };
-    let mut run = Run::begin(&catalog.replica(), bits, &sums, pace.room_bytes)?;
+    let waiting = catalog.waiting();
+    let mut run = Run::begin(&catalog.replica(), bits, &sums, pace.room_bytes, &waiting)?;
     loop {
         let question = run.ask(&catalog.replica(), &|key| catalog.load(key))?;
         let Some(question) = question else { break };

@@ -63,19 +63,29 @@ pub(super) struct Run {
     passed: BTreeMap<u16, BTreeSet<Exact>>,
 }
 
+/// Rows that are not taken here yet: there is no use in sending them.
+pub(super) type Waiting = BTreeSet<Exact>;
+
 impl Run {
-    /// The run that follows [`Answer::Differ`]; rows come and go in pieces of about `room_bytes`.
+    /// The run that follows [`Answer::Differ`]; rows come and go in pieces of about `room_bytes`, those that are `waiting`
+    /// left out.
     ///
     /// # Errors
     /// `InvalidInput` if the sums are not those that were asked for.
-    pub(super) fn begin(replica: &Replica, bits: u8, sums: &Payload, room_bytes: usize) -> Result<Self, Error> {
+    pub(super) fn begin(
+        replica: &Replica,
+        bits: u8,
+        sums: &Payload,
+        room_bytes: usize,
+        waiting: &Waiting,
+    ) -> Result<Self, Error> {
         let (theirs, ours) = (unpack_sums(sums), replica.sums().of_parts(bits));
         if theirs.len() != ours.len() {
             return Err(Error::new(ErrorKind::InvalidInput, "compare catalogs: the answer has other parts"));
         }
         let differ = |(part, (ours, theirs)): (u16, (&u64, &u64))| (ours != theirs).then_some(part);
         let parts = (0_u16..).zip(ours.iter().zip(&theirs)).filter_map(differ).collect();
-        Ok(Self {
+        let mut run = Self {
             bits,
             room_bytes,
             parts,
@@ -84,7 +94,15 @@ impl Run {
             given: BTreeSet::new(),
             gone: Vec::new(),
             passed: BTreeMap::new(),
-        })
+        };
+        waiting.iter().for_each(|exact| run.pass(*exact));
+        Ok(run)
+    }
+
+    /// Names `exact` from now on as if it were here.
+    fn pass(&mut self, exact: Exact) {
+        let part = u16::try_from(part_of(exact.0, self.bits)).unwrap_or_default();
+        self.passed.entry(part).or_default().insert(exact);
     }
 
     /// The next question; `None` at the end.
@@ -150,8 +168,7 @@ impl Run {
     /// Notes what became of the rows of an answer.
     pub(super) fn merged(&mut self, merge: &Merge) {
         for exact in &merge.not_taken {
-            let part = u16::try_from(part_of(exact.0, self.bits)).unwrap_or_default();
-            self.passed.entry(part).or_default().insert(*exact);
+            self.pass(*exact);
         }
         self.gone.extend(&merge.gone);
         for hash in &merge.later_here {
@@ -167,7 +184,8 @@ impl Run {
     }
 }
 
-/// The answer to `asked`, whose rows are merged already; `gone` names those of them that were outlived.
+/// The answer to `asked`, whose rows are merged already; `gone` names those of them that were outlived. What is `waiting` is
+/// not asked for.
 ///
 /// # Errors
 /// If an entry cannot be read.
@@ -175,6 +193,7 @@ pub(super) fn answer_exchange(
     replica: &Replica,
     asked: &Exchange,
     gone: &[Exact],
+    waiting: &Waiting,
     load: Load<'_>,
 ) -> Result<Answer, Error> {
     let mut room = usize::try_from(asked.room_bytes).unwrap_or(usize::MAX).min(ROOM_BYTES_MAX);
@@ -193,7 +212,10 @@ pub(super) fn answer_exchange(
             room = room.saturating_sub(head.bytes);
             keys.push(key.clone());
         }
-        let lacking = theirs.iter().filter(|exact| replica.key_of(exact.0).is_none() && !is_gone.contains(exact));
+        let is_lacking = |exact: &&Exact| {
+            replica.key_of(exact.0).is_none() && !is_gone.contains(*exact) && !waiting.contains(*exact)
+        };
+        let lacking = theirs.iter().filter(is_lacking);
         wanted.extend(lacking.map(|exact| exact.0));
         done += 1;
         if wanted.len() >= WANTED_MAX {

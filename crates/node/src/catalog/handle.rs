@@ -8,13 +8,14 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use fleet_core::limits::CATALOG_CLOCK_AHEAD_MAX;
 use fleet_core::{Clock, Digest, Error, ErrorKind, NodeId, Timestamp};
 use fleet_store::record::{CatalogContent, CatalogEntry, CatalogKey, CatalogVector, Payload, SignedBy, WorkflowName};
 use fleet_store::{CatalogChange, Store};
 use metrics::{counter, gauge};
 use tokio::sync::{Mutex, watch};
 
-use super::exchange::{answer_compare, answer_exchange};
+use super::exchange::{Waiting, answer_compare, answer_exchange};
 use super::message::{Answer, Exchange, Request, decode, encode, unpack};
 use super::replica::{Exact, Kind, Merge, Replica};
 use super::row::{self, Row, Signatures};
@@ -22,6 +23,8 @@ use super::version;
 
 /// Most bytes of this node's own news that are offered at once; the rest is found by comparing.
 const OFFER_BYTES_MAX: usize = 256 * 1024;
+/// Most rows that are remembered as not taken yet, so that they are not sent again and again.
+const WAITING_MAX: usize = 16_384;
 
 /// The catalog of one node.
 #[derive(Clone)]
@@ -34,6 +37,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     signatures: Arc<dyn Signatures>,
     replica: RwLock<Replica>,
+    /// Rows that were not taken, and until when they would not be.
+    waiting: std::sync::Mutex<BTreeMap<Exact, Timestamp>>,
     /// Held by whoever changes the copy.
     turn: Mutex<()>,
     /// Raised at every change.
@@ -91,6 +96,7 @@ impl Catalog {
             clock,
             signatures,
             replica: RwLock::new(replica),
+            waiting: std::sync::Mutex::default(),
             turn: Mutex::new(()),
             revision: watch::Sender::new(0),
         };
@@ -246,7 +252,25 @@ impl Catalog {
     }
 
     fn exchanged(&self, exchange: &Exchange, gone: &[Exact]) -> Result<Answer, Error> {
-        answer_exchange(&self.replica(), exchange, gone, &|key| self.load(key))
+        answer_exchange(&self.replica(), exchange, gone, &self.waiting(), &|key| self.load(key))
+    }
+
+    /// What is not taken yet.
+    pub(super) fn waiting(&self) -> Waiting {
+        let now = self.shared.clock.now();
+        let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|_, until| now < *until);
+        waiting.keys().copied().collect()
+    }
+
+    /// Notes rows that are not taken, as far as there is room: others will come again.
+    fn wait_for(&self, rows: impl Iterator<Item = (Exact, Timestamp)>) {
+        let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for (exact, until) in rows {
+            if waiting.len() < WAITING_MAX {
+                waiting.insert(exact, until);
+            }
+        }
     }
 
     /// The copy as it is now. To be let go before anything is awaited.
@@ -278,6 +302,8 @@ impl Catalog {
             Ok((change, merge))
         };
         let mut merge = self.change(plan).await?;
+        let later = self.shared.clock.now().saturating_add(CATALOG_CLOCK_AHEAD_MAX);
+        self.wait_for(merge.waiting.iter().copied().chain(bad_names.iter().map(|exact| (*exact, later))));
         merge.not_taken.extend(bad_names);
         counter!("fleet_catalog_rows_received_total").increment(came as u64);
         counter!("fleet_catalog_rows_refused_total").increment(bad.len() as u64);

@@ -76,6 +76,8 @@ pub(super) struct Merge {
     pub(super) later_here: Vec<u64>,
     /// Rows that are not taken, for whatever reason.
     pub(super) not_taken: Vec<Exact>,
+    /// Those of them that would not be taken again either, and until when.
+    pub(super) waiting: Vec<(Exact, Timestamp)>,
     /// How many of those are stamped too far ahead of the clock here.
     pub(super) held_back: usize,
     /// How many of those find no room.
@@ -230,8 +232,10 @@ impl Replica {
                 merge.later_here.push(exact.0);
             } else if !is_revocation && is_ahead(head.stamp.time, now) {
                 merge.held_back += 1;
+                merge.waiting.push((exact, Timestamp(head.stamp.time.at.0.saturating_sub(ahead_max_ms()))));
             } else if here.is_none() && !has_room(entries, bytes, head.bytes) || head.bytes > CATALOG_ENTRY_BYTES_MAX {
                 merge.no_room += 1;
+                merge.waiting.push((exact, now.saturating_add(CATALOG_CLOCK_AHEAD_MAX)));
             } else {
                 entries += usize::from(here.is_none());
                 bytes += head.bytes as u64;
@@ -279,6 +283,10 @@ impl Replica {
     pub(super) fn outlived(&self) -> u64 {
         self.facts.outlived
     }
+}
+
+fn ahead_max_ms() -> u64 {
+    u64::try_from(CATALOG_CLOCK_AHEAD_MAX.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether a write stamped `time` must wait, by a clock that shows `now`.

@@ -73,13 +73,13 @@ mod tests {
         let report = bounded(SiteReport { robots, ..SiteReport::default() });
         assert!(!report.robots.is_empty());
         assert!(Frame::Report(report).encode().is_ok());
-        let mut wordy = SiteReport::default();
-        wordy.robots = vec![RobotOffer {
+        let wordy = RobotOffer {
             node: "n".repeat(63),
             tags: (0..64).map(|n| format!("{n:063}")).collect(),
             capabilities: (0..200).map(|n| format!("{n:063}")).collect(),
             slots: 1,
-        }];
+        };
+        let wordy = SiteReport { robots: vec![wordy], ..SiteReport::default() };
         assert!(Frame::Report(bounded(wordy)).encode().is_ok());
     }
 }

@@ -5,12 +5,14 @@
 
 mod cut_off;
 mod holds;
+mod journal;
 mod links;
 mod moves;
 mod poison;
 mod spans;
 mod support;
 mod throughput;
+mod words;
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! A node's actors on paused time: the real state machine over a store in memory, a group that agrees with itself, effects
-//! that the test ends, and a language of three words.
+//! that the test ends.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,10 +15,9 @@ use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, Clock, Digest, Error, ErrorKind, FleetId, GroupId, JobId, NodeId, SiteName, Timestamp};
 use fleet_node::link::{Duplex, RobotReport, RobotStreams, WorkDown, WorkUp, duplex};
 use fleet_node::ports::{
-    EffectContext, EffectReport, Effects, Group, GroupStanding, Interpreter, JobMachine, KnownSites, OwnJournal,
-    RobotLink, SiteTopic, Sites,
+    EffectContext, EffectReport, Effects, Group, GroupStanding, KnownSites, RobotLink, SiteTopic, Sites,
 };
-use fleet_node::session::{LeaderTerm, Pair};
+use fleet_node::session::LeaderTerm;
 use fleet_node::{JobRequest, LinkServer, Node, NodeConfig, NodePorts};
 use fleet_replication::AppliedEntry;
 use fleet_replication::command::{
@@ -30,9 +29,11 @@ use fleet_store::record::{
 };
 use fleet_store::state::jobs;
 use fleet_store::{StateReader, Store};
-use fleet_workflow::machine::command::{Command, EffectPath, OnLost};
-use fleet_workflow::machine::effect::{Effect, HttpRequest};
-use fleet_workflow::machine::event::{ErrorObject, Event, Outcome as EffectOutcome};
+use fleet_workflow::machine::effect::Effect;
+use fleet_workflow::machine::event::{Event, Outcome as EffectOutcome};
+
+use crate::journal::TestJournal;
+use crate::words::Words;
 
 pub(crate) const GROUP: GroupId = GroupId::from_bytes([9; 16]);
 
@@ -413,80 +414,6 @@ impl Effects for TestEffects {
     }
 }
 
-/// A definition is a list of words, separated by spaces: `call` runs an effect, `once` one with `onLost: fail`, and
-/// `wait:MS` waits. The output is how many words were done.
-pub(crate) struct Words;
-
-struct WordMachine {
-    words: Vec<String>,
-    done: usize,
-}
-
-impl WordMachine {
-    fn ask(&self, at_ms: u64) -> Vec<Command> {
-        let path = EffectPath(format!("/do/{}", self.done));
-        let Some(word) = self.words.get(self.done) else {
-            return vec![Command::Complete { output: self.done.into() }];
-        };
-        let start = |on_lost| Command::Start {
-            path: path.clone(),
-            task: "/do/0".to_owned(),
-            effect: Effect::Http(HttpRequest {
-                method: "GET".to_owned(),
-                uri: "http://127.0.0.1/".to_owned(),
-                headers: Vec::new(),
-                query: Vec::new(),
-                body: None,
-                output: fleet_workflow::machine::effect::HttpOutput::Content,
-                redirect: false,
-                authentication: None,
-            }),
-            on_lost,
-            deadline_ms: None,
-        };
-        match word.strip_prefix("wait:") {
-            Some(ms) => vec![Command::SetTimer { path, due_ms: at_ms + ms.parse::<u64>().unwrap() }],
-            None if word == "once" => vec![start(OnLost::Fail)],
-            None => vec![start(OnLost::Retry)],
-        }
-    }
-}
-
-impl JobMachine for WordMachine {
-    fn apply(&mut self, event: &Event) -> Vec<Command> {
-        match event {
-            Event::Started { at_ms } => self.ask(*at_ms),
-            Event::EffectEnded { at_ms, outcome: EffectOutcome::Ok(_), .. } | Event::TimerFired { at_ms, .. } => {
-                self.done += 1;
-                self.ask(*at_ms)
-            }
-            Event::EffectEnded { outcome: EffectOutcome::Err(error), .. } => {
-                vec![Command::Fail { error: error.clone() }]
-            }
-            Event::EffectLost { .. } => {
-                vec![Command::Fail { error: ErrorObject::standard("lost", 500, "lost", "lost") }]
-            }
-            Event::EffectStarted { .. } | Event::Overrun { .. } => Vec::new(),
-        }
-    }
-
-    fn is_timed_out(&self) -> bool {
-        false
-    }
-
-    fn workflow(&self) -> String {
-        "test/words:1.0.0".to_owned()
-    }
-}
-
-impl Interpreter for Words {
-    fn begin(&self, _: JobId, definition: &[u8], _: &[u8]) -> Result<Box<dyn JobMachine>, ErrorObject> {
-        let text = std::str::from_utf8(definition).unwrap();
-        let words = text.split_whitespace().map(str::to_owned).collect();
-        Ok(Box::new(WordMachine { words, done: 0 }))
-    }
-}
-
 /// Reaches the leader's node in this process, unless the test cut the way.
 #[derive(Clone, Default)]
 pub(crate) struct TestLink {
@@ -638,43 +565,6 @@ pub(crate) fn no_sites() -> Arc<dyn Sites> {
 
 fn in_memory() -> Store {
     Store::in_memory().unwrap()
-}
-
-/// A robot's own journal whose writes take no time of the paused clock.
-struct TestJournal(Store);
-
-impl OwnJournal for TestJournal {
-    fn write(
-        &self,
-        pair: Pair,
-        within: Duration,
-        from: u32,
-        records: Vec<JournalRecord>,
-    ) -> BoxFuture<'static, Result<(), Error>> {
-        blocking(OwnJournal::write(&self.0, pair, within, from, records))
-    }
-
-    fn kept(&self) -> BoxFuture<'static, Result<Vec<Pair>, Error>> {
-        OwnJournal::kept(&self.0)
-    }
-
-    fn read(&self, pair: Pair, from: u32) -> BoxFuture<'static, Result<(u32, Vec<JournalRecord>), Error>> {
-        OwnJournal::read(&self.0, pair, from)
-    }
-
-    fn forget(&self, pair: Pair) -> BoxFuture<'static, Result<(), Error>> {
-        blocking(OwnJournal::forget(&self.0, pair))
-    }
-
-    fn refuse(&self, pair: Pair, at: Timestamp) -> BoxFuture<'static, Result<usize, Error>> {
-        blocking(OwnJournal::refuse(&self.0, pair, at))
-    }
-}
-
-/// On a blocking thread, because paused time passes while a task waits for any other.
-fn blocking<T: Send + 'static>(work: BoxFuture<'static, Result<T, Error>>) -> BoxFuture<'static, Result<T, Error>> {
-    let runtime = tokio::runtime::Handle::current();
-    async move { tokio::task::spawn_blocking(move || runtime.block_on(work)).await.unwrap() }.boxed()
 }
 
 pub(crate) fn id(number: u8) -> NodeId {

@@ -20,7 +20,8 @@ use fleet_store::record::{Founding, JobState, NodeProfile, Payload};
 use fleet_store::state::jobs;
 use fleet_workflow::machine::effect::Effect;
 
-use crate::support::{GROUP, TestLink, Words, definition_of, done, no_sites};
+use crate::support::{GROUP, TestLink, definition_of, done, no_sites};
+use crate::words::Words;
 
 /// There is nobody else.
 struct Alone;

@@ -40,10 +40,3 @@ pub struct SiteRecord {
     /// What is left of the token it was founded with; kept only in the registry.
     pub token: Option<FoundingToken>,
 }
-
-impl SiteRecord {
-    /// Whether it is the first site of the fleet.
-    pub fn is_first(&self) -> bool {
-        self.authority.as_slice().is_empty()
-    }
-}

@@ -10,10 +10,10 @@ use fleet_store::record::{
 };
 use proptest::prelude::{Strategy, prop, prop_assert_eq, proptest};
 
-use super::super::exchange::{Run, answer_compare, answer_exchange, compare};
+use super::super::exchange::{Run, Waiting, answer_compare, answer_exchange, compare};
 use super::super::message::{Answer, Request, unpack};
 use super::super::row::{self, Row};
-use super::Replica;
+use super::{Exact, Replica};
 
 const NOON: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -35,12 +35,13 @@ struct Copy {
     replica: Replica,
     entries: BTreeMap<CatalogKey, CatalogEntry>,
     clock: Timestamp,
+    waiting: BTreeMap<Exact, Timestamp>,
 }
 
 impl Copy {
     fn new(number: u8) -> Self {
         let replica = Replica::new(node(number), Default::default());
-        Self { replica, entries: BTreeMap::new(), clock: NOON }
+        Self { replica, entries: BTreeMap::new(), clock: NOON, waiting: BTreeMap::new() }
     }
 
     fn apply(&mut self, change: fleet_store::CatalogChange) {
@@ -62,7 +63,12 @@ impl Copy {
     fn merge(&mut self, rows: Vec<Row>) -> super::Merge {
         let mut merge = self.replica.plan_merge(rows, self.clock).unwrap();
         self.apply(std::mem::take(&mut merge.change));
+        self.waiting.extend(merge.waiting.iter().copied());
         merge
+    }
+
+    fn waiting(&self) -> Waiting {
+        self.waiting.iter().filter(|(_, until)| self.clock < **until).map(|(exact, _)| *exact).collect()
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -97,8 +103,9 @@ impl Copy {
                 let change = self.replica.plan_drop(&gone);
                 self.apply(change);
                 let merge = self.merge(std::mem::take(&mut exchange.rows));
-                let entries = &self.entries;
-                answer_exchange(&self.replica, &exchange, &merge.gone, &|key| Ok(entries.get(key).cloned())).unwrap()
+                let (entries, waiting) = (&self.entries, self.waiting());
+                answer_exchange(&self.replica, &exchange, &merge.gone, &waiting, &|key| Ok(entries.get(key).cloned()))
+                    .unwrap()
             }
             Request::Offer(rows) => {
                 self.merge(rows);
@@ -143,7 +150,7 @@ fn sync(one: &mut Copy, other: &mut Copy, room_bytes: usize, questions_max: usiz
                 return cost;
             }
             Answer::Differ { bits, sums } => {
-                let mut run = Run::begin(&one.replica, bits, &sums, room_bytes).unwrap();
+                let mut run = Run::begin(&one.replica, bits, &sums, room_bytes, &one.waiting()).unwrap();
                 while cost.questions < questions_max {
                     let entries = &one.entries;
                     let question = run.ask(&one.replica, &|key| Ok(entries.get(key).cloned())).unwrap();
@@ -366,8 +373,11 @@ fn what_is_stamped_too_far_ahead_waits_for_its_time() {
     fast.deploy(1, "x").unwrap();
     let merge = right.merge(fast.rows());
     assert_eq!((merge.held_back, merge.not_taken.len(), right.files().len()), (1, 1, 0));
-    sync(&mut right, &mut fast, 4_096, 100);
+    let cost = sync(&mut right, &mut fast, 4_096, 100);
     assert!(right.files().is_empty());
+    assert!(cost.bytes < 500, "what waits is not sent again: {cost:?}");
+    let cost = sync(&mut fast, &mut right, 4_096, 100);
+    assert!(right.files().is_empty() && cost.bytes < 500, "{cost:?}");
     right.clock = Timestamp(NOON.0 + 1);
     sync(&mut right, &mut fast, 4_096, 100);
     assert_eq!(right.files().len(), 1, "its time has come");
