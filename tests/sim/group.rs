@@ -267,6 +267,8 @@ impl GroupPart {
             }
             if step.disk.write(record).is_err() {
                 step.fact(Fact::Seen(Situation::DiskFull));
+                // Nothing that follows from what is not written may be heard of any more.
+                self.is_busy = true;
                 return step.out.push(Out::Fail("the disk is full"));
             }
         }
