@@ -4,7 +4,14 @@ use std::error::Error;
 use std::path::Path;
 
 const ROOT: &str = "../../proto";
-const FILES: [&str; 2] = ["fleet/v1/fleet.proto", "fleet/peer/v1/peer.proto"];
+const FILES: [&str; 6] = [
+    "fleet/v1/fleet.proto",
+    "fleet/v1/catalog.proto",
+    "fleet/v1/outbox.proto",
+    "fleet/peer/v1/peer.proto",
+    "fleet/peer/v1/catalog.proto",
+    "fleet/peer/v1/site.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     for file in FILES {

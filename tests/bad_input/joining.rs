@@ -49,7 +49,12 @@ fn good(token: &str) -> v1::JoinRequest {
         capabilities: Vec::new(),
         sealing_key: vec![9; 32],
         commands: 1_000,
+        founding: None,
     }
+}
+
+fn founding(csr: Vec<u8>, group_bytes: usize) -> Option<v1::SiteFounding> {
+    Some(v1::SiteFounding { csr, group_id: vec![7; group_bytes] })
 }
 
 async fn join(channel: &Channel, request: v1::JoinRequest) -> Result<v1::JoinResponse, Error> {
@@ -89,14 +94,45 @@ async fn judge_fields(stage: &mut Stage, channel: &Channel) {
     let p384 = signing_request(&rcgen::PKCS_ECDSA_P384_SHA384);
     let mut forged = signing_request(&rcgen::PKCS_ECDSA_P256_SHA256);
     *forged.last_mut().expect("it is not empty") ^= 1;
+    let csr = || signing_request(&rcgen::PKCS_ECDSA_P256_SHA256);
     let many = |count: usize| (0..count).map(|number| format!("t{number}")).collect::<Vec<_>>();
-    let rows: [(&str, v1::JoinRequest, ErrorKind, &str); 22] = [
+    let rows: [(&str, v1::JoinRequest, ErrorKind, &str); 27] = [
         ("no node id", v1::JoinRequest { node_id: Vec::new(), ..base() }, InvalidInput, "node id"),
         ("no name", v1::JoinRequest { name: String::new(), ..base() }, InvalidInput, "name"),
         ("a long name", v1::JoinRequest { name: "n".repeat(64), ..base() }, InvalidInput, "name"),
         ("a name with a line break", v1::JoinRequest { name: "a\nb".to_owned(), ..base() }, InvalidInput, "name"),
         ("the name of a live node", v1::JoinRequest { name: "node-1".to_owned(), ..base() }, Conflict, "node-1"),
-        ("another site", v1::JoinRequest { site: "mars".to_owned(), ..base() }, InvalidInput, "mars"),
+        (
+            "another site",
+            v1::JoinRequest { site: "mars".to_owned(), ..base() },
+            PermissionDenied,
+            "is for site default",
+        ),
+        ("no site's name", v1::JoinRequest { site: "Mars!".to_owned(), ..base() }, InvalidInput, "not a site name"),
+        (
+            "another site with no token",
+            v1::JoinRequest { site: "mars".to_owned(), token: String::new(), ..base() },
+            Unauthenticated,
+            "token create",
+        ),
+        (
+            "another site, to be founded by a key of another kind",
+            v1::JoinRequest { site: "mars".to_owned(), founding: founding(p384.clone(), 16), ..base() },
+            InvalidInput,
+            "P-256",
+        ),
+        (
+            "another site, of a group without an id",
+            v1::JoinRequest { site: "mars".to_owned(), founding: founding(csr(), 3), ..base() },
+            InvalidInput,
+            "group's id",
+        ),
+        (
+            "another site, to be founded with the token of this one",
+            v1::JoinRequest { site: "mars".to_owned(), founding: founding(csr(), 16), ..base() },
+            PermissionDenied,
+            "is for site default",
+        ),
         ("no address", v1::JoinRequest { address: String::new(), ..base() }, InvalidInput, "host:port"),
         ("port 0", v1::JoinRequest { address: "127.0.0.1:0".to_owned(), ..base() }, InvalidInput, "host:port"),
         (

@@ -4,14 +4,17 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod catalog;
 mod cut_off;
 mod frozen;
 mod joining;
 mod kills;
 mod life;
 mod links;
+mod links_between_sites;
 mod recovery;
 mod removal;
 mod rolling;
+mod sites;
 mod watching;
 mod wiping;

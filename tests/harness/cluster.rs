@@ -2,13 +2,13 @@
 //! keeps data and logs if the test failed.
 
 use std::net::{TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fleet_api::pb::v1;
 use fleet_api::{ClientOptions, Credential, FleetClient};
 
-use super::node::TestNode;
+use super::node::{Place, TestNode};
 use super::wait::until;
 
 /// How long a node may take until it answers, and a group until it has its voters, on a busy machine.
@@ -21,6 +21,8 @@ pub struct Cluster {
     pub nodes: Vec<TestNode>,
     /// Slots of each robot.
     pub slots: u32,
+    /// Ports of gRPC and HTTP where every node has addresses of its own; else each gets two that are free.
+    pub ports: Option<(u16, u16)>,
     /// Whether it is a development fleet: no tokens, no credentials.
     dev: bool,
     /// The operator's credential, once the founder wrote it.
@@ -32,7 +34,7 @@ impl Cluster {
     pub fn new(name: &str, slots: u32) -> Self {
         let root = std::env::temp_dir().join(format!("fleet-test-{name}-{}", uuid::Uuid::now_v7().simple()));
         std::fs::create_dir_all(&root).expect("the temporary directory is writable");
-        Self { root, nodes: Vec::new(), slots, dev: true, credential: None }
+        Self { root, nodes: Vec::new(), slots, ports: None, dev: true, credential: None }
     }
 
     /// A development fleet of `count` nodes, each of which has joined, with as many voters as that number gives.
@@ -42,9 +44,7 @@ impl Cluster {
 
     /// The same, but a fleet that asks for tokens and credentials.
     pub async fn start_secured(name: &str, count: usize, slots: u32) -> Self {
-        let mut cluster = Self::new(name, slots);
-        cluster.dev = false;
-        cluster.grown(count).await
+        Self::new_secured(name, slots).grown(count).await
     }
 
     async fn grown(mut self, count: usize) -> Self {
@@ -55,10 +55,35 @@ impl Cluster {
         self
     }
 
+    /// An empty fleet for the test `name` that asks for tokens and credentials.
+    pub fn new_secured(name: &str, slots: u32) -> Self {
+        let mut cluster = Self::new(name, slots);
+        cluster.dev = false;
+        cluster
+    }
+
+    /// Its directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Writes a configuration file, for `--config`.
+    pub fn write_config(&self, text: &str) -> String {
+        let file = self.root.join("fleetd.yaml");
+        std::fs::write(&file, text).expect("the directory is writable");
+        file.display().to_string()
+    }
+
     /// Starts one more node and waits until it answers.
     pub async fn add_node(&mut self, extra_arguments: &[&str]) -> usize {
         let token = if self.dev || self.nodes.is_empty() { None } else { Some(self.token(1).await) };
+        self.add_node_at(Place::LOOPBACK, token, extra_arguments).await
+    }
+
+    /// The same, at a place of its own, with `token`.
+    pub async fn add_node_at(&mut self, place: Place, token: Option<String>, extra_arguments: &[&str]) -> usize {
         let index = self.prepare_node(token);
+        self.nodes[index].place = place;
         self.nodes[index].extra_arguments = extra_arguments.iter().map(|argument| (*argument).to_owned()).collect();
         self.start_node(index);
         self.wait_until_answers(index).await;
@@ -68,7 +93,8 @@ impl Cluster {
     /// A node with ports and a directory, not started.
     pub fn prepare_node(&mut self, token: Option<String>) -> usize {
         let name = format!("node-{}", self.nodes.len() + 1);
-        let mut node = TestNode::new(name.clone(), self.root.join(name), free_port(), free_port());
+        let (port, http_port) = self.ports.unwrap_or_else(|| (free_port(), free_port()));
+        let mut node = TestNode::new(name.clone(), self.root.join(name), port, http_port);
         node.token = token;
         self.nodes.push(node);
         self.nodes.len() - 1
@@ -76,19 +102,29 @@ impl Cluster {
 
     /// A join token for `uses` nodes.
     pub async fn token(&self, uses: u32) -> String {
-        let request = v1::CreateTokenRequest { uses, ..v1::CreateTokenRequest::default() };
+        self.token_for("", uses).await
+    }
+
+    /// The same for `site`.
+    pub async fn token_for(&self, site: &str, uses: u32) -> String {
+        let request = v1::CreateTokenRequest { uses, site: site.to_owned(), ..v1::CreateTokenRequest::default() };
         self.client_of(&[0]).create_token(request).await.expect("an operator may make tokens").token
     }
 
     /// Starts the process of a node: the first founds or resumes, the others join or resume by any of the others.
     pub fn start_node(&mut self, index: usize) {
+        self.start_node_by(index, &(0..self.nodes.len()).filter(|other| *other != index).collect::<Vec<_>>());
+    }
+
+    /// The same, and where it joins, only `seeds` are asked.
+    pub fn start_node_by(&mut self, index: usize, seeds: &[usize]) {
         let founds = index == 0 && (self.nodes.len() == 1 || self.nodes[0].data_dir.exists());
         let mut arguments = vec!["--slots".to_owned(), self.slots.to_string()];
         if self.dev {
             arguments.push("--dev".to_owned());
         }
-        for other in (0..self.nodes.len()).filter(|other| !founds && *other != index) {
-            arguments.extend(["--seed".to_owned(), self.nodes[other].endpoint()]);
+        for seed in seeds.iter().filter(|_| !founds) {
+            arguments.extend(["--seed".to_owned(), self.nodes[*seed].seed()]);
         }
         self.nodes[index].start(if founds { "start" } else { "join" }, &arguments);
     }
@@ -137,7 +173,12 @@ impl Cluster {
 
     /// Waits until the group has `count` voters, as some node that runs says.
     pub async fn wait_for_voters(&self, count: usize) {
-        let client = self.client();
+        self.wait_for_voters_at(&(0..self.nodes.len()).collect::<Vec<_>>(), count).await;
+    }
+
+    /// The same for the group of the site of the nodes `asked`.
+    pub async fn wait_for_voters_at(&self, asked: &[usize], count: usize) {
+        let client = self.client_of(asked);
         until(&format!("{count} voters"), START_BOUND, || {
             let client = client.clone();
             async move {
@@ -185,11 +226,16 @@ impl Cluster {
 
     /// A client that knows only these nodes.
     pub fn client_of(&self, indices: &[usize]) -> FleetClient {
+        self.client_with(indices, Duration::from_secs(20), Duration::from_secs(3))
+    }
+
+    /// The same, with a patience of its own: for a whole call, and for one try of it.
+    pub fn client_with(&self, indices: &[usize], deadline: Duration, try_timeout: Duration) -> FleetClient {
         FleetClient::new(ClientOptions {
             endpoints: indices.iter().map(|index| self.nodes[*index].endpoint()).collect(),
             credential: self.credential.clone(),
-            deadline: Duration::from_secs(20),
-            try_timeout: Duration::from_secs(3),
+            deadline,
+            try_timeout,
         })
         .expect("the credential is sound, and loopback needs none")
     }

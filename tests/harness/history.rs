@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use fleet_api::FleetClient;
 use fleet_api::pb::v1;
-use fleet_core::{ErrorKind, JobId};
+use fleet_core::{Clock, ErrorKind, JobId, SystemClock};
 
 /// What a client was told about a submit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,15 @@ pub struct Holding {
     pub attempt: u32,
     /// When it was seen.
     pub seen: Instant,
+    /// The same by the wall clock, in which the fleet tells when the job ended: milliseconds since 1970.
+    pub seen_ms: u64,
+}
+
+impl Holding {
+    /// `job` is on `node` now.
+    pub fn now(job: JobId, node: String, attempt: u32) -> Self {
+        Self { job, node, attempt, seen: Instant::now(), seen_ms: SystemClock.now().0 }
+    }
 }
 
 /// What one node says of its site.
@@ -54,6 +63,8 @@ pub struct View {
 pub struct History {
     /// Each job with what its client was told and the steps it makes, in order.
     pub submits: Vec<(JobId, Told, Vec<String>)>,
+    /// What a job's output must be, where that is known beforehand; such a job may only complete.
+    pub outputs: BTreeMap<JobId, serde_json::Value>,
     /// Jobs seen on nodes. Only jobs that never park belong here: a parked one is assigned anew each time.
     pub holdings: Vec<Holding>,
     /// Nodes that were killed, frozen, stopped or woken, with the time.
@@ -87,7 +98,7 @@ impl History {
     pub async fn note_holdings(&mut self, client: &FleetClient) {
         for (job, row) in read_jobs(client, self).await {
             if row.state == "running" {
-                self.holdings.push(Holding { job, node: row.node, attempt: row.attempt, seen: Instant::now() });
+                self.holdings.push(Holding::now(job, row.node, row.attempt));
             }
         }
     }
@@ -105,6 +116,7 @@ impl History {
     /// This history with that of another client.
     pub fn merge(&mut self, other: Self) {
         self.submits.extend(other.submits);
+        self.outputs.extend(other.outputs);
         self.holdings.extend(other.holdings);
         self.disturbances.extend(other.disturbances);
         self.views.extend(other.views);
@@ -124,6 +136,14 @@ pub async fn read_jobs(client: &FleetClient, history: &History) -> BTreeMap<JobI
         }
     }
     jobs
+}
+
+/// Adds to `jobs` what they gave, where `history` knows what that must be.
+pub async fn read_outputs(client: &FleetClient, history: &History, jobs: &mut BTreeMap<JobId, v1::Job>) {
+    for (job_id, job) in jobs.iter_mut().filter(|(job_id, _)| history.outputs.contains_key(job_id)) {
+        let request = v1::GetJobRequest { job: job_id.to_string(), ..v1::GetJobRequest::default() };
+        job.output = client.get_job(request).await.expect("a job that was just read is there").output;
+    }
 }
 
 /// What the node behind `client` says of its site.

@@ -10,7 +10,7 @@ use fleet_core::JobId;
 use fleet_core::invariant::Invariant;
 
 use super::cluster::Cluster;
-use super::history::{History, Holding, Told, View, read_jobs, read_view};
+use super::history::{History, Holding, Told, View, read_jobs, read_outputs, read_view};
 use super::recorder::{Recorder, Request};
 use super::wait::until;
 
@@ -34,7 +34,18 @@ fn violation(invariant: Invariant, detail: String) -> Violation {
 
 /// Waits until every job of `history` that exists has ended and the running nodes agree, then judges.
 pub async fn finish_and_judge(cluster: &Cluster, history: &History, recorder: &Recorder, bound: Duration) {
-    let client = cluster.client_of(&cluster.up());
+    finish_and_judge_site(cluster, &cluster.up(), history, recorder, bound).await;
+}
+
+/// The same for the jobs of one site, which has the nodes `asked`.
+pub async fn finish_and_judge_site(
+    cluster: &Cluster,
+    asked: &[usize],
+    history: &History,
+    recorder: &Recorder,
+    bound: Duration,
+) {
+    let client = cluster.client_of(asked);
     let jobs = until("every job to end", bound, || {
         let client = client.clone();
         async move {
@@ -42,21 +53,25 @@ pub async fn finish_and_judge(cluster: &Cluster, history: &History, recorder: &R
             let open: Vec<String> = jobs
                 .iter()
                 .filter(|(_, job)| job.ended_ms == 0)
-                .map(|(id, job)| format!("{id} {} on `{}` ({})", job.state, job.node, job.reason))
+                .map(|(id, job)| {
+                    format!("{id} {} on `{}`, assignment {} ({})", job.state, job.node, job.attempt, job.reason)
+                })
                 .collect();
             if open.is_empty() { Ok(jobs) } else { Err(open.join(", ")) }
         }
     })
     .await;
+    let mut jobs = jobs;
+    read_outputs(&client, history, &mut jobs).await;
     let mut history = history.clone();
-    history.views.extend(settled_views(cluster).await);
+    history.views.extend(settled_views(cluster, asked).await);
     let violations = judge(&history, &jobs, &recorder.requests());
     assert!(violations.is_empty(), "broken promises: {violations:#?}");
 }
 
 /// What the running nodes say, as soon as they agree; what they say last, if they do not.
-async fn settled_views(cluster: &Cluster) -> Vec<View> {
-    let clients: Vec<FleetClient> = cluster.up().into_iter().map(|index| cluster.client_of(&[index])).collect();
+async fn settled_views(cluster: &Cluster, asked: &[usize]) -> Vec<View> {
+    let clients: Vec<FleetClient> = asked.iter().map(|index| cluster.client_of(&[*index])).collect();
     let deadline = Instant::now() + AGREEMENT_BOUND;
     until("every node to say how it sees its site", AGREEMENT_BOUND * 2, || {
         let clients = clients.clone();
@@ -82,9 +97,11 @@ pub fn judge(history: &History, jobs: &BTreeMap<JobId, v1::Job>, requests: &[Req
         let own: Vec<&Request> =
             requests.iter().filter(|request| request.key.starts_with(&job_id.to_string())).collect();
         violations.extend(judge_effects(*job_id, job, steps, &own));
+        violations.extend(judge_repeats(*job_id, job, steps, &own));
         violations.extend(judge_commits(*job_id, job, &own));
+        violations.extend(judge_turns(*job_id, job, &own));
+        violations.extend(history.outputs.get(job_id).and_then(|output| judge_output(*job_id, job, output)));
     }
-    violations.extend(judge_actors(requests));
     violations.extend(history.holdings.iter().filter_map(|holding| judge_blink(history, holding, jobs)));
     violations.extend(judge_views(&history.views));
     violations
@@ -145,36 +162,57 @@ fn judge_commits(job_id: JobId, job: Option<&v1::Job>, own: &[&Request]) -> Opti
     None
 }
 
-/// Where requests say which node sent them: once another node acts under the same key, the earlier one must be silent.
-fn judge_actors(requests: &[Request]) -> Vec<Violation> {
-    let mut holder: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut former: BTreeSet<(&str, &str)> = BTreeSet::new();
-    let mut violations = Vec::new();
-    for request in requests.iter().filter(|request| !request.node.is_empty()) {
-        let (key, node) = (request.key.as_str(), request.node.as_str());
-        if former.contains(&(key, node)) {
-            let detail = format!("{node} acts under {key} after another node took over");
-            violations.push(violation(Invariant::AtMostOneActor, detail));
-        } else if let Some(previous) = holder.insert(key, node)
-            && previous != node
-        {
-            former.insert((key, previous));
-        }
+/// Where requests say which node sent them: a node that acts after another one had taken over does so by an assignment of
+/// its own, so there were at least as many assignments as turns.
+fn judge_turns(job_id: JobId, job: Option<&v1::Job>, own: &[&Request]) -> Option<Violation> {
+    let mut turns: Vec<&str> =
+        own.iter().map(|request| request.node.as_str()).filter(|node| !node.is_empty()).collect();
+    turns.dedup();
+    let assigned = job?.attempt as usize;
+    let detail = format!("job {job_id} was assigned {assigned} times, and in turn {turns:?} acted for it");
+    let is_former = turns.iter().enumerate().any(|(turn, node)| turns[..turn].contains(node));
+    (is_former && turns.len() > assigned).then(|| violation(Invariant::AtMostOneActor, detail))
+}
+
+/// Steps that run in a row are made once each, and each assignment that was lost leaves one of them in flight.
+fn judge_repeats(job_id: JobId, job: Option<&v1::Job>, steps: &[String], own: &[&Request]) -> Option<Violation> {
+    let lost = (job?.attempt as usize).saturating_sub(1);
+    if steps.is_empty() || own.len() <= steps.len() + lost {
+        return None;
     }
-    violations
+    let seen: Vec<(&str, &str)> = own.iter().map(|request| (request.step.as_str(), request.node.as_str())).collect();
+    let detail = format!("job {job_id} has {} steps and lost {lost} assignments; seen: {seen:?}", steps.len());
+    Some(violation(Invariant::NoFinishedEffectRunsAgain, detail))
+}
+
+fn judge_output(job_id: JobId, job: Option<&v1::Job>, expected: &serde_json::Value) -> Option<Violation> {
+    let job = job?;
+    let output: Option<serde_json::Value> = serde_json::from_slice(&job.output).ok();
+    if job.state == "completed" && output.as_ref() == Some(expected) {
+        return None;
+    }
+    let (error, output) = (String::from_utf8_lossy(&job.error), String::from_utf8_lossy(&job.output));
+    let detail = format!("job {job_id} is {} with `{output}` instead of {expected} ({error})", job.state);
+    Some(violation(Invariant::EveryJobEndsOrSaysWhyNot, detail))
 }
 
 /// Promise 8: a job is assigned anew only if the node that had it was itself disturbed.
 fn judge_blink(history: &History, holding: &Holding, jobs: &BTreeMap<JobId, v1::Job>) -> Option<Violation> {
     let job = jobs.get(&holding.job)?;
-    let is_excused =
-        history.disturbances.iter().any(|(node, at)| *node == holding.node && *at + DISTURBANCE_LASTS >= holding.seen);
+    let ended = holding.seen + Duration::from_millis(job.ended_ms.saturating_sub(holding.seen_ms));
+    let while_it_ran = |at: Instant| at + DISTURBANCE_LASTS >= holding.seen && at <= ended;
+    let is_excused = history.disturbances.iter().any(|(node, at)| *node == holding.node && while_it_ran(*at));
     if is_excused || (job.attempt == holding.attempt && job.node == holding.node) {
         return None;
     }
     let detail = format!(
-        "job {} was on {} (assignment {}), which nobody touched, and ended on {} (assignment {})",
-        holding.job, holding.node, holding.attempt, job.node, job.attempt
+        "job {} was on {} (assignment {}) {:.1?} before the end, which nobody touched, and ended on {} (assignment {})",
+        holding.job,
+        holding.node,
+        holding.attempt,
+        holding.seen.elapsed(),
+        job.node,
+        job.attempt
     );
     Some(violation(Invariant::ControlBlinkRestartsNothing, detail))
 }
@@ -223,23 +261,45 @@ mod tests {
         assert_eq!(judge(&history, &good, &in_order), Vec::new(), "a step may run again before the next began");
 
         assert_eq!(names(&judge(&history, &BTreeMap::new(), &[])), [Invariant::DurableAccept]);
-        let running = v1::Job { state: "running".to_owned(), attempt: 1, ..v1::Job::default() };
+        let running = v1::Job { state: "running".to_owned(), attempt: 2, ..v1::Job::default() };
         let running = BTreeMap::from([(job, running)]);
         assert_eq!(names(&judge(&history, &running, &in_order)), [Invariant::EveryJobEndsOrSaysWhyNot]);
         let again = [request(job, "a", "", 0, start), request(job, "b", "", 5, start), request(job, "a", "", 9, start)];
         assert_eq!(names(&judge(&history, &good, &again)), [Invariant::NoFinishedEffectRunsAgain]);
         let unseen = [request(job, "a", "", 0, start)];
         assert_eq!(names(&judge(&history, &good, &unseen)), [Invariant::NoFinishedEffectRunsAgain]);
-        let two_actors = [
-            request(job, "b", "x", 0, start),
-            request(job, "b", "y", 5, start),
-            request(job, "b", "x", 9, start),
-            request(job, "a", "", 0, start),
-        ];
-        assert_eq!(names(&judge(&history, &good, &two_actors)), [Invariant::AtMostOneActor]);
+        let thrice = [("a", 0), ("a", 5), ("a", 7), ("b", 9)].map(|(step, at)| request(job, step, "", at, start));
+        assert_eq!(names(&judge(&history, &good, &thrice)), [Invariant::NoFinishedEffectRunsAgain]);
         let refused = Told::Refused(fleet_core::ErrorKind::InvalidInput);
         let refused = History { submits: vec![(job, refused, Vec::new())], ..History::default() };
         assert_eq!(names(&judge(&refused, &good, &[])), [Invariant::BadInputIsRefusedWhole]);
+    }
+
+    #[test]
+    fn a_node_acts_again_only_by_an_assignment_of_its_own() {
+        let (job, start) = (JobId::generate(), Instant::now());
+        let mut history = accepted(job);
+        history.submits[0].2.clear();
+        let turns = ["x", "y", "x"].map(|node| request(job, "a", node, 0, start));
+        let judged = |attempt| judge(&history, &BTreeMap::from([(job, ended("completed", attempt))]), &turns);
+        assert_eq!(judged(3), Vec::new());
+        assert_eq!(names(&judged(2)), [Invariant::AtMostOneActor]);
+    }
+
+    #[test]
+    fn a_job_gives_what_it_must() {
+        let job = JobId::generate();
+        let mut history = accepted(job);
+        history.submits[0].2.clear();
+        history.outputs.insert(job, serde_json::json!(["a", "b"]));
+        let judged = |state: &str, output: &str| {
+            let job_now = v1::Job { output: output.into(), ..ended(state, 1) };
+            names(&judge(&history, &BTreeMap::from([(job, job_now)]), &[]))
+        };
+        assert_eq!(judged("completed", r#"["a","b"]"#), []);
+        for (state, output) in [("completed", r#"["b"]"#), ("completed", ""), ("failed", "")] {
+            assert_eq!(judged(state, output), [Invariant::EveryJobEndsOrSaysWhyNot]);
+        }
     }
 
     #[test]
@@ -248,13 +308,15 @@ mod tests {
         let seen = start + Duration::from_secs(60);
         let mut history = accepted(job);
         history.submits[0].2.clear();
-        history.holdings.push(Holding { job, node: "x".to_owned(), attempt: 1, seen });
+        history.holdings.push(Holding { job, node: "x".to_owned(), attempt: 1, seen, seen_ms: 0 });
         history.disturbances.push(("the leader".to_owned(), seen));
         history.disturbances.push(("x".to_owned(), start));
         let undisturbed = BTreeMap::from([(job, ended("completed", 1))]);
         assert_eq!(judge(&history, &undisturbed, &[]), Vec::new());
-        let moved = BTreeMap::from([(job, ended("completed", 2))]);
+        let moved = BTreeMap::from([(job, v1::Job { ended_ms: 5_000, ..ended("completed", 2) })]);
         assert_eq!(names(&judge(&history, &moved, &[])), [Invariant::ControlBlinkRestartsNothing]);
+        history.disturbances.push(("x".to_owned(), seen + Duration::from_secs(6)));
+        assert_eq!(names(&judge(&history, &moved, &[])).len(), 1, "it had ended by then");
         for excuse in [seen + Duration::from_secs(1), seen - Duration::from_secs(1)] {
             let mut excused = history.clone();
             excused.disturbances.push(("x".to_owned(), excuse));

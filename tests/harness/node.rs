@@ -1,5 +1,6 @@
 //! One `fleetd` as a child process: started, signalled, waited for. What its fleet is, the cluster knows.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -19,6 +20,44 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// Whether the nodes of this run keep actor links: all do, but with `FLEET_TEST_ACTOR_LINKS=false`.
+pub fn actor_links_are_wanted() -> bool {
+    std::env::var("FLEET_TEST_ACTOR_LINKS").as_deref() != Ok("false")
+}
+
+/// Where a node is reached, and how its process gets there.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The program and its arguments that start `fleetd` there; empty on this machine itself.
+    pub launcher: Vec<String>,
+    /// Where other nodes reach it.
+    pub fleet_address: IpAddr,
+    /// Where clients reach it.
+    pub client_address: IpAddr,
+}
+
+impl Place {
+    /// Loopback of this machine.
+    pub const LOOPBACK: Self = Self {
+        launcher: Vec::new(),
+        fleet_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        client_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+
+    /// The addresses to listen on and to tell others.
+    fn arguments(&self, port: u16, http_port: u16) -> Vec<String> {
+        let pairs = if self.fleet_address == self.client_address {
+            let at = |port| SocketAddr::new(self.fleet_address, port).to_string();
+            vec![("--listen", at(port)), ("--http", at(http_port))]
+        } else {
+            let all = |port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port).to_string();
+            let advertised = SocketAddr::new(self.fleet_address, port).to_string();
+            vec![("--listen", all(port)), ("--http", all(http_port)), ("--advertise", advertised)]
+        };
+        pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+    }
+}
+
 /// One node: where it lives, and its process while it runs.
 pub struct TestNode {
     /// Its name.
@@ -29,6 +68,8 @@ pub struct TestNode {
     pub port: u16,
     /// Port of HTTP.
     pub http_port: u16,
+    /// Where that is.
+    pub place: Place,
     /// The join token it shows; none in a development fleet.
     pub token: Option<String>,
     /// Arguments beside those that every node gets.
@@ -40,12 +81,33 @@ pub struct TestNode {
 impl TestNode {
     /// A node that was not started yet.
     pub fn new(name: String, data_dir: PathBuf, port: u16, http_port: u16) -> Self {
-        Self { name, data_dir, port, http_port, token: None, extra_arguments: Vec::new(), child: None, starts: 0 }
+        let place = Place::LOOPBACK;
+        Self {
+            name,
+            data_dir,
+            port,
+            http_port,
+            place,
+            token: None,
+            extra_arguments: Vec::new(),
+            child: None,
+            starts: 0,
+        }
     }
 
-    /// `127.0.0.1:port`.
+    /// `host:port` for clients.
     pub fn endpoint(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        SocketAddr::new(self.place.client_address, self.port).to_string()
+    }
+
+    /// `host:port` for other nodes.
+    pub fn seed(&self) -> String {
+        SocketAddr::new(self.place.fleet_address, self.port).to_string()
+    }
+
+    /// Where its HTTP answers clients.
+    pub fn http_address(&self) -> SocketAddr {
+        SocketAddr::new(self.place.client_address, self.http_port)
     }
 
     /// Starts `fleetd VERB arguments…` with what every node gets.
@@ -53,11 +115,21 @@ impl TestNode {
         assert!(self.child.is_none(), "{} runs already", self.name);
         self.starts += 1;
         let log = std::fs::File::create(self.log_file()).expect("the log can be written");
-        let mut command = Command::new(binary("fleetd"));
-        command.arg(verb).args(arguments).args(["--name", &self.name, "--listen", &self.endpoint()]);
-        command.args(["--http", &format!("127.0.0.1:{}", self.http_port), "--data-dir"]).arg(&self.data_dir);
+        let mut command = match self.place.launcher.split_first() {
+            None => Command::new(binary("fleetd")),
+            Some((program, rest)) => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(binary("fleetd"));
+                command
+            }
+        };
+        command.arg(verb).args(arguments).args(["--name", &self.name]);
+        command.args(self.place.arguments(self.port, self.http_port)).arg("--data-dir").arg(&self.data_dir);
         if let Some(token) = self.token.as_ref().filter(|_| verb == "join") {
             command.args(["--token", token]);
+        }
+        if !self.extra_arguments.iter().any(|argument| argument == "--config") {
+            command.args(self.config());
         }
         command
             .args(&self.extra_arguments)
@@ -68,6 +140,16 @@ impl TestNode {
             .stdout(Stdio::null())
             .stderr(log);
         self.child = Some(command.spawn().expect("fleetd can be started"));
+    }
+
+    /// The file that this suite's run asks for, if it asks for one.
+    fn config(&self) -> Vec<String> {
+        if actor_links_are_wanted() {
+            return Vec::new();
+        }
+        let file = self.data_dir.with_extension("yaml");
+        std::fs::write(&file, "actors: {links: false}\n").expect("the configuration can be written");
+        vec!["--config".to_owned(), file.display().to_string()]
     }
 
     /// Whether the process was started and nobody ended it; it may be frozen or have failed.
@@ -138,6 +220,12 @@ impl TestNode {
 
     fn log_file(&self) -> PathBuf {
         self.data_dir.with_extension(format!("{}.log", self.starts))
+    }
+
+    /// The logs of all its starts, in order.
+    pub fn all_logs(&self) -> String {
+        let file = |start| self.data_dir.with_extension(format!("{start}.log"));
+        (1..=self.starts).map(|start| std::fs::read_to_string(file(start)).unwrap_or_default()).collect()
     }
 
     /// The log of its newest start.

@@ -1,5 +1,6 @@
 //! Bytes as they are: plain HTTP, TCP, TLS and gRPC without the manners of the real clients.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,8 +28,13 @@ pub const GRPC: &str = "application/grpc";
 
 /// What came back for `sent` on `port`, until the other side hung up; an error if it did not.
 pub async fn tcp(port: u16, sent: &[u8]) -> Result<Vec<u8>, String> {
+    tcp_at(SocketAddr::from(([127, 0, 0, 1], port)), sent).await
+}
+
+/// The same at `address`.
+pub async fn tcp_at(address: SocketAddr, sent: &[u8]) -> Result<Vec<u8>, String> {
     let exchange = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
+        let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         // A node may hang up before it has read everything: what it said until then counts.
         let _ = stream.write_all(sent).await;
         let mut answer = Vec::new();
@@ -40,8 +46,13 @@ pub async fn tcp(port: u16, sent: &[u8]) -> Result<Vec<u8>, String> {
 
 /// Status and body of `GET path` on the HTTP port.
 pub async fn http_get(port: u16, path: &str) -> Result<(u16, String), String> {
+    http_get_at(SocketAddr::from(([127, 0, 0, 1], port)), path).await
+}
+
+/// The same at `address`.
+pub async fn http_get_at(address: SocketAddr, path: &str) -> Result<(u16, String), String> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
-    let answer = String::from_utf8_lossy(&tcp(port, request.as_bytes()).await?).into_owned();
+    let answer = String::from_utf8_lossy(&tcp_at(address, request.as_bytes()).await?).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("no answer: {answer}"))?;
     Ok((http_status(head).ok_or_else(|| head.to_owned())?, body.to_owned()))
 }
@@ -53,7 +64,12 @@ pub fn http_status(answer: &str) -> Option<u16> {
 
 /// The sum of the counter whose line in `/metrics` begins with `name`.
 pub async fn metric(port: u16, name: &str) -> Result<f64, String> {
-    let (_, text) = http_get(port, "/metrics").await?;
+    metric_at(SocketAddr::from(([127, 0, 0, 1], port)), name).await
+}
+
+/// The same at `address`.
+pub async fn metric_at(address: SocketAddr, name: &str) -> Result<f64, String> {
+    let (_, text) = http_get_at(address, "/metrics").await?;
     Ok(text
         .lines()
         .filter(|line| line.starts_with(name))

@@ -2,6 +2,9 @@
 
 use serde_json::json;
 
+/// The namespace of all of them.
+pub const NAMESPACE: &str = "test";
+
 /// `steps` calls to the recorder in a row, each answered after `ms` milliseconds.
 pub fn calls(recorder: &str, prefix: &str, steps: usize, ms: u64) -> Vec<u8> {
     let tasks: Vec<_> = (0..steps)
@@ -12,6 +15,25 @@ pub fn calls(recorder: &str, prefix: &str, steps: usize, ms: u64) -> Vec<u8> {
         })
         .collect();
     document("calls", &json!(tasks))
+}
+
+/// The same, and the job's output is the list of its steps, each as the recorder answered it.
+pub fn calls_that_add_up(recorder: &str, prefix: &str, steps: usize, ms: u64) -> Vec<u8> {
+    let tasks: Vec<_> = (0..steps)
+        .map(|step| {
+            let name = format!("{prefix}{step}");
+            let endpoint = format!("{recorder}/{name}?ms={ms}");
+            json!({ name: {
+                "call": "http",
+                "with": { "method": "post", "endpoint": endpoint },
+                "output": { "as": "${ .step }" },
+                "export": { "as": "${ {seen: (($context.seen // []) + [.])} }" },
+            } })
+        })
+        .collect();
+    let mut document = fields("calls-that-add-up", &json!(tasks));
+    document["output"] = json!({ "as": "${ $context.seen }" });
+    document.to_string().into_bytes()
 }
 
 /// One deterministic task: no effect.
@@ -66,11 +88,19 @@ pub fn finished_cut_off(workflow: &[u8], seconds: u32) -> Vec<u8> {
     workflow.to_string().into_bytes()
 }
 
+/// A process that posts to the recorder `count` times, 100 ms apart, under the effect's key.
+pub fn shell_posts(recorder: &str, step: &str, count: usize) -> Vec<u8> {
+    let script = format!("for round in $(seq {count}); do {}; sleep 0.1; done", post(recorder, step));
+    document("shell-posts", &json!([{ "post": { "run": { "shell": { "command": script } } } }]))
+}
+
 fn document(name: &str, tasks: &serde_json::Value) -> Vec<u8> {
+    fields(name, tasks).to_string().into_bytes()
+}
+
+fn fields(name: &str, tasks: &serde_json::Value) -> serde_json::Value {
     json!({
-        "document": { "dsl": "1.0.3", "namespace": "test", "name": name, "version": "1.0.0" },
+        "document": { "dsl": "1.0.3", "namespace": NAMESPACE, "name": name, "version": "1.0.0" },
         "do": tasks,
     })
-    .to_string()
-    .into_bytes()
 }

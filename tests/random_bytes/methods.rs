@@ -56,6 +56,9 @@ fn methods_of_clients() -> Vec<(&'static str, Vec<u8>)> {
     let listing = v1::ListJobsRequest { states: vec!["running".to_owned()], limit: 7, page, ..Default::default() };
     let recovery = v1::RecoverSiteRequest { site: "elsewhere".to_owned(), ..Default::default() };
     let tokens = v1::CreateTokenRequest { ttl_ms: Some(1), uses: 1, site: "default".to_owned() };
+    let part = |text: &str| text.to_owned();
+    let workflow_page =
+        v1::ListWorkflowsRequest { namespace: part("a"), page: part("a/b:1.0.0"), limit: 7, with_files: true };
     vec![
         ("Fleet/Submit", submit().encode_to_vec()),
         (
@@ -81,6 +84,16 @@ fn methods_of_clients() -> Vec<(&'static str, Vec<u8>)> {
         ("Fleet/RevokeToken", v1::RevokeTokenRequest { token_id: "0123456789abcdef".to_owned() }.encode_to_vec()),
         ("Fleet/GetStatus", Vec::new()),
         ("Fleet/RunDoctor", v1::RunDoctorRequest { local_only: true }.encode_to_vec()),
+        ("Catalog/Deploy", v1::DeployRequest { files: vec![workflows::set_only()] }.encode_to_vec()),
+        ("Catalog/ListWorkflows", workflow_page.encode_to_vec()),
+        (
+            "Catalog/GetWorkflow",
+            v1::GetWorkflowRequest { namespace: part("a"), name: part("b"), version: part("") }.encode_to_vec(),
+        ),
+        (
+            "Catalog/DeleteWorkflow",
+            v1::DeleteWorkflowRequest { namespace: part("a"), name: part("b"), version: part("1.0.0") }.encode_to_vec(),
+        ),
         ("Admission/Join", join().encode_to_vec()),
     ]
 }
@@ -110,11 +123,13 @@ pub(crate) async fn of_nodes(cluster: &Cluster, random: &mut Random, throws: usi
     let tls = ClientTls { certificate, ..ClientTls::new(Trust::Shown) };
     let channel = raw::channel(&tls, ALPN_PEER, &node.endpoint()).await.expect("a node may connect");
     let payload = |random: &mut Random| [&[FORMAT], random.bytes(NOISE_BYTES_MAX).as_slice()].concat();
-    for method in ["Group", "Heartbeats", "Work", "RenewCertificate", "GetKeyring"] {
+    let methods =
+        ["Peer/Group", "Peer/Heartbeats", "Peer/Work", "Peer/RenewCertificate", "Peer/GetKeyring", "CatalogSync/Ask"];
+    for method in methods {
         for _ in 0..throws {
             // The messages of nodes are one field of bytes each; the request for a certificate too.
             let real = peer::GroupMessage { payload: payload(random) }.encode_to_vec();
-            throw(&channel, &format!("/fleet.peer.v1.Peer/{method}"), &real, random, 2).await;
+            throw(&channel, &format!("/fleet.peer.v1.{method}"), &real, random, 2).await;
         }
     }
     for _ in 0..throws {

@@ -5,6 +5,8 @@
 //!
 //! Invariants: without a credential it talks only to loopback; a call that is sent again is one that may be.
 
+mod catalog;
+mod outbox;
 mod retry;
 mod watch;
 
@@ -15,8 +17,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fleet_core::limits::GRPC_MESSAGE_BYTES_MAX;
-use fleet_core::{Error, ErrorKind};
+use fleet_core::{Error, ErrorKind, SiteName};
 use tokio::time::Instant;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -54,10 +57,15 @@ impl Default for ClientOptions {
     }
 }
 
+/// The header in which a client names the site that its call is about, where it need not be that of the node asked.
+pub const SITE_HEADER: &str = "fleet-site";
+
 /// A client of the fleet. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct FleetClient {
     shared: Arc<Shared>,
+    /// The site meant, where it need not be that of the node asked.
+    site: Option<AsciiMetadataValue>,
 }
 
 struct Shared {
@@ -92,7 +100,28 @@ impl FleetClient {
             try_timeout: options.try_timeout,
             has_credential: options.credential.is_some(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), site: None })
+    }
+
+    /// The same client, whose calls are about `site`, wherever the node asked belongs.
+    ///
+    /// # Errors
+    /// `InvalidInput` if that is no name of a site.
+    pub fn at_site(&self, site: &str) -> Result<Self, Error> {
+        let wrong = |problem: String| Error::new(ErrorKind::InvalidInput, problem);
+        let name = site.parse::<SiteName>().map_err(wrong)?;
+        let value =
+            AsciiMetadataValue::try_from(name.as_str()).map_err(|_| wrong(format!("`{name}` is no site name")))?;
+        Ok(Self { shared: Arc::clone(&self.shared), site: Some(value) })
+    }
+
+    /// A request with what all requests of this client carry.
+    fn request<Req>(&self, message: Req) -> Request<Req> {
+        let mut request = Request::new(message);
+        if let Some(site) = &self.site {
+            request.metadata_mut().insert(SITE_HEADER, site.clone());
+        }
+        request
     }
 
     /// The endpoints tried, in order.
@@ -195,8 +224,8 @@ impl FleetClient {
     }
 
     async fn open_watch(&self, request: v1::WatchJobRequest) -> Result<Streaming<v1::JobChange>, Error> {
-        self.run(Repeat::Safe, |stub, timeout| {
-            let (mut stub, request) = (stub, request.clone());
+        self.run(Repeat::Safe, |channel, timeout| {
+            let (mut stub, request) = (fleet(channel), self.request(request.clone()));
             async move {
                 // The deadline is for the opening alone: the stream itself may last as long as the job.
                 match tokio::time::timeout(timeout, stub.watch_job(request)).await {
@@ -214,10 +243,20 @@ impl FleetClient {
         Send: Fn(Stub<Channel>, Request<Req>) -> Answer,
         Answer: Future<Output = Result<Response<Res>, Status>>,
     {
-        self.run(repeat, |stub, timeout| {
-            let mut request = Request::new(request.clone());
+        self.call_with(repeat, request, |channel, request| send(fleet(channel), request)).await
+    }
+
+    /// One call of any service: `send` makes it over a channel.
+    async fn call_with<Req, Res, Send, Answer>(&self, repeat: Repeat, request: Req, send: Send) -> Result<Res, Error>
+    where
+        Req: Clone,
+        Send: Fn(Channel, Request<Req>) -> Answer,
+        Answer: Future<Output = Result<Response<Res>, Status>>,
+    {
+        self.run(repeat, |channel, timeout| {
+            let mut request = self.request(request.clone());
             request.set_timeout(timeout);
-            let answer = send(stub, request);
+            let answer = send(channel, request);
             async move {
                 match tokio::time::timeout(timeout, answer).await {
                     Ok(outcome) => outcome,
@@ -231,7 +270,7 @@ impl FleetClient {
     /// Runs one call to its end: tries, waits, hints.
     async fn run<Res, Send, Answer>(&self, repeat: Repeat, send: Send) -> Result<Res, Error>
     where
-        Send: Fn(Stub<Channel>, Duration) -> Answer,
+        Send: Fn(Channel, Duration) -> Answer,
         Answer: Future<Output = Result<Response<Res>, Status>>,
     {
         let deadline = Instant::now() + self.shared.deadline;
@@ -274,15 +313,12 @@ impl FleetClient {
         send: &Send,
     ) -> Result<Res, (Reach, Error)>
     where
-        Send: Fn(Stub<Channel>, Duration) -> Answer,
+        Send: Fn(Channel, Duration) -> Answer,
         Answer: Future<Output = Result<Response<Res>, Status>>,
     {
         let started = Instant::now();
         let channel = self.shared.channel(address, timeout).await.map_err(|error| (Reach::NotSent, error))?;
-        let stub = Stub::new(channel)
-            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
-        match send(stub, timeout.saturating_sub(started.elapsed())).await {
+        match send(channel, timeout.saturating_sub(started.elapsed())).await {
             Ok(response) => Ok(response.into_inner()),
             Err(status) => {
                 let error = error_of(&status);
@@ -301,6 +337,13 @@ impl FleetClient {
         }
         error
     }
+}
+
+/// The client service at the other end of `channel`.
+fn fleet(channel: Channel) -> Stub<Channel> {
+    Stub::new(channel)
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
 }
 
 impl Shared {

@@ -139,13 +139,18 @@ pub fn root_name(fleet: FleetId) -> String {
     format!("{SCHEME}{fleet}")
 }
 
-fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
+/// What follows the scheme in the name of a member, an authority or a fleet.
+pub(crate) fn after_scheme(uri: &str) -> Option<&str> {
+    uri.strip_prefix(SCHEME)
+}
+
+pub(crate) fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
         .map_err(|source| unnamed("the certificate is not valid X.509").with_source(source))?;
     Ok(parsed)
 }
 
-fn fleet_uris<'a>(parsed: &'a X509Certificate<'_>) -> Result<Vec<&'a str>, Error> {
+pub(crate) fn fleet_uris<'a>(parsed: &'a X509Certificate<'_>) -> Result<Vec<&'a str>, Error> {
     let names = parsed
         .subject_alternative_name()
         .map_err(|source| unnamed("the certificate has a malformed alternative name").with_source(source))?;
@@ -163,7 +168,7 @@ fn unnamed(message: &str) -> Error {
     Error::new(ErrorKind::Unauthenticated, message)
 }
 
-fn timestamp(time: &ASN1Time) -> Timestamp {
+pub(crate) fn timestamp(time: &ASN1Time) -> Timestamp {
     Timestamp(u64::try_from(time.timestamp()).unwrap_or_default().saturating_mul(1_000))
 }
 

@@ -6,6 +6,7 @@
 //! Invariants: no byte leaves before the other side has proved to belong to the fleet we meant; every call has a
 //! deadline; TLS sessions are never resumed, so that each handshake checks certificates and revocations anew.
 
+pub mod chain;
 pub mod client;
 pub mod connect;
 pub mod credential;
@@ -19,6 +20,7 @@ pub mod status;
 pub mod tls;
 pub mod validity;
 
+pub use chain::{Chain, Issuer, SiteFacts};
 pub use client::{ClientOptions, FleetClient, JobWatch};
 pub use credential::Credential;
 pub use identity::{CertificateFacts, CertificateName, Subject};

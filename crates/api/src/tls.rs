@@ -8,7 +8,7 @@
 
 use std::sync::{Arc, RwLock};
 
-use fleet_core::{Digest, Error, ErrorKind, NodeId};
+use fleet_core::{Digest, Error, ErrorKind, FleetId, NodeId};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
@@ -17,6 +17,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
+use crate::chain::{Chain, Issuer};
 use crate::identity::{CertificateFacts, RootFacts, Subject};
 use crate::revocation::Revocations;
 use crate::status;
@@ -60,6 +61,15 @@ impl CertificateCell {
     pub fn facts(&self) -> Result<CertificateFacts, Error> {
         match self.current().cert.first() {
             Some(leaf) => CertificateFacts::read(leaf),
+            None => Err(Error::new(ErrorKind::Internal, "the certificate chain is empty")),
+        }
+    }
+
+    /// Who issued the leaf, under `root`.
+    pub fn issuer(&self, root: &CertificateDer<'_>) -> Result<Issuer, Error> {
+        let current = self.current();
+        match current.cert.split_first() {
+            Some((leaf, shown)) => Ok(Chain::read(leaf, shown, root)?.issuer),
             None => Err(Error::new(ErrorKind::Internal, "the certificate chain is empty")),
         }
     }
@@ -112,6 +122,8 @@ pub struct ClientTls {
     pub trust: Trust,
     /// The node that must answer; any node of the fleet if none.
     pub expected: Option<NodeId>,
+    /// Whose authority must have issued the certificate of the node that answers; any in the fleet if none.
+    pub issuer: Option<Issuer>,
     /// What we show; nothing if none.
     pub certificate: Option<CertificateCell>,
     /// Who must not answer.
@@ -126,6 +138,7 @@ impl ClientTls {
         Self {
             trust,
             expected: None,
+            issuer: None,
             certificate: None,
             revocations: Revocations::new(),
             validity: ValidityClock::system(),
@@ -168,19 +181,35 @@ impl NodeVerifier {
         intermediates: &[CertificateDer<'_>],
     ) -> Result<(), rustls::Error> {
         let root = believed_root(&self.tls.trust, intermediates).map_err(refused)?;
+        let chain = Chain::read(leaf, intermediates, &root);
         let mut now = self.tls.validity.now();
         if matches!(self.tls.trust, Trust::RootDigest(_)) {
             // A box whose clock lost its time may join: a pinned root was valid from its own first day on.
             now = now.max(RootFacts::read(&root).map_err(refused)?.not_before);
         }
+        let fleet = RootFacts::read(&root).map_err(refused)?.fleet;
         let mut roots = RootCertStore::empty();
         roots.add(root)?;
         let parsed = ParsedCertificate::try_from(leaf)?;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, unix_time(now), self.algorithms.all)
+        // What is no chain of this fleet is told by the verification why; should that pass it all the same, it is refused.
+        let intermediates = chain.as_ref().map_or(intermediates, Chain::intermediates);
+        let time = unix_time(now);
+        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, time, self.algorithms.all)?;
+        let chain = chain.map_err(refused)?;
+        if self.tls.issuer.as_ref().is_some_and(|expected| *expected != chain.issuer) {
+            let message = "a node of another site answered than the one meant";
+            return Err(refused(Error::new(ErrorKind::Unavailable, message)).into());
+        }
+        self.verify_name(leaf, fleet)?;
+        Ok(())
     }
 
-    fn verify_name(&self, leaf: &CertificateDer<'_>) -> Result<(), CertificateError> {
+    fn verify_name(&self, leaf: &CertificateDer<'_>, fleet: FleetId) -> Result<(), CertificateError> {
         let facts = CertificateFacts::read(leaf).map_err(refused)?;
+        if facts.name.fleet != fleet {
+            let message = format!("{} answered, which is of another fleet", facts.name);
+            return Err(refused(Error::new(ErrorKind::Unauthenticated, message)));
+        }
         let Subject::Node(node) = facts.name.subject else {
             let message = format!("{} answered, which is no node", facts.name);
             return Err(refused(Error::new(ErrorKind::Unauthenticated, message)));
@@ -208,7 +237,6 @@ impl ServerCertVerifier for NodeVerifier {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         self.verify_chain(end_entity, intermediates)?;
-        self.verify_name(end_entity)?;
         Ok(ServerCertVerified::assertion())
     }
 

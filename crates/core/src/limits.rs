@@ -27,6 +27,16 @@ pub const EFFECT_RESULT_BYTES_MAX: usize = MIB;
 pub const JOURNAL_BYTES_MAX: u64 = 64 * MIB as u64;
 /// Most jobs that may be queued at a site.
 pub const QUEUE_JOBS_MAX: u64 = 1_000_000;
+/// Most jobs of a site that may be on their way to other sites.
+pub const OUTBOX_JOBS_MAX: u64 = 100_000;
+/// Most moves, reports and wishes in one message of the courier.
+pub const LETTER_ITEMS_MAX: usize = 512;
+/// Largest message of the courier, bytes, as far as it can be split.
+pub const LETTER_BYTES_MAX: usize = 256 * KIB;
+/// Most bytes of blobs on their way in from other sites at once.
+pub const INCOMING_BLOB_BYTES_MAX: usize = 16 * MIB;
+/// Most rows of decided moves that are forgotten in one log entry.
+pub const ARRIVALS_PASSED_PER_ENTRY_MAX: usize = 2_000;
 /// Largest message between actors of two nodes, bytes.
 pub const ACTOR_MESSAGE_BYTES_MAX: usize = 256 * KIB;
 /// Largest log entry, bytes: a batch of commands stops before it.
@@ -88,3 +98,15 @@ pub const TAG_BYTES_MAX: usize = 63;
 pub const ADDRESS_BYTES_MAX: usize = 253 + 6;
 /// Most slots of one robot.
 pub const SLOTS_MAX: u32 = 4_096;
+/// Most entries of the catalog that a node may add to.
+pub const CATALOG_ENTRIES_MAX: usize = 100_000;
+/// Most bytes that the catalog's entries have together, as they are kept, that a node may add to.
+pub const CATALOG_BYTES_MAX: u64 = 256 * MIB as u64;
+/// Largest entry of the catalog as it is kept and travels, bytes: a workflow file, deflated, and what names it.
+pub const CATALOG_ENTRY_BYTES_MAX: usize = MIB + 64 * KIB;
+/// How far ahead of a node's wall clock a write of the catalog may be stamped; a later one waits for its time.
+pub const CATALOG_CLOCK_AHEAD_MAX: Duration = Duration::from_secs(10 * 60);
+/// Bytes of one message of the catalog over a link between sites, an entry larger than that left out.
+pub const CATALOG_FRAME_BYTES: usize = 16 * KIB;
+/// Most addresses that are kept of another site's nodes.
+pub const SITE_CONTACTS_MAX: usize = 16;

@@ -86,6 +86,17 @@ impl Clock for SystemClock {
     }
 }
 
+/// A length of time for people, in its largest whole unit, as in `3 h`.
+pub fn age(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +111,12 @@ mod tests {
         ] {
             assert_eq!(Timestamp(millis).to_string(), text);
         }
+    }
+
+    #[test]
+    fn ages_are_told_in_their_largest_whole_unit() {
+        let ages = [0, 59, 60, 3_599, 3_600, 172_799, 172_800].map(|seconds| age(Duration::from_secs(seconds)));
+        assert_eq!(ages, ["0 s", "59 s", "1 min", "59 min", "1 h", "47 h", "2 days"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::commands::{job, node, site, token};
+use crate::commands::{job, node, site, token, workflow};
 use crate::input::{parse_duration, parse_priority};
 use crate::render::Format;
 
@@ -49,6 +49,9 @@ pub(crate) enum Command {
     Run(RunFlags),
     /// Check workflow files, without a fleet
     Validate(ValidateFlags),
+    /// Workflows that the fleet knows by name: deploy, list, get, delete
+    #[command(subcommand)]
+    Workflow(workflow::Command),
     /// Jobs: list, look into, steer
     #[command(subcommand)]
     Job(job::Command),
@@ -79,8 +82,9 @@ pub(crate) enum Command {
 /// Flags of `submit`.
 #[derive(Args, Debug)]
 pub(crate) struct SubmitFlags {
-    /// Workflow file, JSON or YAML; `-` reads standard input
-    #[arg(value_name = "FILE|-")]
+    /// Workflow file, JSON or YAML; `-` reads standard input. Where there is no such file: a workflow of the catalog,
+    /// NAMESPACE/NAME for its highest version or NAMESPACE/NAME:VERSION
+    #[arg(value_name = "FILE|-|NAMESPACE/NAME[:VERSION]")]
     pub(crate) file: String,
     /// Input of the workflow: JSON, `@FILE`, or `-` for standard input [default: {}]
     #[arg(long, value_name = "JSON|@FILE|-")]

@@ -14,6 +14,7 @@ pub(crate) mod token;
 mod top;
 mod validate;
 mod version;
+pub(crate) mod workflow;
 
 use std::io::{self, IsTerminal};
 
@@ -39,6 +40,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<(), Failure> {
                 Command::Job(command) => job::run(&session, command).await,
                 Command::Node(command) => node::run(&session, command).await,
                 Command::Site(command) => site::run(&session, command).await,
+                Command::Workflow(command) => workflow::run(&session, command).await,
                 Command::Token(command) => token::run(&session, command).await,
                 Command::Top => top::run(&session).await,
                 Command::Doctor => doctor::run(&session).await,

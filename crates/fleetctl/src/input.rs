@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::time::Duration;
 
-use fleet_core::limits::{INPUT_BYTES_MAX, PRIORITY_MAX, PRIORITY_NORMAL, WORKFLOW_FILE_BYTES_MAX};
+use fleet_core::limits::{CATALOG_BYTES_MAX, INPUT_BYTES_MAX, PRIORITY_MAX, PRIORITY_NORMAL, WORKFLOW_FILE_BYTES_MAX};
 use fleet_core::{Error, ErrorKind};
 use jiff::SignedDuration;
 use serde_json::Value;
@@ -38,6 +38,12 @@ pub(crate) fn read_input(file: &str, flag: Option<&str>) -> Result<Value, Error>
             .with_source(source)
             .with_next_step("Quote it for the shell, or put it into a file: --input @input.json")
     })
+}
+
+/// The bytes of a file that `workflow export` wrote; `-` is standard input.
+pub(crate) fn read_archive(file: &str) -> Result<Vec<u8>, Error> {
+    // Every workflow of a full catalog, its text quoted for JSON.
+    read_bounded(file, usize::try_from(8 * CATALOG_BYTES_MAX).unwrap_or(usize::MAX), "archive")
 }
 
 fn read_bounded(path: &str, bytes_max: usize, what: &str) -> Result<Vec<u8>, Error> {

@@ -44,6 +44,11 @@ impl Session {
         &self.client
     }
 
+    /// The client for calls about `site`, if one is given.
+    pub(crate) fn client_at(&self, site: Option<&str>) -> Result<FleetClient, Error> {
+        site.map_or_else(|| Ok(self.client.clone()), |site| self.client.at_site(site))
+    }
+
     /// Asks the fleet, with a progress line if it takes long.
     pub(crate) async fn ask<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let label = format!("asking {}", self.client.endpoints().join(", "));

@@ -1,7 +1,7 @@
 //! What the fleet said, as the JSON that scripts rely on: camelCase, times in RFC 3339, absent values as `null`. Pure.
 
 use fleet_api::pb::v1;
-use fleet_core::{GroupId, JobId, NodeId, Timestamp};
+use fleet_core::{Digest, GroupId, JobId, NodeId, Timestamp};
 use serde_json::{Map, Value, json};
 
 /// A job, as `job get` prints it.
@@ -61,13 +61,46 @@ pub(crate) fn node(node: &v1::Node) -> Value {
 pub(crate) fn site(site: &v1::Site) -> Value {
     json!({
         "name": site.name,
+        "own": site.own,
+        "state": site.state,
+        "heardAt": time(site.heard_ms),
+        "nodes": site.nodes,
         "groupId": GroupId::from_slice(&site.group_id).map(|id| id.to_string()),
-        "epoch": site.epoch,
+        "epoch": site.own.then_some(site.epoch),
         "leader": text(&site.leader),
         "voters": site.voters,
         "learners": site.learners,
         "held": site.held,
+        "contacts": site.contacts,
     })
+}
+
+/// A version of a workflow in the catalog, with its `file` where that was asked for.
+pub(crate) fn workflow(workflow: &v1::Workflow, file: Option<&str>) -> Value {
+    let v1::Workflow { namespace, name, version, .. } = workflow;
+    let mut value = json!({
+        "workflow": format!("{namespace}/{name}:{version}"),
+        "namespace": namespace,
+        "name": name,
+        "version": version,
+        "digest": digest(&workflow.digest),
+        "bytes": workflow.file_bytes,
+        "deployedAt": time(workflow.deployed_ms),
+        "deployedBy": text(&workflow.deployed_by),
+    });
+    if let Some(file) = file {
+        value["file"] = json!(file);
+    }
+    value
+}
+
+/// What came of deploying a workflow.
+pub(crate) fn deployed(deployed: &v1::DeployedWorkflow) -> Value {
+    json!({"workflow": deployed.workflow, "digest": digest(&deployed.digest), "new": deployed.is_new})
+}
+
+fn digest(bytes: &[u8]) -> Option<String> {
+    Digest::from_slice(bytes).map(|digest| digest.to_string())
 }
 
 /// A join token without its secret.

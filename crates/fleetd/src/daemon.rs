@@ -2,15 +2,21 @@
 //! [`keep()`] runs it again in the same process when its store or group failed.
 
 mod asking;
+mod between_sites;
+mod catalog;
 mod counts;
 mod custody;
 mod enroll;
 mod expulsion;
 mod facts;
+mod foundation;
 mod founding;
+mod joining;
 mod keep;
 mod keyring;
 mod links;
+#[cfg(test)]
+mod notes_tests;
 mod observer;
 mod parts;
 pub(crate) mod recovery;
@@ -20,6 +26,7 @@ mod seeds;
 mod signals;
 mod silence;
 mod standing;
+mod topics;
 #[cfg(test)]
 mod trust_tests;
 mod validity;
@@ -99,15 +106,18 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     recovery::carry_out(store, identity.group_id, directory).await?;
     let group = parts::open_group(&identity, store, &peers, peer).await?;
     let site = Site::new(group, store.clone(), peers.clone(), identity.site.as_str());
+    let catalog = catalog::open(store, &tls).await?;
     let trust = TrustKeeper::new(identity.node_id, enrolled.sealing_key, tls.trust.validity.clone());
     let interpreter = InterpreterPort::default();
     let effects = parts::open_effects(settings, directory).await?;
-    let node = parts::start_node(peer, settings, &identity, boot, &site, &interpreter, effects.clone()).await?;
-    let links = links::start(&identity, &site, &node, &membership, peer).await;
+    let gossip_keys = watch::Sender::new(identity.keyring());
+    let (sites, home) = between_sites::links(&site, &membership, &identity, &tls.trust);
+    let others = Arc::new(sites.clone());
+    let node = parts::start_node(peer, settings, &identity, boot, &site, &interpreter, effects.clone(), others).await?;
+    let links = links::start(settings.actor_links, &identity, &site, &node, &membership, peer).await;
 
     let (reserve_bytes, standing) = (settings.reserve_bytes, standing.clone());
     let (restart, mut restarts) = watch::channel(false);
-    let gossip_keys = watch::Sender::new(identity.keyring());
     let parts = Parts {
         site,
         node,
@@ -116,16 +126,20 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
         trust,
         tls,
         gossip_keys,
+        catalog,
         interpreter,
         links,
+        links_wanted: settings.actor_links,
+        sites,
+        home,
         reserve_bytes,
         standing,
         restart,
     };
     let runtimes = Runtimes { client: Handle::current(), peer: peer.clone() };
     let serving = async {
-        let running = listener.start(parts.services(), &runtimes)?;
-        founding::found_site(&parts, enrolled.authority.as_ref(), settings).await?;
+        let running = listener.start(parts.services()?, &runtimes)?;
+        founding::found_site(&parts, enrolled.foundation.as_ref(), settings).await?;
         Ok(running)
     };
     // Actors live on without their handle.
@@ -211,6 +225,7 @@ fn observer(
         identity: parts.identity.clone(),
         profile: founding::profile(&parts.identity, settings),
         revocations: parts.tls.revocations.clone(),
+        sites: parts.sites.clone(),
         state,
         load,
     }
@@ -218,16 +233,30 @@ fn observer(
 
 /// The tasks beside the actors; their owner is [`run_on`], which ends them. One that panics is told by the panic hook.
 fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHandle<()>> {
-    let contacts = parts.identity.contacts.iter().chain(&around.settings.seeds).cloned().collect();
-    vec![
+    // Gossip is a site's own: seeds may be of another site, unless this is the only one that was there to join.
+    let seeds = around.settings.seeds.iter().filter(|_| parts.identity.keeps_registry());
+    let contacts = parts.identity.contacts.iter().chain(seeds).cloned().collect();
+    let mut tasks = vec![
         around.peer.spawn(observer.run()),
         around.peer.spawn(renewal::run(parts.clone(), around.directory.path().to_owned())),
         around.peer.spawn(validity::run(parts.site.clone(), parts.tls.trust.validity.clone())),
         around.peer.spawn(keyring::run(parts.clone(), around.directory.path().to_owned())),
+        around.peer.spawn(catalog::keep(parts.clone())),
+        around.peer.spawn(catalog::obey(parts.clone())),
+        around.peer.spawn(catalog::revoke(parts.clone())),
         around.peer.spawn(custody::run(parts.site.clone(), parts.trust.clone())),
         around.peer.spawn(seeds::call(parts.membership.clone(), contacts)),
+        around.peer.spawn(crate::sites::run(parts.sites.clone(), parts.site.peers().clone())),
+        around.peer.spawn(between_sites::gossip(
+            parts.site.clone(),
+            parts.membership.clone(),
+            parts.sites.clone(),
+            Arc::clone(&parts.home),
+        )),
         tokio::spawn(counts::run(parts.site.clone())),
-    ]
+    ];
+    tasks.extend(topics::start(parts, &around.peer));
+    tasks
 }
 
 /// Ends the jobs, then what runs on after its task, then the links. A process that does not end in time is ended by its
@@ -238,6 +267,7 @@ async fn stop_work(parts: &Parts, effects: &EffectsPort, grace: Duration) {
         tracing::warn!("processes that nobody awaited do not end in time: their guards end them");
     }
     links::stop(parts.links.as_ref()).await;
+    between_sites::stop(&parts.sites).await;
 }
 
 /// The clock of everything that is started here.

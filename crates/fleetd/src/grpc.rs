@@ -4,27 +4,36 @@
 
 mod admission;
 mod caller;
+mod catalog;
 mod contents;
 mod convert;
 mod doctor;
+mod elsewhere;
 mod fleet;
 mod forward;
 mod intake;
 mod jobs;
 mod live;
+mod outbox;
 mod page;
 mod peer;
 mod recover;
+mod registry;
 mod removal;
+mod sites;
 mod tasks;
 mod tokens;
 mod watch;
 
 pub use admission::AdmissionService;
+pub use catalog::CatalogService;
 pub(crate) use convert::current_profile;
+pub use elsewhere::{ClientCalls, ToMeantSite};
 pub use fleet::{FleetService, FleetServiceParts};
+pub use outbox::OutboxService;
 pub use peer::PeerService;
 pub(crate) use peer::renew_certificate;
+pub use sites::SitesService;
 pub(crate) use tokens::create as create_token;
 #[cfg(test)]
 pub(crate) use tokens::live as live_tokens;

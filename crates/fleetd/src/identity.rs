@@ -48,6 +48,9 @@ pub struct Identity {
     pub link_secret: Option<[u8; 32]>,
     /// `host:port` of nodes known when this was written, to ask and to gossip with first.
     pub contacts: Vec<String>,
+    /// The fleet's first site, whose authority is the root; `None`: it is this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_site: Option<SiteName>,
 }
 
 /// A gossip key at rest.
@@ -93,6 +96,8 @@ pub struct NewIdentity {
     pub link_secret: Option<[u8; 32]>,
     /// Contacts.
     pub contacts: Vec<String>,
+    /// The fleet's first site; `None`: this one.
+    pub first_site: Option<SiteName>,
 }
 
 impl From<NewIdentity> for Identity {
@@ -111,15 +116,26 @@ impl From<NewIdentity> for Identity {
             keyring_generation: new.keyring_generation,
             link_secret: new.link_secret,
             contacts: new.contacts,
+            first_site: new.first_site,
         }
     }
 }
 
 impl Identity {
-    /// What the links of actors are derived from: the same on every node, and for ever. It was the fleet's first gossip
+    /// What the links of actors and gossip between sites are derived from: the same on every node of the fleet, and for ever. It was the fleet's first gossip
     /// key, which a node that never saw a rotation still has.
     pub fn link_secret(&self) -> Option<[u8; 32]> {
         self.link_secret.or_else(|| self.gossip_keys.first().map(|stored| stored.key))
+    }
+
+    /// The site whose nodes have their certificates from the fleet's root itself.
+    pub fn first_site(&self) -> &SiteName {
+        self.first_site.as_ref().unwrap_or(&self.site)
+    }
+
+    /// Whether this site's group keeps the fleet's registry of sites.
+    pub fn keeps_registry(&self) -> bool {
+        *self.first_site() == self.site
     }
 
     /// The gossip keys as the group keeps them.
@@ -250,6 +266,7 @@ pub(crate) mod tests {
             keyring_generation: 0,
             link_secret: None,
             contacts: Vec::new(),
+            first_site: None,
         }
         .into()
     }
@@ -289,7 +306,9 @@ pub(crate) mod tests {
     #[test]
     fn a_file_of_the_first_version_is_read_and_written_as_it_was() {
         let text = serde_json::to_string(&identity()).expect("it can be written");
-        assert!(!text.contains("keyringGeneration") && !text.contains("linkSecret"), "{text}");
+        for later in ["keyringGeneration", "linkSecret", "firstSite"] {
+            assert!(!text.contains(later), "{text}");
+        }
         let read: Identity = serde_json::from_str(&text).expect("it can be read");
         assert_eq!(read.link_secret(), Some([7; 32]), "the first gossip key, before any rotation");
         let rotated = Identity {

@@ -1,6 +1,7 @@
 //! The ports of the node's crates, implemented with this process's clients: effects, the robot link, actor links, peers, gossip's memory.
 
 mod actors;
+mod catalog;
 mod effects;
 mod interpreter;
 pub(crate) mod job_logs;
@@ -10,6 +11,7 @@ mod network;
 mod peers;
 
 pub use actors::{ActorDialer, NodeAnswerer, cookie};
+pub use catalog::CatalogPort;
 pub use effects::EffectsPort;
 pub use interpreter::InterpreterPort;
 pub use job_logs::JobLogs;

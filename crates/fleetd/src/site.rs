@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fleet_core::{Clock, Error, ErrorKind, NodeId, SystemClock};
 use fleet_replication::Group;
-use fleet_replication::command::{Action, Command, Outcome};
+use fleet_replication::command::{Action, Command, Outcome, Refusal};
 use fleet_store::record::{CommandId, NodeRecord, NodeStanding};
 use fleet_store::state::members;
 use fleet_store::{StateReader, Store};
@@ -65,13 +65,7 @@ impl Site {
     pub async fn propose(&self, action: Action) -> Result<Outcome, Error> {
         let command = Command { id: CommandId(Uuid::new_v4().as_u128()), at: SystemClock.now(), action };
         let outcome = self.group.propose(command, PROPOSAL_DEADLINE).await.map_err(|error| self.explain(error))?;
-        outcome.accepted().map_err(|refusal| {
-            let error = Error::new(refusal.kind(), refusal.to_string());
-            match refusal.next_step() {
-                Some(next_step) => error.with_next_step(next_step),
-                None => error,
-            }
-        })
+        outcome.accepted().map_err(|refusal| refused(&refusal))
     }
 
     /// The state as applied here, current if this node leads and `confirm_leadership` was asked.
@@ -119,6 +113,15 @@ impl Site {
             explained = explained.with_leader_hint(address);
         }
         explained
+    }
+}
+
+/// A refusal of the log as callers see it.
+pub fn refused(refusal: &Refusal) -> Error {
+    let error = Error::new(refusal.kind(), refusal.to_string());
+    match refusal.next_step() {
+        Some(next_step) => error.with_next_step(next_step),
+        None => error,
     }
 }
 

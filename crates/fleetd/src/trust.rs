@@ -14,10 +14,14 @@ pub mod renewal;
 pub mod revoked;
 pub mod rotation;
 pub mod sealing;
+pub mod site_key;
 pub mod token;
 pub mod verification;
+pub mod vouching;
 
 #[cfg(test)]
 mod authority_tests;
+#[cfg(test)]
+mod site_tests;
 #[cfg(test)]
 mod token_tests;

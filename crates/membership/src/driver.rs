@@ -1,5 +1,5 @@
-//! The gossip loop: one thread, one socket, one timer queue. It seals, sends, opens and tells the time; every decision is
-//! in [`Swim`].
+//! The gossip loop: one thread, one socket, two rings. It seals, sends, opens and tells the time; every decision is in
+//! [`Swim`].
 //!
 //! Packets that wait are read before timers fire: a node that was held up hears the answers before it suspects anybody.
 
@@ -17,11 +17,19 @@ use tokio::time::Instant;
 use crate::keyring::Keyring;
 use crate::metadata::Metadata;
 use crate::metrics as names;
+use crate::outlet::{Arrived, Outlet};
 use crate::payload::Payload;
 use crate::recorder::Recorder;
-use crate::seal::{Opener, Refusal, Sealer};
+use crate::ring::Ring;
+use crate::seal::{Opener, Refusal, Sealer, ring_of};
 use crate::swim::{Effect, Input, Swim};
 use crate::view::{MemberState, View};
+
+mod probe;
+mod wan;
+
+use probe::Probes;
+pub(crate) use wan::{WanSelf, resting};
 
 /// Packets read in one turn before timers get theirs.
 const PACKETS_PER_TURN: usize = 256;
@@ -31,14 +39,20 @@ const RECEIVE_BYTES: usize = 2_048;
 const DEAF_AFTER: Duration = Duration::from_secs(5);
 /// Packets that must have failed meanwhile.
 const DEAF_PACKETS: u64 = 5;
-/// Most questions of operators that wait for an answer at once.
-const PROBES_MAX: usize = 1_024;
+/// Most addresses in other sites that are kept to be called.
+const WAN_SEEDS_MAX: usize = 64;
+/// Packets from links that are taken in one turn.
+const ARRIVED_PER_TURN: usize = 64;
 
 /// What the handle asks of the loop.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Call an address.
     Announce(SocketAddr),
+    /// Gossip with other sites, or stop it.
+    TakePart(bool),
+    /// Call nodes of other sites: those that seem down, and whoever is at these addresses.
+    Heal(Vec<SocketAddr>),
     /// Say goodbye, then answer.
     Leave(oneshot::Sender<()>),
     /// Ask who is at an address, and tell when this node answers.
@@ -52,13 +66,6 @@ pub(crate) enum Command {
     },
 }
 
-/// A question that waits for its answer.
-struct Probe {
-    node: NodeId,
-    asked: Instant,
-    answered: oneshot::Sender<Duration>,
-}
-
 /// The loop's ends of the handle's channels.
 pub(crate) struct Ends {
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -66,16 +73,28 @@ pub(crate) struct Ends {
     pub(crate) keyring: watch::Receiver<Keyring>,
     pub(crate) banned: watch::Receiver<BTreeSet<NodeId>>,
     pub(crate) view: watch::Sender<Arc<View>>,
+    pub(crate) wan_view: watch::Sender<Arc<View>>,
+    pub(crate) outlet: watch::Receiver<Option<Arc<dyn Outlet>>>,
+    pub(crate) arrived: mpsc::Receiver<Arrived>,
     pub(crate) is_deaf: watch::Sender<bool>,
+}
+
+/// This node's end of one ring.
+pub(crate) struct RingEnd {
+    /// `None` where this node takes no part.
+    pub(crate) swim: Option<Swim>,
+    pub(crate) sealer: Sealer,
+    pub(crate) opener: Opener,
+    pub(crate) datagram_bytes_max: usize,
 }
 
 /// The loop.
 pub(crate) struct Driver {
     socket: UdpSocket,
-    datagram_bytes_max: usize,
-    swim: Swim,
-    sealer: Sealer,
-    opener: Opener,
+    lan: RingEnd,
+    wan: Option<RingEnd>,
+    wan_self: WanSelf,
+    wan_seeds: Vec<SocketAddr>,
     ends: Ends,
     recorder: Recorder,
     meters: Meters,
@@ -83,7 +102,7 @@ pub(crate) struct Driver {
     opened_at: Duration,
     failed_since: u64,
     waiting_for_goodbye: Vec<oneshot::Sender<()>>,
-    probes: Vec<Probe>,
+    probes: Probes,
     is_over: bool,
 }
 
@@ -96,12 +115,11 @@ struct Meters {
 }
 
 impl Driver {
-    /// A loop over `socket`. The time of `swim` starts at `started`.
+    /// A loop over `socket`. The time of both rings starts at `started`.
     pub(crate) fn new(
         socket: UdpSocket,
-        datagram_bytes_max: usize,
-        swim: Swim,
-        seals: (Sealer, Opener),
+        rings: (RingEnd, Option<RingEnd>),
+        wan_self: WanSelf,
         ends: Ends,
         recorder: Recorder,
         started: Instant,
@@ -115,10 +133,10 @@ impl Driver {
         };
         Self {
             socket,
-            datagram_bytes_max,
-            swim,
-            sealer: seals.0,
-            opener: seals.1,
+            lan: rings.0,
+            wan: rings.1,
+            wan_self,
+            wan_seeds: Vec::new(),
             ends,
             recorder,
             meters,
@@ -126,7 +144,7 @@ impl Driver {
             opened_at: Duration::ZERO,
             failed_since: 0,
             waiting_for_goodbye: Vec::new(),
-            probes: Vec::new(),
+            probes: Probes::default(),
             is_over: false,
         }
     }
@@ -137,33 +155,15 @@ impl Driver {
         if let Err(error) = self.socket.writable().await {
             tracing::warn!(%error, "gossip socket is not writable yet");
         }
-        self.carry_out(first);
+        self.carry_out(Ring::Lan, first);
         while !self.is_over {
             let input = self.wait().await;
             let turn = Instant::now();
             self.read_packets();
-            let now = self.now();
-            if let Some(due) = self.swim.next_due().filter(|due| *due <= now) {
-                self.meters.late_seconds.record((now - due).as_secs_f64());
-                self.step(Input::Tick);
-            }
-            match input {
-                Woken::Readiness | Woken::Timer => {}
-                Woken::Command(command) => self.command(command),
-                Woken::Published => {
-                    let metadata = self.ends.published.borrow_and_update().clone();
-                    self.step(Input::Publish(metadata));
-                }
-                Woken::Keyring => self.take_keyring(),
-                Woken::Banned => {
-                    let banned = self.ends.banned.borrow_and_update().clone();
-                    self.opener.ban(&banned);
-                    self.step(Input::Ban(banned));
-                }
-                Woken::Abandoned => self.is_over = true,
-            }
-            self.recorder.offer(self.now(), || self.swim.remembered());
-            self.meters.suspicion_percent.set(f64::from(self.swim.suspicion_percent()));
+            self.tick(Ring::Lan);
+            self.tick(Ring::Wan);
+            self.woken(input);
+            self.offer_to_remember();
             self.meters.turn_seconds.record(turn.elapsed().as_secs_f64());
         }
         for waiting in self.waiting_for_goodbye {
@@ -172,14 +172,64 @@ impl Driver {
         }
     }
 
+    fn woken(&mut self, input: Woken) {
+        match input {
+            Woken::Readiness | Woken::Timer => {}
+            Woken::Command(command) => self.command(command),
+            Woken::Published => {
+                let metadata = self.ends.published.borrow_and_update().clone();
+                self.publish_to_other_sites(&metadata);
+                self.step(Ring::Lan, Input::Publish(metadata));
+            }
+            Woken::Keyring => self.take_keyring(),
+            Woken::Banned => {
+                let banned = self.ends.banned.borrow_and_update().clone();
+                for end in std::iter::once(&mut self.lan).chain(&mut self.wan) {
+                    end.opener.ban(&banned);
+                }
+                self.step(Ring::Wan, Input::Ban(banned.clone()));
+                self.step(Ring::Lan, Input::Ban(banned));
+            }
+            Woken::Arrived(first) => {
+                self.arrived(&first);
+                for _ in 1..ARRIVED_PER_TURN {
+                    let Ok(next) = self.ends.arrived.try_recv() else { break };
+                    self.arrived(&next);
+                }
+            }
+            Woken::Abandoned => self.is_over = true,
+        }
+    }
+
+    /// Lets the timers of `ring` fire that are due.
+    fn tick(&mut self, ring: Ring) {
+        let now = self.now();
+        let due = self.end(ring).and_then(|end| end.swim.as_ref()?.next_due());
+        if let Some(due) = due.filter(|due| *due <= now) {
+            self.meters.late_seconds.record((now - due).as_secs_f64());
+            self.step(ring, Input::Tick);
+        }
+    }
+
+    fn offer_to_remember(&mut self) {
+        let now = self.now();
+        if let Some(swim) = &self.lan.swim {
+            self.recorder.offer(now, || swim.remembered());
+            self.meters.suspicion_percent.set(f64::from(swim.suspicion_percent()));
+        }
+    }
+
     async fn wait(&mut self) -> Woken {
-        let due = self.started + self.swim.next_due().unwrap_or(Duration::from_secs(1));
+        let rings = std::iter::once(&self.lan).chain(&self.wan);
+        let due = rings.filter_map(|end| end.swim.as_ref()?.next_due()).min();
+        let due = self.started + due.unwrap_or(Duration::from_secs(1));
         let ends = &mut self.ends;
         tokio::select! {
             // An error of readiness shows again, and with its reason, when the socket is read.
             _readiness = self.socket.readable() => Woken::Readiness,
             () = tokio::time::sleep_until(due) => Woken::Timer,
             command = ends.commands.recv() => command.map_or(Woken::Abandoned, Woken::Command),
+            Some(arrived) = ends.arrived.recv() => Woken::Arrived(arrived),
             Ok(()) = ends.published.changed() => Woken::Published,
             Ok(()) = ends.keyring.changed() => Woken::Keyring,
             Ok(()) = ends.banned.changed() => Woken::Banned,
@@ -190,56 +240,49 @@ impl Driver {
         self.started.elapsed()
     }
 
-    fn step(&mut self, input: Input<'_>) {
-        let effects = self.swim.handle(self.now(), input);
-        self.carry_out(effects);
+    fn end(&mut self, ring: Ring) -> Option<&mut RingEnd> {
+        match ring {
+            Ring::Lan => Some(&mut self.lan),
+            Ring::Wan => self.wan.as_mut(),
+        }
+    }
+
+    /// Gives `input` to `ring`, if this node takes part in it.
+    fn step(&mut self, ring: Ring, input: Input<'_>) {
+        let now = self.now();
+        if let Some(swim) = self.end(ring).and_then(|end| end.swim.as_mut()) {
+            let effects = swim.handle(now, input);
+            self.carry_out(ring, effects);
+        }
     }
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Announce(address) => self.step(Input::Announce(address)),
+            Command::Announce(address) => self.step(Ring::Lan, Input::Announce(address)),
+            Command::TakePart(takes_part) => self.take_part(takes_part),
+            Command::Heal(addresses) => self.heal(addresses),
             Command::Leave(done) => {
                 self.waiting_for_goodbye.push(done);
-                self.step(Input::Leave);
+                self.step(Ring::Wan, Input::Leave);
+                self.step(Ring::Lan, Input::Leave);
             }
-            Command::Probe { node, address, answered } => self.probe(node, address, answered),
-        }
-    }
-
-    /// Asks beside the failure detector: what it knows of the other end must not hide that packets do not get through.
-    fn probe(&mut self, node: NodeId, address: SocketAddr, answered: oneshot::Sender<Duration>) {
-        self.probes.retain(|probe| !probe.answered.is_closed());
-        // The last place is never taken: whoever asks gives up by itself.
-        if self.probes.len() < PROBES_MAX
-            && let Some(question) = Payload::Who.encode()
-        {
-            self.probes.push(Probe { node, asked: Instant::now(), answered });
-            self.send(address, &question);
-        }
-    }
-
-    fn answer_probes(&mut self, payload: &[u8]) {
-        if self.probes.is_empty() {
-            return;
-        }
-        let Ok(Payload::Iam(identity)) = Payload::decode(payload) else { return };
-        let (answered, waiting) =
-            std::mem::take(&mut self.probes).into_iter().partition(|probe| probe.node == identity.node);
-        self.probes = waiting;
-        for probe in answered {
-            // Whoever asked may have given up meanwhile.
-            let _told = probe.answered.send(probe.asked.elapsed());
+            // Beside the failure detector: what it knows of the other end must not hide that packets do not get through.
+            Command::Probe { node, address, answered } => {
+                if let Some(question) = self.probes.ask(node, answered) {
+                    self.send(Ring::Lan, address, &question);
+                }
+            }
         }
     }
 
     fn take_keyring(&mut self) {
-        let keyring = self.ends.keyring.borrow_and_update().clone();
-        if let Err(error) = self.sealer.set_keyring(&keyring) {
+        let keyring = self.ends.keyring.borrow_and_update().clone().for_ring(Ring::Lan.byte());
+        if let Err(error) = self.lan.sealer.set_keyring(&keyring) {
             tracing::error!(%error, "gossip goes on with the old keyring");
             return;
         }
         tracing::info!(ring = keyring.ring(), primary = keyring.primary(), "gossip keyring replaced");
-        self.opener.set_keyring(keyring);
+        self.lan.opener.set_keyring(keyring);
     }
 
     fn read_packets(&mut self) {
@@ -258,21 +301,39 @@ impl Driver {
     }
 
     fn packet(&mut self, from: SocketAddr, packet: &[u8]) {
-        if packet.len() > self.datagram_bytes_max {
-            counter!(names::DROPPED, names::REASON => "oversize").increment(1);
-            return;
-        }
+        // What names neither ring is refused, and counted, by the ring that every node has.
+        let ring = ring_of(packet).and_then(Ring::of_byte).unwrap_or(Ring::Lan);
+        self.packet_of(ring, from, packet);
+    }
+
+    fn packet_of(&mut self, ring: Ring, from: SocketAddr, packet: &[u8]) {
         let now = self.now();
-        match self.opener.open(now, from.ip(), packet) {
-            Ok(payload) => {
+        let Some(end) = self.end(ring).filter(|end| ring == Ring::Lan || end.swim.is_some()) else {
+            return counter!(names::DROPPED, names::REASON => "no_part").increment(1);
+        };
+        if packet.len() > end.datagram_bytes_max {
+            return counter!(names::DROPPED, names::REASON => "oversize").increment(1);
+        }
+        match (end.opener.open(now, from.ip(), packet), ring) {
+            (Ok(payload), Ring::Wan) => {
+                self.meters.received.increment(1);
+                self.step(Ring::Wan, Input::Packet { from, payload: &payload });
+            }
+            (Ok(payload), Ring::Lan) => {
                 self.meters.received.increment(1);
                 self.opened_at = now;
                 self.failed_since = 0;
                 self.ends.is_deaf.send_if_modified(|is_deaf| std::mem::replace(is_deaf, false));
-                self.answer_probes(&payload);
-                self.step(Input::Packet { from, payload: &payload });
+                if let Ok(Payload::Pass(packet)) = Payload::decode(&payload) {
+                    return self.passed(packet);
+                }
+                self.probes.answer(&payload);
+                self.step(Ring::Lan, Input::Packet { from, payload: &payload });
             }
-            Err(refusal) => self.refused(now, refusal),
+            (Err(refusal), Ring::Wan) => {
+                counter!(names::DECRYPT_FAILS, names::REASON => refusal.as_str()).increment(1);
+            }
+            (Err(refusal), Ring::Lan) => self.refused(now, refusal),
         }
     }
 
@@ -286,26 +347,36 @@ impl Driver {
         }
     }
 
-    fn carry_out(&mut self, effects: Vec<Effect>) {
+    fn carry_out(&mut self, ring: Ring, effects: Vec<Effect>) {
         for effect in effects {
-            match effect {
-                Effect::Send { to, payload } => self.send(to, &payload),
-                Effect::View(view) => self.publish(view),
-                Effect::Dropped(reason) => counter!(names::DROPPED, names::REASON => reason).increment(1),
-                Effect::Gone => self.is_over = true,
+            match (effect, ring) {
+                (Effect::Send { to, payload }, _) => self.send(ring, to, &payload),
+                (Effect::View(view), Ring::Lan) => self.publish(view),
+                (Effect::View(view), Ring::Wan) => self.publish_wan(view),
+                (Effect::Dropped(reason), _) => counter!(names::DROPPED, names::REASON => reason).increment(1),
+                (Effect::Gone, Ring::Lan) => self.is_over = true,
+                (Effect::Gone, Ring::Wan) => self.wan_is_left(),
             }
         }
     }
 
-    fn send(&mut self, to: SocketAddr, payload: &[u8]) {
-        let packet = match self.sealer.seal(payload) {
+    fn send(&mut self, ring: Ring, to: SocketAddr, payload: &[u8]) {
+        let Some(end) = self.end(ring) else { return };
+        let packet = match end.sealer.seal(payload) {
             Ok(packet) => packet,
             Err(error) => {
                 tracing::error!(%error, "gossip packet not sent");
                 return;
             }
         };
-        match self.socket.try_send_to(&packet, to) {
+        match ring {
+            Ring::Lan => self.send_sealed(to, &packet),
+            Ring::Wan => self.send_between_sites(to, &packet),
+        }
+    }
+
+    fn send_sealed(&mut self, to: SocketAddr, packet: &[u8]) {
+        match self.socket.try_send_to(packet, to) {
             Ok(_) => self.meters.sent.increment(1),
             Err(error) => {
                 // A full buffer or an unreachable address: gossip repeats what matters.
@@ -316,16 +387,25 @@ impl Driver {
     }
 
     fn publish(&mut self, view: Arc<View>) {
-        use MemberState::{Alive, Down, Draining, Left, Suspect};
         for change in view.changes_since(&self.ends.view.borrow()) {
             crate::view::log(&change);
         }
-        for state in [Alive, Draining, Suspect, Down, Left] {
-            let count = view.members().filter(|member| member.state == state).count();
-            gauge!(names::MEMBERS, names::STATE => state.as_str()).set(count as f64);
-        }
+        count(names::MEMBERS, &view);
         self.recorder.changed();
         self.ends.view.send_replace(view);
+    }
+
+    fn publish_wan(&mut self, view: Arc<View>) {
+        count(names::WAN_MEMBERS, &view);
+        self.ends.wan_view.send_replace(view);
+    }
+}
+
+fn count(metric: &'static str, view: &View) {
+    use MemberState::{Alive, Down, Draining, Left, Suspect};
+    for state in [Alive, Draining, Suspect, Down, Left] {
+        let count = view.members().filter(|member| member.state == state).count();
+        gauge!(metric, names::STATE => state.as_str()).set(count as f64);
     }
 }
 
@@ -337,5 +417,6 @@ enum Woken {
     Published,
     Keyring,
     Banned,
+    Arrived(Arrived),
     Abandoned,
 }

@@ -9,20 +9,24 @@ use fleet_core::NodeId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::driver::{Command, Driver, Ends};
+use crate::driver::{Command, Driver, Ends, RingEnd, WanSelf, resting};
 use crate::error::Error;
 use crate::identity::{Identity, boot_number, next_boot};
 use crate::keyring::Keyring;
 use crate::memory::{Persistence, Remembered};
 use crate::metadata::{Metadata, MetadataItem, MetadataVersion};
+use crate::outlet::{Arrived, Outlet, Passing};
 use crate::profile::Profile;
 use crate::recorder::Recorder;
+use crate::ring::Ring;
 use crate::seal::{Opener, Sealer};
 use crate::swim::{Swim, SwimConfig};
 use crate::view::View;
 
 /// Commands that may wait for the gossip thread.
 const COMMANDS_MAX: usize = 64;
+/// Packets from links that may wait for the gossip thread.
+const ARRIVED_MAX: usize = 256;
 /// How long a goodbye may take: many times what its packets need.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
 /// Packets of one probe: UDP may lose one on any link.
@@ -39,8 +43,10 @@ pub struct MembershipConfig {
     pub advertise: Option<SocketAddr>,
     /// Addresses to call when no member is known, and now and then to heal a split.
     pub seeds: Vec<SocketAddr>,
-    /// Keys of the packets.
+    /// Keys of the packets within the site: its own, which no other site has.
     pub keyring: Keyring,
+    /// Keys of the packets between sites, the same in the whole fleet; without them there is no gossip between sites.
+    pub wan_keyring: Option<Keyring>,
     /// Timing and packet size.
     pub profile: Profile,
     /// What this node says about itself at first.
@@ -49,12 +55,15 @@ pub struct MembershipConfig {
 
 /// A running member. Clones share it; the gossip thread ends after [`Membership::leave`] or, silently, when the last
 /// clone is dropped.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Membership {
     address: SocketAddr,
     incarnation: u64,
     node: NodeId,
     view: watch::Receiver<Arc<View>>,
+    wan_view: watch::Receiver<Arc<View>>,
+    outlet: Arc<watch::Sender<Option<Arc<dyn Outlet>>>>,
+    arrived: mpsc::Sender<Arrived>,
     is_deaf: watch::Receiver<bool>,
     published: Arc<watch::Sender<Metadata>>,
     keyring: Arc<watch::Sender<Keyring>>,
@@ -77,15 +86,17 @@ impl Membership {
         persistence.save(&renewed).map_err(|source| Error::Save { source })?;
 
         crate::metrics::describe();
-        let sealer = Sealer::new(config.node, boot_number(incarnation), &config.keyring)?;
-        let opener = Opener::new(config.keyring.clone());
+        let rings = rings(&config, boot_number(incarnation))?;
         let recorder = Recorder::start(persistence, renewed.clone())?;
         let identity = Identity { node: config.node, address, incarnation };
         let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let (arrived_sender, arrived) = mpsc::channel(ARRIVED_MAX);
         let (published, published_receiver) = watch::channel(config.metadata.clone());
         let (keyring, keyring_receiver) = watch::channel(config.keyring);
         let (banned, banned_receiver) = watch::channel(BTreeSet::new());
+        let (outlet, outlet_receiver) = watch::channel(None);
         let (view_sender, view) = watch::channel(Arc::new(View::default()));
+        let (wan_view_sender, wan_view) = watch::channel(Arc::new(View::default()));
         let (deaf_sender, is_deaf) = watch::channel(false);
         let ends = Ends {
             commands,
@@ -93,6 +104,9 @@ impl Membership {
             keyring: keyring_receiver,
             banned: banned_receiver,
             view: view_sender,
+            wan_view: wan_view_sender,
+            outlet: outlet_receiver,
+            arrived,
             is_deaf: deaf_sender,
         };
         let swim_config = SwimConfig {
@@ -103,13 +117,16 @@ impl Membership {
             metadata: config.metadata,
             random_seed: rand::random(),
         };
-        spawn(socket, swim_config, (sealer, opener), ends, recorder)?;
+        spawn(socket, swim_config, rings, ends, recorder)?;
         tracing::info!(node = %config.node, %address, boot = boot_number(incarnation), "gossip started");
         Ok(Self {
             address,
             incarnation,
             node: config.node,
             view,
+            wan_view,
+            outlet: Arc::new(outlet),
+            arrived: arrived_sender,
             is_deaf,
             published: Arc::new(published),
             keyring: Arc::new(keyring),
@@ -128,6 +145,35 @@ impl Membership {
         Arc::clone(&self.view.borrow())
     }
 
+    /// The nodes of all sites that gossip between sites, as this node sees them, now and as they change. Nobody, while
+    /// this node takes no part.
+    pub fn wan_view(&self) -> watch::Receiver<Arc<View>> {
+        self.wan_view.clone()
+    }
+
+    /// Begins to gossip with other sites, or says goodbye to them. Again, it does nothing.
+    pub fn take_part_between_sites(&self, takes_part: bool) -> Result<(), Error> {
+        self.command(Command::TakePart(takes_part))
+    }
+
+    /// Calls the nodes of other sites that seem down, and whoever is at `addresses`: a link to them is back.
+    pub fn heal(&self, addresses: Vec<SocketAddr>) -> Result<(), Error> {
+        self.command(Command::Heal(addresses))
+    }
+
+    /// Asks `outlet` from now on which way each packet between sites goes.
+    pub fn set_outlet(&self, outlet: Arc<dyn Outlet>) {
+        self.outlet.send_replace(Some(outlet));
+    }
+
+    /// Takes a packet between sites that came over a link, for this node or another of its site. One that finds no room is
+    /// lost, as by UDP.
+    pub fn arrived(&self, packet: Passing<'_>) {
+        let arrived = Arrived { from: packet.from, to: packet.to, sealed: packet.sealed.to_vec() };
+        // Gossip repeats what matters.
+        let _taken = self.arrived.try_send(arrived);
+    }
+
     /// Where others reach this node's gossip.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -140,7 +186,11 @@ impl Membership {
 
     /// Calls `seed` now, and again whenever nobody active answers there.
     pub fn announce(&self, seed: SocketAddr) -> Result<(), Error> {
-        self.commands.try_send(Command::Announce(seed)).map_err(|error| match error {
+        self.command(Command::Announce(seed))
+    }
+
+    fn command(&self, command: Command) -> Result<(), Error> {
+        self.commands.try_send(command).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::QueueFull,
             mpsc::error::TrySendError::Closed(_) => Error::Stopped,
         })
@@ -170,7 +220,7 @@ impl Membership {
         Ok(())
     }
 
-    /// Seals and opens with these keys from now on.
+    /// Seals and opens packets within the site with these keys from now on.
     pub fn set_keyring(&self, keyring: Keyring) {
         self.keyring.send_replace(keyring);
     }
@@ -205,6 +255,23 @@ impl Membership {
     }
 }
 
+impl std::fmt::Debug for Membership {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Membership").field("node", &self.node).field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// The seals of one ring, before it runs.
+type Seals = (Sealer, Opener);
+
+/// The seals of both rings in this boot: that within the site, and that between sites if there is one.
+fn rings(config: &MembershipConfig, boot: u32) -> Result<(Seals, Option<Seals>), Error> {
+    let seals = |keyring: Keyring| Ok((Sealer::new(config.node, boot, &keyring)?, Opener::new(keyring)));
+    let lan = seals(config.keyring.clone().for_ring(Ring::Lan.byte()))?;
+    let wan = config.wan_keyring.clone().map(|keyring| seals(keyring.for_ring(Ring::Wan.byte()))).transpose()?;
+    Ok((lan, wan))
+}
+
 fn bind(address: SocketAddr) -> Result<UdpSocket, Error> {
     let socket = UdpSocket::bind(address).map_err(|source| Error::Bind { address, source })?;
     socket.set_nonblocking(true).map_err(|source| Error::Bind { address, source })?;
@@ -232,7 +299,7 @@ fn check_metadata(node: NodeId, metadata: &Metadata) -> Result<(), Error> {
 fn spawn(
     socket: UdpSocket,
     swim: SwimConfig,
-    seals: (Sealer, Opener),
+    seals: (Seals, Option<Seals>),
     ends: Ends,
     recorder: Recorder,
 ) -> Result<(), Error> {
@@ -248,8 +315,12 @@ fn spawn(
     let datagram_bytes_max = swim.profile.datagram_bytes_max();
     let run = move || {
         let started = Instant::now();
+        let identity = swim.identity;
+        let wan_self = WanSelf { node: identity.node, address: identity.address, incarnation: identity.incarnation };
         let (swim, first) = Swim::new(swim, Duration::ZERO);
-        let driver = Driver::new(socket, datagram_bytes_max, swim, seals, ends, recorder, started);
+        let ((sealer, opener), wan) = seals;
+        let lan = RingEnd { swim: Some(swim), sealer, opener, datagram_bytes_max };
+        let driver = Driver::new(socket, (lan, wan.map(resting)), wan_self, ends, recorder, started);
         runtime.block_on(driver.run(first));
     };
     let thread = std::thread::Builder::new().name("fleet-gossip".into()).spawn(run);
@@ -270,6 +341,9 @@ mod tests {
             incarnation: 1 << 32,
             node: NodeId::from_bytes([1; 16]),
             view: watch::channel(Arc::new(View::default())).1,
+            wan_view: watch::channel(Arc::new(View::default())).1,
+            outlet: Arc::new(watch::channel(None).0),
+            arrived: mpsc::channel(1).0,
             is_deaf: watch::channel(false).1,
             published: Arc::new(published),
             keyring: Arc::new(keyring),

@@ -67,6 +67,11 @@ impl Keyring {
         Self { ring: 0, primary: 0, keys: BTreeMap::from([(0, key)]) }
     }
 
+    /// The same keys for the ring numbered `ring`.
+    pub(crate) fn for_ring(self, ring: u8) -> Self {
+        Self { ring, ..self }
+    }
+
     /// The number of the ring.
     pub fn ring(&self) -> u8 {
         self.ring

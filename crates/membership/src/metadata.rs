@@ -4,10 +4,10 @@
 //! because the incarnation comes first in them.
 //!
 //! Wire format of an item: `format u8 | node 16 B | incarnation u64 | counter u64 | body` (big-endian; the body of
-//! format 1 is postcard and may grow at its end, readers skip what they do not know). An item of an unknown format is
-//! ignored and counted.
+//! format 1 is postcard and may grow at its end, readers skip what they do not know: behind [`Metadata`] as it first was
+//! come the links to other sites). An item of an unknown format is ignored and counted.
 
-use fleet_core::{GroupId, NodeId, SiteName};
+use fleet_core::{Digest, GroupId, NodeId, SiteName};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -99,6 +99,36 @@ pub struct Metadata {
     pub is_draining: bool,
     /// How far it has come.
     pub state: NodeState,
+    /// The sites it holds a link to, by [`site_mark`]; at most [`SITE_LINKS_MAX`].
+    #[serde(skip)]
+    pub site_links: Vec<u32>,
+}
+
+/// Most links to other sites that a node tells of.
+pub const SITE_LINKS_MAX: usize = 64;
+
+/// How a site is named where its name would take too much room. Two sites may have the same one: it is a hint.
+pub fn site_mark(site: &SiteName) -> u32 {
+    let digest = Digest::of(site.as_str().as_bytes()).0;
+    digest.first_chunk().map(|head| u32::from_be_bytes(*head)).unwrap_or_default()
+}
+
+impl Metadata {
+    /// What nodes of other sites are told: what hardly ever changes, so that it costs their links hardly anything.
+    #[must_use]
+    pub fn for_other_sites(&self) -> Self {
+        let group = self.group.map(|group| GroupStatus { term: 0, last_log_index: 0, ..group });
+        Self {
+            name: self.name.clone(),
+            site: self.site.clone(),
+            grpc_address: self.grpc_address.clone(),
+            software_version: self.software_version.clone(),
+            protocols: self.protocols,
+            group,
+            state: self.state,
+            ..Self::default()
+        }
+    }
 }
 
 /// One node's metadata as it travels.
@@ -125,6 +155,7 @@ impl MetadataItem {
     /// The item as bytes. Tags that do not fit are left out and counted in it.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         let mut metadata = self.metadata.clone();
+        metadata.site_links.truncate(SITE_LINKS_MAX);
         loop {
             let mut bytes = Vec::with_capacity(ITEM_BYTES_MAX);
             bytes.push(FORMAT);
@@ -132,6 +163,7 @@ impl MetadataItem {
             bytes.extend_from_slice(&self.version.incarnation.to_be_bytes());
             bytes.extend_from_slice(&self.version.counter.to_be_bytes());
             let bytes = postcard::to_extend(&metadata, bytes)
+                .and_then(|bytes| postcard::to_extend(&metadata.site_links, bytes))
                 .map_err(|_| Error::MetadataTooLarge { bytes: usize::MAX, bytes_max: ITEM_BYTES_MAX })?;
             if bytes.len() <= ITEM_BYTES_MAX {
                 return Ok(bytes);
@@ -155,7 +187,11 @@ impl MetadataItem {
         let node = head.get(1..17).and_then(NodeId::from_slice).ok_or(ItemProblem::Malformed)?;
         let incarnation = number(17).ok_or(ItemProblem::Malformed)?;
         let counter = number(25).ok_or(ItemProblem::Malformed)?;
-        let metadata = postcard::from_bytes(body).map_err(|_| ItemProblem::Malformed)?;
+        let (mut metadata, grown) = postcard::take_from_bytes::<Metadata>(body).map_err(|_| ItemProblem::Malformed)?;
+        if !grown.is_empty() {
+            let (site_links, _) = postcard::take_from_bytes(grown).map_err(|_| ItemProblem::Malformed)?;
+            metadata.site_links = site_links;
+        }
         Ok(Self { node, version: MetadataVersion { incarnation, counter }, metadata })
     }
 }
@@ -174,9 +210,30 @@ mod tests {
                 slots: 8,
                 grpc_address: "10.0.0.4:7000".into(),
                 group: Some(GroupStatus { term: 4, is_voter: true, ..GroupStatus::default() }),
+                site_links: vec![site_mark(&SiteName::default()), 7],
                 ..Metadata::default()
             },
         }
+    }
+
+    #[test]
+    fn an_item_of_before_there_were_links_between_sites_is_read() {
+        let mut old = item();
+        old.metadata.site_links.clear();
+        let mut bytes = old.encode().unwrap();
+        assert_eq!(bytes.pop(), Some(0), "the empty list that is new");
+        assert_eq!(MetadataItem::decode(&bytes), Ok(old));
+    }
+
+    #[test]
+    fn load_and_progress_are_not_told_to_other_sites() {
+        let mut busy = item().metadata;
+        let before = busy.for_other_sites();
+        (busy.slots_busy, busy.is_draining, busy.site_links) = (7, true, vec![1]);
+        busy.group = Some(GroupStatus { term: 9, last_log_index: 900, is_voter: true, ..GroupStatus::default() });
+        assert_eq!(busy.for_other_sites(), before);
+        busy.grpc_address = "10.0.0.9:7000".into();
+        assert_ne!(busy.for_other_sites(), before);
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub(crate) const DROPPED: &str = "fleet_membership_dropped_total";
 pub(crate) const DECRYPT_FAILS: &str = "fleet_membership_decrypt_fail_total";
 /// Members by `state`.
 pub(crate) const MEMBERS: &str = "fleet_membership_members";
+/// Members of the ring between sites by `state`.
+pub(crate) const WAN_MEMBERS: &str = "fleet_membership_wan_members";
 /// The time of suspects in percent of what a healthy node gives.
 pub(crate) const SUSPICION_PERCENT: &str = "fleet_membership_suspicion_percent";
 /// How long one turn of the gossip loop took.
@@ -31,6 +33,7 @@ pub(crate) fn describe() {
     describe_counter!(DROPPED, Unit::Count, "Gossip packets, items or sends dropped, by reason");
     describe_counter!(DECRYPT_FAILS, Unit::Count, "Gossip packets that were not opened, by reason");
     describe_gauge!(MEMBERS, Unit::Count, "Members of the fleet as this node sees them, by state");
+    describe_gauge!(WAN_MEMBERS, Unit::Count, "Nodes of all sites that gossip between sites, by state");
     describe_gauge!(
         SUSPICION_PERCENT,
         Unit::Percent,

@@ -13,6 +13,8 @@ use crate::seal::OVERHEAD_BYTES;
 
 /// How long a member that stays down is remembered: longer than a site may be cut off.
 const REMOVE_DOWN_AFTER: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// How often members that seem down are called: what bounds how long a healed split is not noticed.
+const ANNOUNCE_TO_DOWN_EVERY: Duration = Duration::from_secs(2);
 /// Members asked to probe on this node's behalf.
 const INDIRECT_PROBES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
 
@@ -51,6 +53,22 @@ impl Profile {
         }
     }
 
+    /// How often a node repeats what it says about itself. Between sites every byte is dear: whoever missed it asks.
+    pub(crate) const fn repeat_every(self) -> Duration {
+        match self {
+            Self::Lan => Duration::from_secs(10),
+            Self::Wan => Duration::from_secs(120),
+        }
+    }
+
+    /// How often a suspect is told so. Between sites a cut makes suspects of many at once.
+    pub(crate) const fn accuse_every(self) -> Duration {
+        match self {
+            Self::Lan => Duration::from_millis(100),
+            Self::Wan => Duration::from_millis(1_000),
+        }
+    }
+
     /// foca's configuration in these circumstances.
     pub(crate) fn detector(self, circumstances: Circumstances) -> foca::Config {
         let lan = self == Self::Lan;
@@ -67,7 +85,7 @@ impl Profile {
             max_packet_size: NonZeroUsize::MIN.saturating_add(swim_bytes_max - 1),
             notify_down_members: true,
             periodic_announce: Some(periodic(announce_every, 1)),
-            periodic_announce_to_down_members: Some(periodic(millis(5_000, 5_000), 3)),
+            periodic_announce_to_down_members: Some(periodic(ANNOUNCE_TO_DOWN_EVERY, 3)),
             periodic_gossip: Some(periodic(millis(50, 250), if lan { 3 } else { 4 })),
         }
     }

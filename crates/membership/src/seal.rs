@@ -81,6 +81,11 @@ impl Header {
     }
 }
 
+/// The byte of the ring in the header of `packet`, before anything of it is believed.
+pub(crate) fn ring_of(packet: &[u8]) -> Option<u8> {
+    packet.get(1).copied()
+}
+
 /// How `node` is named in the headers of its packets.
 fn sender_of(node: NodeId) -> u64 {
     let digest = Digest::of(node.as_bytes()).0;

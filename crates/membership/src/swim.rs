@@ -78,6 +78,8 @@ pub enum Input<'a> {
     Tick,
     /// Call this address, now and whenever nobody active is there.
     Announce(SocketAddr),
+    /// Call members that seem down: a link to them is back.
+    CallDown,
     /// These nodes are no members any more, whatever is said of them.
     Ban(BTreeSet<NodeId>),
     /// This node has something new to say about itself.
@@ -126,6 +128,7 @@ pub struct Swim {
     timers: TimerQueue<Waiting>,
     removals: BTreeMap<NodeId, TimerKey>,
     accused: BTreeSet<NodeId>,
+    accuse_at: Duration,
     banned: BTreeSet<NodeId>,
     table: Rc<RefCell<MetadataTable>>,
     health: LocalHealth,
@@ -162,6 +165,7 @@ impl Swim {
             timers: TimerQueue::new(),
             removals: BTreeMap::new(),
             accused: BTreeSet::new(),
+            accuse_at: Duration::ZERO,
             banned: BTreeSet::new(),
             table,
             health: LocalHealth::default(),
@@ -197,6 +201,7 @@ impl Swim {
                 self.contacts.add_seed(address);
                 self.send(address, Payload::Who, &mut effects);
             }
+            Input::CallDown => self.call_down(&mut effects),
             Input::Ban(nodes) => {
                 self.banned = nodes;
                 self.view_is_stale = true;
@@ -257,6 +262,8 @@ impl Swim {
                 self.table.borrow_mut().offer(item);
             }
             Ok(Payload::Suspect(accusation)) => self.contradict(accusation, effects),
+            // The driver's own, and nobody sends it between sites.
+            Ok(Payload::Pass(_)) => effects.push(Effect::Dropped("pass")),
             Err(reason) => effects.push(Effect::Dropped(reason)),
         }
     }
@@ -301,7 +308,8 @@ impl Swim {
         self.repeat_own_if_due(now);
         self.contact_if_due(now, effects);
         self.want_if_due(now, effects);
-        self.accuse(effects);
+        self.call_down_if_due(now, effects);
+        self.accuse_if_due(now, effects);
         // Who comes and goes shows at once; what they say, and suspicion, which has no notification, shows here.
         let has_metadata_news = self.table.borrow_mut().take_changed();
         self.view_is_stale |= has_metadata_news || self.appearances_differ();
@@ -341,7 +349,10 @@ impl Swim {
             OwnedNotification::MemberDown(member) if !self.is_leaving => {
                 self.timers.push(now + RECALLS[0], Waiting::Recall { member, attempt: 0 });
             }
-            OwnedNotification::Rejoin(_) => self.publish_own(now),
+            OwnedNotification::Rejoin(_) => {
+                self.publish_own(now);
+                self.contacts.call_down_soon(now);
+            }
             _ => {}
         }
     }

@@ -26,6 +26,7 @@ fn config(number: u8, seeds: &[SocketAddr]) -> MembershipConfig {
         advertise: None,
         seeds: seeds.to_vec(),
         keyring: keyring(),
+        wan_keyring: None,
         profile: Profile::Lan,
         metadata: Metadata { name: format!("node-{number}"), slots: u32::from(number), ..Metadata::default() },
     }

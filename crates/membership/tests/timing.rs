@@ -42,6 +42,7 @@ fn start(number: usize, seeds: &[SocketAddr]) -> Membership {
         advertise: None,
         seeds: seeds.to_vec(),
         keyring: Keyring::single(GossipKey::new([42; 32])),
+        wan_keyring: None,
         profile: Profile::Lan,
         metadata: Metadata { name: format!("node-{number}"), ..Metadata::default() },
     };

@@ -52,6 +52,14 @@ pub enum Error {
     /// The job has not ended, so it cannot be retried.
     #[error("retry job {0}: it has not ended")]
     JobNotEnded(fleet_core::JobId),
+    /// No site of this name is known.
+    #[error("no site `{site}` is known here; known are: {known}")]
+    SiteUnknown {
+        /// The name.
+        site: fleet_core::SiteName,
+        /// The names that are known.
+        known: String,
+    },
     /// No node has this name or id.
     #[error("no node has the name or id `{0}`")]
     NodeUnknown(String),
@@ -69,7 +77,7 @@ impl Error {
             Self::Refused { refusal, .. } => refusal.kind(),
             Self::NotLeader { .. } => ErrorKind::NotLeader,
             Self::Group(error) => error.kind,
-            Self::JobUnknown(_) | Self::NodeUnknown(_) => ErrorKind::NotFound,
+            Self::JobUnknown(_) | Self::NodeUnknown(_) | Self::SiteUnknown { .. } => ErrorKind::NotFound,
             Self::JobAmbiguous(_) => ErrorKind::InvalidInput,
             Self::JobNotEnded(_) => ErrorKind::FailedPrecondition,
             Self::Actor(_) => ErrorKind::Unavailable,

@@ -8,3 +8,10 @@ pub(crate) mod course;
 pub(crate) mod mind;
 pub(crate) mod task;
 pub(crate) mod thinker;
+mod unacknowledged;
+
+pub use course::{Act, Course, Start};
+pub use mind::{Heard, begin, hear};
+pub use task::Assigned;
+pub use thinker::Pulse;
+pub use unacknowledged::Unacknowledged;

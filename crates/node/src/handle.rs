@@ -3,6 +3,8 @@
 //! Changes are proposed to the group and need the leader: elsewhere they are refused with [`Error::NotLeader`]. Reads
 //! answer from the state as applied on this node.
 
+mod moving;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -13,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use fleet_core::limits::INTERPRETER_TIMEOUT;
 use fleet_core::timing::Timing;
-use fleet_core::{Clock, JobId, NodeId, Timestamp};
+use fleet_core::{Clock, JobId, NodeId, SiteName, Timestamp};
 use fleet_replication::command::{Action, Outcome, Submission};
 use fleet_store::record::{CommandId, JobSpec, JobState, Payload, StopCause};
 use fleet_store::state::jobs;
@@ -21,10 +23,12 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::Error;
+use crate::courier::CourierServer;
+use crate::courier::actor::CourierArguments;
 use crate::execution::task::Surroundings;
 use crate::execution::thinker::Thinker;
 use crate::link::RobotReport;
-use crate::ports::{Effects, Group, Interpreter, OwnJournal, RobotLink};
+use crate::ports::{Effects, Group, Interpreter, OwnJournal, RobotLink, Sites};
 use crate::robot::actor::{OBSERVE_EVERY, RobotArguments, RobotMessage, RobotObservation};
 use crate::scheduler::LinkServer;
 use crate::scheduler::actor::{SchedulerArguments, SchedulerMessage, SchedulerObservation};
@@ -67,6 +71,8 @@ pub struct NodePorts {
     pub robot_link: Arc<dyn RobotLink>,
     /// Runs definitions.
     pub interpreter: Arc<dyn Interpreter>,
+    /// Asks other sites.
+    pub sites: Arc<dyn Sites>,
     /// Where the robot writes down what its group has not committed of jobs that may be finished cut off.
     pub own_journal: Arc<dyn OwnJournal>,
 }
@@ -78,6 +84,8 @@ pub struct JobRequest {
     pub job: JobId,
     /// What is asked for. The digest in it is that of `definition`.
     pub spec: JobSpec,
+    /// The site that was asked for; `None`: this one, or another that has a robot for it where this one has none.
+    pub site: Option<SiteName>,
     /// Priority, 0 to 20, higher first.
     pub priority: u8,
     /// Input, JSON.
@@ -116,6 +124,7 @@ struct Shared {
     config: NodeConfig,
     ports: NodePorts,
     server: LinkServer,
+    courier_server: CourierServer,
     scheduler: Slot<SchedulerMessage>,
     robot: Slot<RobotMessage>,
     supervisor: ActorRef<SupervisorMessage>,
@@ -139,6 +148,7 @@ impl Node {
         let scheduler = Slot::default();
         let robot = Slot::default();
         let server = LinkServer::new(scheduler.clone(), Arc::clone(&ports.group));
+        let courier_server = CourierServer::new(Arc::clone(&ports.group), Arc::clone(&ports.sites));
         let (failed, has_failed) = watch::channel(false);
         let around = Arc::new(surroundings(&config, &ports, thinker));
         let watchers = Watchers::default();
@@ -156,13 +166,28 @@ impl Node {
             }),
             robot: Arc::new(robot_arguments(&config, &ports, server.clone(), around)),
             robot_slot: robot.clone(),
+            courier: Arc::new(CourierArguments {
+                clock: Arc::clone(&ports.clock),
+                group: Arc::clone(&ports.group),
+                sites: Arc::clone(&ports.sites),
+            }),
             failed,
         };
         let (supervisor, _) = Actor::spawn(None, Supervisor, arguments)
             .await
             .map_err(|error| Error::Actor(format!("start the supervisor: {error}")))?;
-        let shared =
-            Shared { config, ports, server, scheduler, robot, supervisor, failed: has_failed, watchers, follower };
+        let shared = Shared {
+            config,
+            ports,
+            server,
+            courier_server,
+            scheduler,
+            robot,
+            supervisor,
+            failed: has_failed,
+            watchers,
+            follower,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -188,10 +213,12 @@ impl Node {
     /// Accepts a job. Returns once a majority has it on disk.
     pub async fn submit(&self, request: JobRequest) -> Result<JobId, Error> {
         self.check_leading("submit a job")?;
-        let JobRequest { job, spec, priority, input, definition } = request;
+        let route = self.route(&request)?;
+        let JobRequest { job, spec, priority, input, definition, .. } = request;
         let input = self.group().put_content(input).await?;
         let definition = self.group().put_content(definition).await?;
-        self.submit_contents(Submission { job, spec, priority, input, definition: Some(definition) }).await
+        let submission = Submission { job, spec, priority, input, definition: Some(definition) };
+        self.submit_along(submission, route).await
     }
 
     async fn submit_contents(&self, submission: Submission) -> Result<JobId, Error> {
@@ -206,29 +233,6 @@ impl Node {
             Outcome::Submitted { job, .. } | Outcome::Assigned { job, .. } => Ok(job),
             outcome => Err(unexpected(operation, &outcome)),
         }
-    }
-
-    /// Submits definition and input of the ended job `job` again, as `new_job`.
-    pub async fn retry(&self, job: JobId, new_job: JobId) -> Result<JobId, Error> {
-        self.check_leading("retry a job")?;
-        let reader = self.group().reader()?;
-        let read = Error::store("read a job");
-        let row = jobs::job(&reader, job).map_err(read)?.ok_or_else(|| Error::JobUnknown(job.to_string()))?;
-        if !row.state.is_ended() {
-            return Err(Error::JobNotEnded(job));
-        }
-        let spec = jobs::spec(&reader, job).map_err(Error::store("read a job"))?;
-        let input = jobs::input(&reader, job).map_err(Error::store("read a job"))?;
-        let unknown = || Error::JobUnknown(job.to_string());
-        let spec = JobSpec { retry_of: Some(job), ..spec.ok_or_else(unknown)? };
-        let submission = Submission {
-            job: new_job,
-            spec,
-            priority: row.priority,
-            input: input.ok_or_else(unknown)?,
-            definition: None,
-        };
-        self.submit_contents(submission).await
     }
 
     /// Cancels, pauses or resumes a job. Returns its state right after.

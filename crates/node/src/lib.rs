@@ -4,8 +4,10 @@
 //! Absent on purpose: any transport, configuration file or environment (the daemon implements [`ports`]), and any
 //! actor reference in the public interface.
 
+pub mod catalog;
+mod courier;
 mod error;
-mod execution;
+pub mod execution;
 mod group;
 mod handle;
 pub mod link;
@@ -14,15 +16,18 @@ pub mod placement;
 pub mod ports;
 pub mod queue;
 mod robot;
+pub mod routing;
 mod scheduler;
 pub mod session;
+pub mod site_link;
 mod supervisor;
 mod tasks;
 mod watch;
 
+pub use courier::CourierServer;
 pub use error::Error;
 pub use group::SiteGroup;
 pub use handle::{JobAction, JobRequest, Node, NodeConfig, NodeObservation, NodePorts};
 pub use robot::RobotObservation;
-pub use scheduler::{LinkServer, SchedulerObservation};
+pub use scheduler::{Leading, LinkServer, SchedulerObservation, Seats, WorkOrder};
 pub use watch::JobChanges;

@@ -13,4 +13,6 @@ mod server;
 mod work;
 
 pub use actor::SchedulerObservation;
+pub use leading::Leading;
+pub use seats::{Seats, WorkOrder};
 pub use server::LinkServer;

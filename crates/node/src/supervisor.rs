@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use fleet_core::{BootInstant, Clock};
 
+use crate::courier::actor::{Courier, CourierArguments};
 use crate::robot::actor::{Robot, RobotArguments, RobotMessage};
 use crate::scheduler::actor::{Scheduler, SchedulerArguments};
 use crate::tasks::Slot;
@@ -41,6 +42,7 @@ impl Restarts {
 enum Child {
     Scheduler,
     Robot,
+    Courier,
 }
 
 /// What the supervisor is told: nothing, so far.
@@ -53,6 +55,7 @@ pub(crate) struct SupervisorArguments {
     pub(crate) scheduler: Arc<SchedulerArguments>,
     pub(crate) robot: Arc<RobotArguments>,
     pub(crate) robot_slot: Slot<RobotMessage>,
+    pub(crate) courier: Arc<CourierArguments>,
     /// Turns true when the supervisor gives up.
     pub(crate) failed: watch::Sender<bool>,
 }
@@ -61,6 +64,7 @@ pub(crate) struct SupervisorState {
     arguments: SupervisorArguments,
     scheduler: (ActorCell, Restarts),
     robot: (ActorCell, Restarts),
+    courier: (ActorCell, Restarts),
 }
 
 /// The supervisor.
@@ -78,10 +82,12 @@ impl Actor for Supervisor {
     ) -> Result<SupervisorState, ActorProcessingErr> {
         let scheduler = start_scheduler(&myself, &arguments).await?;
         let robot = start_robot(&myself, &arguments).await?;
+        let courier = start_courier(&myself, &arguments).await?;
         Ok(SupervisorState {
             arguments,
             scheduler: (scheduler, Restarts::default()),
             robot: (robot, Restarts::default()),
+            courier: (courier, Restarts::default()),
         })
     }
 
@@ -102,6 +108,7 @@ impl Actor for Supervisor {
         let restarts = match child {
             Child::Scheduler => &mut state.scheduler.1,
             Child::Robot => &mut state.robot.1,
+            Child::Courier => &mut state.courier.1,
         };
         if !restarts.may_restart(now) {
             state.arguments.failed.send_replace(true);
@@ -111,6 +118,7 @@ impl Actor for Supervisor {
         match child {
             Child::Scheduler => state.scheduler.0 = start_scheduler(&myself, &state.arguments).await?,
             Child::Robot => state.robot.0 = start_robot(&myself, &state.arguments).await?,
+            Child::Courier => state.courier.0 = start_courier(&myself, &state.arguments).await?,
         }
         Ok(())
     }
@@ -118,11 +126,9 @@ impl Actor for Supervisor {
 
 impl SupervisorState {
     fn child(&self, cell: &ActorCell) -> Option<Child> {
-        if cell.get_id() == self.scheduler.0.get_id() {
-            Some(Child::Scheduler)
-        } else {
-            (cell.get_id() == self.robot.0.get_id()).then_some(Child::Robot)
-        }
+        let children =
+            [(&self.scheduler.0, Child::Scheduler), (&self.robot.0, Child::Robot), (&self.courier.0, Child::Courier)];
+        children.into_iter().find(|(known, _)| known.get_id() == cell.get_id()).map(|(_, child)| child)
     }
 }
 
@@ -133,6 +139,15 @@ async fn start_scheduler(
     let own = Arc::clone(&arguments.scheduler);
     let (scheduler, _) = Actor::spawn_linked(None, Scheduler, own, myself.get_cell()).await?;
     Ok(scheduler.get_cell())
+}
+
+async fn start_courier(
+    myself: &ActorRef<SupervisorMessage>,
+    arguments: &SupervisorArguments,
+) -> Result<ActorCell, ActorProcessingErr> {
+    let own = Arc::clone(&arguments.courier);
+    let (courier, _) = Actor::spawn_linked(None, Courier, own, myself.get_cell()).await?;
+    Ok(courier.get_cell())
 }
 
 async fn start_robot(

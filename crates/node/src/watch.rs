@@ -72,7 +72,8 @@ impl Watchers {
     fn wake(&self, events: &[Event]) {
         let watched = self.lock();
         for event in events {
-            if let Event::JobChanged { job, .. } | Event::JournalAppended { job, .. } = event
+            if let Event::JobChanged { job, .. } | Event::JournalAppended { job, .. } | Event::MirrorChanged { job } =
+                event
                 && let Some(sender) = watched.get(job)
             {
                 sender.send_modify(|changes| *changes += 1);

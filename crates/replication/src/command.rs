@@ -5,14 +5,16 @@
 
 mod action;
 mod batch;
+mod moving;
 mod outcome;
 mod refusal;
 
 pub use action::{
     ADMIT_VERSION, Action, FIRST_VERSION, FORGET_VERSION, HOSTS_VERSION, Next, NodeAdmission, Records, Redeeming,
-    ReleaseCause, SITES_VERSION, SUBMIT_ASSIGNED_VERSION, Submission, TokenGrant, TrustEntry,
+    ReleaseCause, SITES_VERSION, SUBMIT_ASSIGNED_VERSION, SiteFounding, SiteNote, Submission, TokenGrant, TrustEntry,
 };
 pub use batch::{Batch, BatchError};
+pub use moving::{Arriving, Moving, Report};
 pub use outcome::Outcome;
 pub use refusal::Refusal;
 

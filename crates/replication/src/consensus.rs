@@ -71,7 +71,7 @@ pub struct EntryOutcome {
 }
 
 /// Id of a log entry.
-pub(crate) type LogId = openraft::LogId<VoterId>;
+pub type LogId = openraft::LogId<VoterId>;
 /// A log entry.
 pub(crate) type Entry = openraft::Entry<TypeConfig>;
 /// The raft of a group.

@@ -10,15 +10,18 @@ use fleet_core::{BootInstant, NodeId};
 
 /// One leadership. A term has one leader, whose runs are numbered: a restart in the same term is a later reign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Reign {
-    pub(crate) term: u64,
-    pub(crate) run: u64,
-    pub(crate) node: NodeId,
+pub struct Reign {
+    /// Its term.
+    pub term: u64,
+    /// Which run of the leader's process it is.
+    pub run: u64,
+    /// The leader.
+    pub node: NodeId,
 }
 
 /// What was heard of leaders.
 #[derive(Debug)]
-pub(crate) struct Contact {
+pub struct Contact {
     started_at: BootInstant,
     /// The leader heard last, and when.
     current: Option<(Reign, BootInstant)>,
@@ -31,18 +34,19 @@ pub(crate) struct Contact {
 }
 
 impl Contact {
-    pub(crate) fn new(started_at: BootInstant) -> Self {
+    /// Nothing heard yet, by a process that began at `started_at`.
+    pub fn new(started_at: BootInstant) -> Self {
         Self { started_at, current: None, earlier_at: None, pledged: None, stopped_leading_at: None }
     }
 
     /// The term this node is pledged to, if that forbids confirming `reign`.
-    pub(crate) fn forbids(&self, reign: Reign) -> Option<u64> {
+    pub fn forbids(&self, reign: Reign) -> Option<u64> {
         let pledged = self.pledged?;
         (reign < pledged).then_some(pledged.term)
     }
 
     /// A leader was heard and accepted.
-    pub(crate) fn heard(&mut self, reign: Reign, now: BootInstant) {
+    pub fn heard(&mut self, reign: Reign, now: BootInstant) {
         if let Some((current, at)) = self.current
             && current != reign
         {
@@ -55,23 +59,28 @@ impl Contact {
     }
 
     /// This node stopped leading.
-    pub(crate) fn stopped_leading(&mut self, now: BootInstant) {
+    pub fn stopped_leading(&mut self, now: BootInstant) {
         self.stopped_leading_at = Some(now);
     }
 
     /// The leader heard last, and when.
-    pub(crate) fn last_heard(&self) -> Option<(NodeId, BootInstant)> {
+    pub fn last_heard(&self) -> Option<(NodeId, BootInstant)> {
         self.current.map(|(reign, at)| (reign.node, at))
     }
 
+    /// The term of the leader heard last.
+    pub fn last_term(&self) -> Option<u64> {
+        self.current.map(|(reign, _)| reign.term)
+    }
+
     /// When this node's process began.
-    pub(crate) fn started_at(&self) -> BootInstant {
+    pub fn started_at(&self) -> BootInstant {
         self.started_at
     }
 
     /// The last moment at which this node may have confirmed a leader before `reign`. Pledges it to `reign`; `None` if
     /// it is pledged to a later one.
-    pub(crate) fn take_over(&mut self, reign: Reign) -> Option<BootInstant> {
+    pub fn take_over(&mut self, reign: Reign) -> Option<BootInstant> {
         if self.forbids(reign).is_some() {
             return None;
         }
@@ -88,14 +97,14 @@ impl Contact {
 
 /// When each voter's last acknowledged message was *sent*, within a term that this node leads.
 #[derive(Debug, Default)]
-pub(crate) struct Acknowledgements {
+pub struct Acknowledgements {
     term: u64,
     sent_at: BTreeMap<NodeId, BootInstant>,
 }
 
 impl Acknowledgements {
     /// `voter` acknowledged what was sent at `sent_at` in `term`.
-    pub(crate) fn note(&mut self, voter: NodeId, term: u64, sent_at: BootInstant) {
+    pub fn note(&mut self, voter: NodeId, term: u64, sent_at: BootInstant) {
         if term > self.term {
             self.term = term;
             self.sent_at.clear();
@@ -108,7 +117,7 @@ impl Acknowledgements {
 
     /// The latest moment at which a quorum of every set of `voters` followed `leader` in `term`; `now` if it needs none
     /// but itself, `None` if there is none.
-    pub(crate) fn quorum_at(
+    pub fn quorum_at(
         &self,
         voters: &[BTreeSet<NodeId>],
         leader: NodeId,

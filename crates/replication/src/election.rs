@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleet_core::NodeId;
+use fleet_core::{BootInstant, NodeId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -12,7 +12,7 @@ use crate::member::Member;
 use crate::network::exchange;
 use crate::site_view::SiteView;
 use crate::status::{Role, Status};
-use crate::watchdog::{self, Outlook};
+use crate::watchdog::{self, Outlook, Terms};
 use crate::wire::{Request, Response};
 
 /// The elections of one voter.
@@ -28,9 +28,10 @@ impl Elections {
         let mut tick = tokio::time::interval(self.member.timing.watchdog_tick);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut tried_at = None;
+        let mut terms = Terms::begin(self.status.borrow().term, self.member.clock.boot_now());
         loop {
             tick.tick().await;
-            let outlook = self.outlook(tried_at);
+            let outlook = self.outlook(tried_at, &mut terms);
             if self.status.borrow().is_stopped() {
                 return;
             }
@@ -41,7 +42,7 @@ impl Elections {
                 continue;
             }
             // Something may have been heard while the others answered.
-            let outlook = self.outlook(tried_at);
+            let outlook = self.outlook(tried_at, &mut terms);
             if !watchdog::should_poll(&outlook, &self.member.timing) {
                 continue;
             }
@@ -54,8 +55,10 @@ impl Elections {
         }
     }
 
-    fn outlook(&self, tried_at: Option<fleet_core::BootInstant>) -> Outlook {
+    fn outlook(&self, tried_at: Option<BootInstant>, terms: &mut Terms) -> Outlook {
         let status = self.status.borrow().clone();
+        let now = self.member.clock.boot_now();
+        terms.see(status.term, now);
         let alive = self.site.borrow().as_ref().map(SiteView::alive);
         let contact = self.member.contact();
         Outlook {
@@ -68,7 +71,9 @@ impl Elections {
             heard: contact.last_heard(),
             started_at: contact.started_at(),
             tried_at,
-            now: self.member.clock.boot_now(),
+            term_since: terms.since,
+            term_of_leader: contact.last_term().unwrap_or(terms.first),
+            now,
         }
     }
 

@@ -7,13 +7,18 @@
 //! Not here: what is worth proposing (scheduler, robot link), and how entries are agreed on (the group).
 
 mod absence;
+mod arrivals;
 mod assign;
 mod control;
 mod event;
 mod forget;
 mod holder;
+mod mirrors;
+mod moves;
 mod node;
+mod registry;
 mod release;
+mod reports;
 mod scope;
 mod site;
 mod submit;
@@ -29,7 +34,7 @@ use fleet_store::state::jobs::site as read_site;
 use fleet_store::state::tables::SITE;
 use fleet_store::{Error, StateTransaction};
 
-use crate::command::{Action, Command, Outcome, Refusal};
+use crate::command::{Action, Command, Moving, Outcome, Refusal};
 use scope::{Halt, Scope};
 
 /// Where a log entry stands.
@@ -110,5 +115,27 @@ fn apply_one(scope: &mut Scope<'_, '_>, action: &Action) -> Result<Outcome, Halt
         Action::ReleaseAbsent { job, fence, number } => absence::release(scope, *job, *fence, *number),
         Action::Forget { before } => forget::forget(scope, *before),
         Action::SubmitAssigned { submission, session } => submit::submit_assigned(scope, submission, *session),
+        Action::GrantFounding(grant) => registry::grant(scope, grant),
+        Action::FoundSite(founding) => registry::found(scope, founding),
+        Action::NoteSites { notes } => registry::note(scope, notes),
+        Action::Moving(moving) => apply_moving(scope, moving),
+    }
+}
+
+/// The commands about jobs that move between sites.
+fn apply_moving(scope: &mut Scope<'_, '_>, moving: &Moving) -> Result<Outcome, Halt> {
+    match moving {
+        Moving::SubmitTo { submission, to, because } => moves::submit_to(scope, submission, to, because),
+        Moving::Begin { job, generation, to, because } => moves::begin(scope, *job, *generation, to, because),
+        Moving::Settle { target, number, verdict } => moves::settle(scope, *target, *number, verdict),
+        Moving::Recall { job, generation } => moves::recall(scope, *job, *generation),
+        Moving::Abandon { job, generation } => moves::abandon(scope, *job, *generation),
+        Moving::Report(report) => mirrors::hear(scope, report),
+        Moving::Accept(arriving) => arrivals::accept(scope, arriving),
+        Moving::Decide { source, number, verdict } => arrivals::decide(scope, source, *number, verdict),
+        Moving::Pass { source, watermark } => arrivals::pass(scope, source, *watermark),
+        Moving::StopArrived { source, number, job } => arrivals::stop(scope, *source, *number, *job),
+        Moving::Obeyed { target, numbers } => moves::obeyed(scope, *target, numbers),
+        Moving::Acknowledge { source, reports } => reports::acknowledge(scope, *source, reports),
     }
 }

@@ -15,7 +15,7 @@ use crate::network::exchange;
 use crate::wire::{Request, Response};
 
 /// The latest of `reports` if they come from a majority of every set of `voters`.
-fn latest(voters: &[BTreeSet<NodeId>], reports: &BTreeMap<NodeId, BootInstant>) -> Option<BootInstant> {
+pub fn latest(voters: &[BTreeSet<NodeId>], reports: &BTreeMap<NodeId, BootInstant>) -> Option<BootInstant> {
     let enough =
         voters.iter().all(|set| set.iter().filter(|voter| reports.contains_key(voter)).count() > set.len() / 2);
     enough.then(|| reports.values().max().copied()).flatten()

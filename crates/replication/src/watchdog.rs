@@ -14,27 +14,64 @@ use fleet_core::{BootInstant, Digest, GroupId, NodeId};
 use crate::consensus::LogId;
 use crate::wire::PollAnswer;
 
+/// How often the time of an election in vain is doubled for the next: with five voters the first one then waits 1.6 s.
+const DOUBLINGS_MAX: u32 = 3;
+
+/// The terms that this process saw.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// The one at its beginning.
+    pub first: u64,
+    newest: u64,
+    /// When it first saw the newest.
+    pub since: BootInstant,
+}
+
+impl Terms {
+    /// Begins at `now` with `term`.
+    pub fn begin(term: u64, now: BootInstant) -> Self {
+        Self { first: term, newest: term, since: now }
+    }
+
+    /// Sees `term` at `now`.
+    pub fn see(&mut self, term: u64, now: BootInstant) {
+        if term > self.newest {
+            (self.newest, self.since) = (term, now);
+        }
+    }
+}
+
 /// What a voter knows when it looks.
 #[derive(Clone, Debug)]
-pub(crate) struct Outlook {
-    pub(crate) group: GroupId,
-    pub(crate) node: NodeId,
-    pub(crate) term: u64,
-    pub(crate) leads: bool,
+pub struct Outlook {
+    /// The group.
+    pub group: GroupId,
+    /// This voter.
+    pub node: NodeId,
+    /// Its term.
+    pub term: u64,
+    /// Whether it leads.
+    pub leads: bool,
     /// The voters; two sets while a joint configuration is under way.
-    pub(crate) voters: Vec<BTreeSet<NodeId>>,
+    pub voters: Vec<BTreeSet<NodeId>>,
     /// The nodes that gossip holds alive; `None` where gossip is blind.
-    pub(crate) alive: Option<BTreeSet<NodeId>>,
+    pub alive: Option<BTreeSet<NodeId>>,
     /// The leader heard last, and when.
-    pub(crate) heard: Option<(NodeId, BootInstant)>,
-    pub(crate) started_at: BootInstant,
+    pub heard: Option<(NodeId, BootInstant)>,
+    /// When its process began.
+    pub started_at: BootInstant,
     /// When this voter last asked for an election.
-    pub(crate) tried_at: Option<BootInstant>,
-    pub(crate) now: BootInstant,
+    pub tried_at: Option<BootInstant>,
+    /// When this voter first knew of `term`.
+    pub term_since: BootInstant,
+    /// The term of the leader heard last, or that of this process's beginning: elections since then were in vain.
+    pub term_of_leader: u64,
+    /// The time.
+    pub now: BootInstant,
 }
 
 /// Whether it is this voter's turn to ask the others.
-pub(crate) fn should_poll(outlook: &Outlook, timing: &Timing) -> bool {
+pub fn should_poll(outlook: &Outlook, timing: &Timing) -> bool {
     let all: BTreeSet<NodeId> = outlook.voters.iter().flatten().copied().collect();
     if outlook.leads || !all.contains(&outlook.node) {
         return false;
@@ -50,7 +87,19 @@ pub(crate) fn should_poll(outlook: &Outlook, timing: &Timing) -> bool {
     }
     let since = outlook.heard.map_or(outlook.started_at, |(_, at)| at.max(outlook.started_at));
     let silence = outlook.now.saturating_since(since);
-    silence > timing.group_lease + rank_step * rank(outlook, &all)
+    silence > timing.group_lease + rank_step * rank(outlook, &all) && is_round_over(outlook, rank_step, &all)
+}
+
+/// Whether the election of somebody else had its time. Each that was in vain doubles the time of the next, up to a bound:
+/// where a vote takes longer than a step, voters would else overtake each other for ever.
+fn is_round_over(outlook: &Outlook, rank_step: Duration, all: &BTreeSet<NodeId>) -> bool {
+    let in_vain = outlook.term.saturating_sub(outlook.term_of_leader);
+    if in_vain == 0 {
+        return true;
+    }
+    let doublings = u32::try_from(in_vain - 1).unwrap_or(u32::MAX).min(DOUBLINGS_MAX);
+    let round = rank_step * (2 + rank(outlook, all)) * (1 << doublings);
+    outlook.now.saturating_since(outlook.term_since) >= round
 }
 
 /// How many voters should try before this one.
@@ -87,7 +136,7 @@ fn weight(group: GroupId, term: u64, voter: NodeId) -> Digest {
 }
 
 /// Whether what the other voters answered makes an election worth its disturbance. `own_last_log` is this voter's own.
-pub(crate) fn should_elect(
+pub fn should_elect(
     outlook: &Outlook,
     own_last_log: Option<LogId>,
     answers: &BTreeMap<NodeId, PollAnswer>,

@@ -32,6 +32,8 @@ fn outlook(now_ms: u64) -> Outlook {
         heard: Some((node(1), at(0))),
         started_at: at(0),
         tried_at: None,
+        term_since: at(0),
+        term_of_leader: 1,
         now: at(now_ms),
     }
 }
@@ -53,6 +55,80 @@ fn nobody_stirs_within_the_lease() {
 fn an_election_under_way_gets_its_time() {
     assert!(!should_poll(&Outlook { tried_at: Some(at(900)), ..outlook(1_199) }, &Timing::LAN));
     assert!(should_poll(&Outlook { tried_at: Some(at(900)), ..outlook(1_200) }, &Timing::LAN));
+}
+
+#[test]
+fn an_election_of_somebody_else_gets_its_time_and_each_in_vain_makes_the_next_longer() {
+    let first = |in_vain: u64| {
+        let asks = |now_ms: &u64| {
+            let looks = |id| Outlook { node: node(id), term: 1 + in_vain, term_since: at(9_000), ..outlook(*now_ms) };
+            should_poll(&looks(2), &Timing::LAN)
+        };
+        (9_000..20_000).find(asks)
+    };
+    assert_eq!(first(0), Some(9_000), "a term that a leader was heard in is no election");
+    assert_eq!([first(1), first(2), first(3)], [Some(9_300), Some(9_600), Some(10_200)]);
+    assert_eq!([first(4), first(400)], [Some(11_400); 2]);
+}
+
+/// Five voters whose leader is gone, on machines on which a vote takes `vote_ms`: it arrives after half of that, unless
+/// its term is old by then. Gives how many terms it takes until one of them leads, at most 200.
+fn terms_until_one_leads(vote_ms: u64) -> u64 {
+    struct Voter {
+        term: u64,
+        term_since: u64,
+        tried_at: Option<u64>,
+    }
+    let mut voters: BTreeMap<u8, Voter> =
+        (2..=5).map(|id| (id, Voter { term: 1, term_since: 0, tried_at: None })).collect();
+    // Votes under way: when they are at the others, whose they are, their term, and how many follow.
+    let mut votes: Vec<(u64, u8, u64, usize)> = Vec::new();
+    for now in (600..).step_by(5) {
+        for vote in &mut votes {
+            let (arrives, candidate, term, followers) = *vote;
+            if arrives == now {
+                for (_, voter) in voters.iter_mut().filter(|(id, voter)| **id != candidate && voter.term < term) {
+                    (voter.term, voter.term_since, vote.3) = (term, now, vote.3 + 1);
+                }
+            } else if arrives + vote_ms / 2 == now && followers >= 3 && voters[&candidate].term == term {
+                return term;
+            }
+        }
+        for id in 2..=5 {
+            // Ticks of 100 ms, each voter at a moment of its own.
+            if (now + u64::from(id) * 25) % 100 != 0 {
+                continue;
+            }
+            let voter = &voters[&id];
+            let outlook = Outlook {
+                node: node(id),
+                term: voter.term,
+                voters: vec![set(&[1, 2, 3, 4, 5])],
+                alive: Some(set(&[2, 3, 4, 5])),
+                tried_at: voter.tried_at.map(at),
+                term_since: at(voter.term_since),
+                ..outlook(now)
+            };
+            if should_poll(&outlook, &Timing::LAN) {
+                let term = voter.term + 1;
+                voters.insert(id, Voter { term, term_since: now, tried_at: Some(now) });
+                votes.push((now + vote_ms / 2, id, term, 1));
+                if term > 200 {
+                    return term;
+                }
+            }
+        }
+    }
+    unreachable!("time does not end")
+}
+
+#[test]
+fn voters_that_are_slow_to_vote_agree_on_a_leader_all_the_same() {
+    assert_eq!(terms_until_one_leads(50), 2, "the first that asks leads");
+    for vote_ms in [200, 400, 600, 800, 1_000] {
+        let terms = terms_until_one_leads(vote_ms);
+        assert!(terms <= 9, "a vote takes {vote_ms} ms, and nobody led before term {terms}");
+    }
 }
 
 #[test]
@@ -140,7 +216,7 @@ proptest! {
         let ids: Vec<u8> = (1..=voters).collect();
         let me = me.min(voters);
         let alive = alive_bits.map(|bits| ids.iter().filter(|id| bits & (1 << **id) != 0).copied().map(node).collect());
-        let outlook = Outlook { node: node(me), term, alive, voters: vec![set(&ids)], heard: Some((node(voters), at(0))), ..outlook(600 + 150 * 5 + 1) };
+        let outlook = Outlook { node: node(me), term, alive, voters: vec![set(&ids)], heard: Some((node(voters), at(0))), term_of_leader: term, ..outlook(600 + 150 * 5 + 1) };
         prop_assert!(should_poll(&outlook, &Timing::LAN));
         let within_lease = Outlook { now: at(600), ..outlook };
         prop_assert!(!should_poll(&within_lease, &Timing::LAN));
@@ -151,7 +227,7 @@ proptest! {
     fn one_voter_goes_first(term in any::<u64>(), voters in 3_u8..6) {
         let ids: Vec<u8> = (1..=voters).collect();
         let first = ids.iter().filter(|id| **id != 1).filter(|id| {
-            let view = Outlook { node: node(**id), term, alive: Some(set(&ids)), voters: vec![set(&ids)], ..outlook(601) };
+            let view = Outlook { node: node(**id), term, term_of_leader: term, alive: Some(set(&ids)), voters: vec![set(&ids)], ..outlook(601) };
             should_poll(&view, &Timing::LAN)
         });
         prop_assert!(first.count() == 1);

@@ -141,13 +141,13 @@ pub(crate) enum Refusal {
 
 /// What a voter says to one who considers an election.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PollAnswer {
+pub struct PollAnswer {
     /// How long it heard no leader, since its start at the longest, milliseconds.
-    pub(crate) silence_ms: u64,
+    pub silence_ms: u64,
     /// Its last log entry.
-    pub(crate) last_log: Option<LogId>,
+    pub last_log: Option<LogId>,
     /// Whether it leads and a quorum answered it within the group lease.
-    pub(crate) leads: bool,
+    pub leads: bool,
 }
 
 /// What a voter says to a leader that takes over.

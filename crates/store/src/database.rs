@@ -23,6 +23,8 @@ pub(crate) const STATE: ByteTable = TableDefinition::new("state");
 pub(crate) const MEMBERS: ByteTable = TableDefinition::new("members");
 /// Content-addressed blobs: digest ‖ part → bytes.
 pub(crate) const BLOBS: ByteTable = TableDefinition::new("blobs");
+/// The catalog, outside every group: key → entry.
+pub(crate) const CATALOG: ByteTable = TableDefinition::new("catalog");
 /// Rows of a snapshot on its way in: keyed as in the state.
 pub(crate) const SPOOL: ByteTable = TableDefinition::new("state_incoming");
 
@@ -30,7 +32,7 @@ pub(crate) const SPOOL: ByteTable = TableDefinition::new("state_incoming");
 pub(crate) const OWN_JOURNAL: ByteTable = TableDefinition::new("own_journal");
 
 /// Every table of bytes, created when the file is first opened by a version that knows it.
-const BYTE_TABLES: [ByteTable; 7] = [LOG, LOG_FACTS, STATE, MEMBERS, BLOBS, SPOOL, OWN_JOURNAL];
+const BYTE_TABLES: [ByteTable; 8] = [LOG, LOG_FACTS, STATE, MEMBERS, BLOBS, CATALOG, SPOOL, OWN_JOURNAL];
 
 /// The newest schema.
 pub(crate) const SCHEMA_VERSION: u32 = 1;

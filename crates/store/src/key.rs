@@ -2,6 +2,8 @@
 
 use fleet_core::{BootInstant, Digest, GroupId, JobId, NodeId, SessionId, Timestamp};
 
+use crate::record::Serial;
+
 /// A part of a key. Encodings keep the order of values, and none is a prefix of another one of the same type, so that
 /// tuples keep it too.
 pub trait StateKey: Sized {
@@ -117,6 +119,17 @@ impl StateKey for SessionId {
     fn decode_from(bytes: &mut &[u8]) -> Option<Self> {
         let (node, boot, number) = <(NodeId, u64, u64)>::decode_from(bytes)?;
         Some(Self { node, boot, number })
+    }
+}
+
+impl StateKey for Serial {
+    fn encode_into(&self, bytes: &mut Vec<u8>) {
+        self.epoch.encode_into(bytes);
+        self.number.encode_into(bytes);
+    }
+    fn decode_from(bytes: &mut &[u8]) -> Option<Self> {
+        let (epoch, number) = <(u64, u64)>::decode_from(bytes)?;
+        Some(Self { epoch, number })
     }
 }
 

@@ -5,6 +5,7 @@
 //! what a log entry means. Every record starts with a version byte.
 
 mod blob;
+mod catalog;
 pub mod codec;
 mod database;
 mod error;
@@ -23,6 +24,7 @@ mod sweep;
 mod transaction;
 mod writer;
 
+pub use catalog::CatalogChange;
 pub use codec::Record;
 pub use error::Error;
 pub use facts::Member;

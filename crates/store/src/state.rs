@@ -7,5 +7,7 @@ pub mod index;
 pub mod jobs;
 pub mod listing;
 pub mod members;
+pub mod moves;
 pub mod queue;
+pub mod sites;
 pub mod tables;

@@ -1,6 +1,7 @@
 //! `job`: what became of what was submitted, and how to steer it.
 
 use clap::Subcommand;
+use fleet_api::FleetClient;
 use fleet_api::pb::v1;
 use fleet_core::JobId;
 use serde_json::{Value, json};
@@ -44,6 +45,9 @@ pub(crate) enum Command {
         /// Go on where a list ended: its `next`
         #[arg(long, value_name = "NEXT")]
         page: Option<String>,
+        /// The site [default: that of the node asked]
+        #[arg(long)]
+        site: Option<String>,
     },
     /// One job with its tasks
     Get {
@@ -93,9 +97,10 @@ pub(crate) enum Command {
 pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failure> {
     let client = session.client();
     match command {
-        Command::List { states, workflow, limit, page } => {
+        Command::List { states, workflow, limit, page, site } => {
             let (workflow, page) = (workflow.unwrap_or_default(), page.unwrap_or_default());
-            list(session, v1::ListJobsRequest { states, workflow, limit, page }).await
+            let client = session.client_at(site.as_deref())?;
+            list(session, &client, v1::ListJobsRequest { states, workflow, limit, page }).await
         }
         Command::Get { job } => {
             let job = session.ask(paging::whole_job(client, job)).await?;
@@ -128,8 +133,8 @@ async fn control(session: &Session, job: String, action: v1::JobAction) -> Resul
     Ok(render::data(session.format, &view::job(&job), text)?)
 }
 
-async fn list(session: &Session, request: v1::ListJobsRequest) -> Result<(), Failure> {
-    let response = session.ask(session.client().list_jobs(request)).await?;
+async fn list(session: &Session, client: &FleetClient, request: v1::ListJobsRequest) -> Result<(), Failure> {
+    let response = session.ask(client.list_jobs(request)).await?;
     let next = (!response.next.is_empty()).then_some(&response.next);
     let value = json!({"jobs": response.jobs.iter().map(view::job).collect::<Vec<_>>(), "next": next});
     render::data(session.format, &value, || table(&response.jobs))?;

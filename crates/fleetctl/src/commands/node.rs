@@ -15,8 +15,12 @@ use crate::{render, view};
 /// Verbs of `node`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// All nodes, as the node asked sees them
-    List,
+    /// All nodes of a site, as the node asked sees them
+    List {
+        /// The site [default: that of the node asked]
+        #[arg(long)]
+        site: Option<String>,
+    },
     /// One node
     Get {
         /// Name, id, or a unique beginning of the id
@@ -47,8 +51,9 @@ pub(crate) enum Command {
 
 pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failure> {
     match command {
-        Command::List => {
-            let nodes = nodes(session).await?;
+        Command::List { site } => {
+            let client = session.client_at(site.as_deref())?;
+            let nodes = session.ask(client.list_nodes(v1::ListNodesRequest {})).await?.nodes;
             let value = json!({"nodes": nodes.iter().map(view::node).collect::<Vec<_>>()});
             Ok(render::data(session.format, &value, || table(&nodes))?)
         }

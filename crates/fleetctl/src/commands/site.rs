@@ -2,7 +2,8 @@
 
 use clap::Subcommand;
 use fleet_api::pb::v1;
-use fleet_core::{Error, ErrorKind};
+use fleet_core::time::age;
+use fleet_core::{Clock, Error, ErrorKind, SystemClock, Timestamp};
 use serde_json::json;
 
 use crate::error::Failure;
@@ -113,25 +114,64 @@ async fn own_site(session: &Session) -> Result<String, Error> {
 fn table(sites: &[v1::Site]) -> String {
     let rows = sites.iter().map(|site| {
         let held = if site.held { "held" } else { "" };
-        vec![site.name.clone(), site.epoch.to_string(), site.leader.clone(), site.voters.join(", "), held.to_owned()]
+        vec![
+            site.name.clone(),
+            standing(site, now()),
+            count(site.nodes),
+            if site.own { site.epoch.to_string() } else { String::new() },
+            site.leader.clone(),
+            site.voters.join(", "),
+            held.to_owned(),
+        ]
     });
-    render::table(&["NAME", "EPOCH", "LEADER", "VOTERS", ""], rows)
+    render::table(&["NAME", "STATE", "NODES", "EPOCH", "LEADER", "VOTERS", ""], rows)
 }
 
 fn details(site: &v1::Site) -> String {
-    render::list(&[
-        ("site", site.name.clone()),
-        ("epoch", site.epoch.to_string()),
-        ("leader", site.leader.clone()),
-        ("voters", site.voters.join(", ")),
-        ("learners", site.learners.join(", ")),
-        ("held", site.held.to_string()),
-    ])
+    let mut lines = vec![("site", site.name.clone()), ("state", standing(site, now())), ("nodes", count(site.nodes))];
+    if site.own {
+        lines.extend([
+            ("epoch", site.epoch.to_string()),
+            ("leader", site.leader.clone()),
+            ("voters", site.voters.join(", ")),
+            ("learners", site.learners.join(", ")),
+            ("held", site.held.to_string()),
+        ]);
+    }
+    lines.push(("contacts", site.contacts.join(", ")));
+    render::list(&lines)
+}
+
+fn count(nodes: Option<u32>) -> String {
+    nodes.map(|nodes| nodes.to_string()).unwrap_or_default()
+}
+
+fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+/// How a site stands, for people.
+fn standing(site: &v1::Site, now: Timestamp) -> String {
+    match site.state.as_str() {
+        "silent" => format!("last heard {} ago", age(now.saturating_since(Timestamp(site.heard_ms)))),
+        "unheard" => "not heard yet".to_owned(),
+        state => state.to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_site_that_is_not_linked_says_when_it_was_last_heard() {
+        let now = Timestamp(20_000_000);
+        let site = |state: &str, heard_ms| v1::Site { state: state.to_owned(), heard_ms, ..v1::Site::default() };
+        assert_eq!(standing(&site("alive", 1), now), "alive");
+        assert_eq!(standing(&site("silent", 20_000_000 - 3 * 3_600_000 - 5), now), "last heard 3 h ago");
+        assert_eq!(standing(&site("silent", 20_000_001), now), "last heard 0 s ago", "by a clock that was set back");
+        assert_eq!(standing(&site("unheard", 0), now), "not heard yet");
+    }
 
     #[test]
     fn what_may_run_twice_is_listed_and_the_rest_counted() {

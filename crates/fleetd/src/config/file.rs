@@ -42,6 +42,8 @@ pub struct FileConfig {
     pub cache_bytes: Option<u64>,
     /// `jobs.keep-days`
     pub keep_days: Option<u64>,
+    /// `actors.links`
+    pub actor_links: Option<bool>,
     /// `log.level`
     pub log_level: Option<String>,
     /// `log.format`
@@ -105,6 +107,9 @@ fn read_document(value: Value, problems: &mut Vec<String>) -> FileConfig {
     let mut jobs = top.section("jobs");
     config.keep_days = jobs.number("keep-days", KEEP_DAYS_MIN, 36_500);
     jobs.finish();
+    let mut actors = top.section("actors");
+    config.actor_links = actors.boolean("links");
+    actors.finish();
     let mut log = top.section("log");
     config.log_level = log.string("level");
     config.log_format = log.strings_of_one("format", &["text", "json"]).map(|format| LogFormat::from_word(&format));
@@ -267,6 +272,7 @@ mod tests {
         assert_eq!(config.allow, Some(RobotAllow::default()));
         assert_eq!(config.grace, Some(Duration::from_secs(10)));
         assert_eq!(config.keep_days, Some(KEEP_DAYS_MIN));
+        assert_eq!(config.actor_links, Some(true));
     }
 
     #[test]

@@ -142,7 +142,7 @@ pub struct Settings {
     /// Name of the node.
     pub name: String,
     /// Site of the node.
-    pub site: SiteName,
+    pub site: Option<SiteName>,
     /// Where everything is kept.
     pub data_dir: PathBuf,
     /// Address for gRPC and gossip.
@@ -161,6 +161,8 @@ pub struct Settings {
     pub reserve_bytes: u64,
     /// Memory for cached pages of the store, bytes.
     pub cache_bytes: u64,
+    /// Whether this node keeps actor links to others.
+    pub actor_links: bool,
     /// Log level or directives.
     pub log_level: String,
     /// Log format.
@@ -188,16 +190,16 @@ impl Settings {
         let default_host = if flags.dev { "127.0.0.1" } else { "0.0.0.0" };
         let listen = flags.listen.clone().or(file.listen).unwrap_or_else(|| format!("{default_host}:7000"));
         let http = flags.http.clone().or(file.http).unwrap_or_else(|| format!("{default_host}:8000"));
-        let site = flags.site.clone().or(file.site).unwrap_or_else(|| SiteName::DEFAULT.to_owned());
+        let site = flags.site.clone().or(file.site);
         let tags = if flags.tags.is_empty() { file.tags } else { flags.tags.clone() };
         let slots = flags.slots.or(file.slots);
         let settings = Self {
             dev: flags.dev,
             name: flags.name.clone().or(file.name).unwrap_or_else(|| host.name.clone()),
             // Nothing that is a site name needs an escape, so this is wrong only where the text itself is.
-            site: shown(&site).parse().unwrap_or_else(|problem| {
-                problems.push(format!("{}: {problem}", places.site));
-                SiteName::default()
+            site: site.and_then(|site| {
+                let wrong = |problem: String| problems.push(format!("{}: {problem}", places.site));
+                shown(&site).parse().map_err(wrong).ok()
             }),
             data_dir: flags.data_dir.clone().or(file.data_dir).unwrap_or_else(|| default_data_dir(host)),
             listen: parse_address(&places.listen, &listen, &mut problems),
@@ -208,6 +210,7 @@ impl Settings {
             allow: if flags.dev { RobotAllow::everything() } else { file.allow.unwrap_or_default() },
             reserve_bytes: file.reserve_bytes.unwrap_or(limits::STORE_RESERVE_BYTES),
             cache_bytes: file.cache_bytes.unwrap_or(64 << 20),
+            actor_links: file.actor_links.unwrap_or(true),
             log_level: flags.log_level.clone().or(file.log_level).unwrap_or_else(|| "info".to_owned()),
             log_format: flags.log_format.as_deref().map(LogFormat::from_word).or(file.log_format).unwrap_or_default(),
             ended_jobs_kept: file
@@ -321,6 +324,9 @@ mod tests {
         assert_eq!(settings.listen.to_string(), "0.0.0.0:7000");
         assert_eq!(settings.data_dir, PathBuf::from("/home/ada/.local/share/fleet"));
         assert_eq!(settings.allow, RobotAllow::default());
+        assert!(settings.actor_links);
+        let file = FileConfig { actor_links: Some(false), ..FileConfig::default() };
+        assert!(!Settings::resolve(&flags, file, &host()).expect("these are valid").actor_links);
     }
 
     #[test]

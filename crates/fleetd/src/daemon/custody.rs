@@ -1,4 +1,4 @@
-//! Keeps the root key with the site's voters: on the leader, sealed for who was promoted, taken from who votes no more.
+//! Keeps the key of the site's authority with the site's voters: on the leader, sealed for who was promoted, taken from who votes no more.
 //! Level-triggered, so a crash anywhere in between is mended by whoever leads next.
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long it waits after a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// Looks after the root key for as long as the node runs.
+/// Looks after the key for as long as the node runs.
 pub(super) async fn run(site: Site, trust: TrustKeeper) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -27,7 +27,10 @@ pub(super) async fn run(site: Site, trust: TrustKeeper) {
             continue;
         }
         if let Err(error) = look(&site, &trust).await {
-            tracing::warn!(error = fleet_core::error::chain(&error), "the root key is not with all voters");
+            tracing::warn!(
+                error = fleet_core::error::chain(&error),
+                "the key of the site's authority is not with all voters"
+            );
             tokio::time::sleep(RETRY_AFTER).await;
         }
     }
@@ -52,13 +55,13 @@ pub(super) async fn look(site: &Site, trust: &TrustKeeper) -> Result<(), Error> 
     if !change.seal.is_empty() {
         let authority = trust.authority(&state)?;
         for (node, key) in &change.seal {
-            tracing::info!(%node, "the root key is sealed for a voter");
+            tracing::info!(%node, "the key of the site's authority is sealed for a voter");
             rows.push(sealed_row(&authority, *node, key)?);
         }
     }
     for node in change.drop {
-        tracing::info!(%node, "the root key is taken from a node that votes no more");
-        rows.push(dropped_row(node));
+        tracing::info!(%node, "the key of the site's authority is taken from a node that votes no more");
+        rows.push(dropped_row(&state, node)?);
     }
     if !rows.is_empty() {
         site.propose(Action::PutTrust { rows }).await?;

@@ -1,4 +1,5 @@
-//! What the first leader of a new fleet writes into its log, once: what the site is, its trust, its keyring, itself.
+//! What the first leader of a new site writes into its log, once: what the site is, its trust, its keyring, what the
+//! registry told of the fleet, itself.
 //!
 //! Each step is safe to repeat, so a crash in between is mended by the next start.
 
@@ -6,25 +7,31 @@ use std::time::Duration;
 
 use fleet_api::identity::CertificateFacts;
 use fleet_core::{Error, ErrorKind};
-use fleet_replication::command::{Action, NodeAdmission};
-use fleet_store::record::{Founding, Keyring, NodeCertificate, NodeProfile};
+use fleet_replication::command::{Action, COMMAND_VERSION, NodeAdmission, TokenGrant};
+use fleet_store::record::{Founding, FoundingToken, Keyring, NodeCertificate, NodeProfile};
 use fleet_store::state::{jobs, members};
 
+use super::foundation::Foundation;
 use super::parts::Parts;
 use crate::config::Settings;
 use crate::identity::Identity;
 use crate::site::{Site, read_failed};
-use crate::trust::authority::Authority;
 
 /// How long the only voter of a new group may take to lead it.
 const LEAD_BOUND: Duration = Duration::from_secs(10);
+/// Other sites noted by one command: an entry of the log is bounded.
+const NOTES_AT_ONCE: usize = 8;
 
-/// Founds the site if this node holds the root of a fleet that is not founded yet.
+/// Founds the site if this node has what that takes, and it is not founded yet.
 ///
 /// # Errors
 /// `Unavailable` if the group does not come to serve; whatever a step failed with.
-pub(super) async fn found_site(parts: &Parts, authority: Option<&Authority>, settings: &Settings) -> Result<(), Error> {
-    let Some(authority) = authority else { return Ok(()) };
+pub(super) async fn found_site(
+    parts: &Parts,
+    foundation: Option<&Foundation>,
+    settings: &Settings,
+) -> Result<(), Error> {
+    let Some(foundation) = foundation else { return Ok(()) };
     let (site, identity) = (&parts.site, &parts.identity);
     if is_founded(site)? {
         // Only the greeting is missing, and others may lead by now.
@@ -42,9 +49,12 @@ pub(super) async fn found_site(parts: &Parts, authority: Option<&Authority>, set
         }))
         .await?;
     }
-    site.propose(parts.trust.founding_rows(authority)?).await?;
+    site.propose(parts.trust.founding_rows(&foundation.authority)?).await?;
     if members::keyring(&site.reader()?).map_err(read_failed)?.keys.is_empty() {
         site.propose(Action::PutKeyring(keyring(identity))).await?;
+    }
+    if foundation.authority.site().is_some() {
+        take_over(site, identity, foundation).await?;
     }
     let admission = NodeAdmission {
         node: identity.node_id,
@@ -54,6 +64,25 @@ pub(super) async fn found_site(parts: &Parts, authority: Option<&Authority>, set
     };
     site.propose(Action::PutNode(Box::new(admission))).await?;
     Ok(())
+}
+
+/// Writes down what the registry gave the new site: what is left of its token, and the other sites.
+async fn take_over(site: &Site, identity: &Identity, foundation: &Foundation) -> Result<(), Error> {
+    // This node is the only member there is, and knows all that it proposes.
+    site.propose(Action::Gate { version: COMMAND_VERSION }).await?;
+    if let Some(FoundingToken { id, secret, uses_left, expires_at }) = foundation.token.clone().filter(is_of_use) {
+        let (token, site_name) = (id, identity.site.clone());
+        let grant = TokenGrant { token, secret, site: site_name, uses: uses_left, expires_at };
+        site.propose(Action::CreateToken(grant)).await?;
+    }
+    for notes in foundation.sites.chunks(NOTES_AT_ONCE) {
+        site.propose(Action::NoteSites { notes: notes.to_vec() }).await?;
+    }
+    Ok(())
+}
+
+fn is_of_use(token: &FoundingToken) -> bool {
+    token.uses_left > 0
 }
 
 /// Whether every step was done: the last one admits this node.

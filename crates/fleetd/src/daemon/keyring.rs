@@ -245,6 +245,12 @@ pub(super) fn ring(identity: &Identity) -> Result<fleet_membership::Keyring, Err
         .map_err(|source| Error::new(source.kind(), "read the gossip keys").with_source(source))
 }
 
+/// The key of gossip between sites: the same on every node of the fleet, and not rotated, for sites may be cut off from each
+/// other for as long as they like. Whoever has it may only mislead: what is decided is decided by links and logs.
+pub(super) fn wan_ring(identity: &Identity) -> Option<fleet_membership::Keyring> {
+    identity.link_secret().map(|secret| fleet_membership::Keyring::single(GossipKey::new(secret)))
+}
+
 /// What a leader remembers of the keyring between two looks.
 #[derive(Default)]
 pub(super) struct Rotator {

@@ -19,15 +19,20 @@ use crate::site::Site;
 /// How long the actors may take to stop.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
-/// Starts the links on `runtime`. Without them the node only answers from what gossip told it, so a failure is logged and
-/// nothing more.
+/// Starts the links on `runtime`, if they are `wanted`. Without them the node only answers from what gossip told it, so a
+/// failure is logged and nothing more.
 pub(super) async fn start(
+    wanted: bool,
     identity: &Identity,
     site: &Site,
     node: &Node,
     membership: &Membership,
     runtime: &Handle,
 ) -> Option<Links> {
+    if !wanted {
+        tracing::info!("no actor links, as actors.links says: what is shown of other nodes comes from gossip");
+        return None;
+    }
     match try_start(identity, site, node, membership, runtime).await {
         Ok(links) => Some(links),
         Err(error) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fleet_api::Revocations;
 use fleet_core::{BootInstant, Clock, Error, NodeId, SystemClock};
-use fleet_membership::{GroupStatus, Membership, Metadata, NodeState, Protocols, View};
+use fleet_membership::{GroupStatus, Membership, Metadata, NodeState, Protocols, View, site_mark};
 use fleet_node::Node;
 use fleet_replication::command::{Action, COMMAND_VERSION, NodeAdmission};
 use fleet_replication::{Role, SiteNode, SiteView};
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::grpc::current_profile;
 use crate::identity::Identity;
 use crate::site::{Site, read_failed};
+use crate::sites::SiteLinks;
 use crate::trust::revoked;
 
 /// How often everything is looked at anew, whether or not something was announced.
@@ -45,6 +46,7 @@ pub(super) struct Observer {
     pub(super) identity: Identity,
     pub(super) profile: NodeProfile,
     pub(super) revocations: Revocations,
+    pub(super) sites: SiteLinks,
     pub(super) state: watch::Receiver<NodeState>,
     pub(super) load: watch::Sender<Load>,
 }
@@ -171,6 +173,7 @@ impl Observer {
             }),
             is_draining: load.is_draining,
             state: *self.state.borrow(),
+            site_links: self.sites.linked().iter().map(site_mark).collect(),
         }
     }
 }

@@ -6,17 +6,22 @@ use std::time::Duration;
 
 use fleet_api::PeerDialer;
 use fleet_api::Revocations;
+use fleet_api::pb::peer::catalog_sync_server::CatalogSyncServer;
 use fleet_api::pb::peer::peer_server::PeerServer;
 use fleet_api::pb::v1::admission_server::AdmissionServer;
+use fleet_api::pb::v1::catalog_server::CatalogServer;
 use fleet_api::pb::v1::fleet_server::FleetServer;
+use fleet_api::pb::v1::outbox_server::OutboxServer;
 use fleet_api::tls::CertificateCell;
 use fleet_core::limits::{GRPC_MESSAGE_BYTES_MAX, JOB_LOGS_BYTES_MAX};
 use fleet_core::timing::Timing;
 use fleet_core::{Digest, Error, ErrorKind};
 use fleet_effects::{BaseEnvironment, Effects, Options};
 use fleet_membership::{Membership, MembershipConfig, Metadata, Profile};
+use fleet_node::catalog::Catalog;
 use fleet_node::link::RobotReport;
 use fleet_node::links::Links;
+use fleet_node::ports::{SiteTopic, Sites};
 use fleet_node::{Node, NodeConfig, NodePorts, SiteGroup};
 use fleet_replication::{Group, GroupConfig};
 use fleet_store::Store;
@@ -32,11 +37,15 @@ use super::enroll::Enrolled;
 use super::seeds;
 use super::standing::Standing;
 use crate::config::Settings;
-use crate::grpc::{AdmissionService, FleetService, FleetServiceParts, PeerService};
+use crate::grpc::{
+    AdmissionService, CatalogService, ClientCalls, FleetService, FleetServiceParts, OutboxService, PeerService,
+    SitesService, ToMeantSite,
+};
 use crate::identity::{DataDir, Identity};
 use crate::listener::{Bounds, ListenerOptions, Policy, Services};
 use crate::ports::{EffectsPort, InterpreterPort, JobLogs, LinkPort, NetworkPort, Peers, StoreMemory};
 use crate::site::{Site, read_failed};
+use crate::sites::{Home, SiteLinks};
 use crate::trust::keeper::TrustKeeper;
 use crate::trust::revoked;
 use crate::trust::verification::FleetTrust;
@@ -61,8 +70,15 @@ pub(super) struct Parts {
     pub(super) tls: Tls,
     /// What gossip is sealed and opened with, as of now.
     pub(super) gossip_keys: watch::Sender<Keyring>,
+    pub(super) catalog: Catalog,
     pub(super) interpreter: InterpreterPort,
     pub(super) links: Option<Links>,
+    /// Whether there should be links.
+    pub(super) links_wanted: bool,
+    /// The links to other sites.
+    pub(super) sites: SiteLinks,
+    /// What other sites are told of this one.
+    pub(super) home: Arc<dyn Home>,
     pub(super) reserve_bytes: u64,
     /// How the process stands, as `/health` says it.
     pub(super) standing: Standing,
@@ -80,12 +96,13 @@ pub(super) struct Tls {
 
 impl Parts {
     /// What answers on 7000/tcp.
-    pub(super) fn services(&self) -> Services {
+    pub(super) fn services(&self) -> Result<Services, Error> {
         let admission = AdmissionServer::new(AdmissionService::new(
             self.site.clone(),
             self.identity.clone(),
             self.trust.clone(),
             self.membership.clone(),
+            Digest::of(&self.tls.trust.root),
         ));
         let fleet = FleetServer::new(FleetService::new(FleetServiceParts {
             site: self.site.clone(),
@@ -96,12 +113,19 @@ impl Parts {
             root: Digest::of(&self.tls.trust.root),
             interpreter: self.interpreter.clone(),
             links: self.links.clone(),
+            links_wanted: self.links_wanted,
             reserve_bytes: self.reserve_bytes,
             health: Arc::new(self.standing.clone()),
+            other_sites: self.sites.known(),
             restart: self.restart.clone(),
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let outbox =
+            OutboxServer::new(OutboxService::new(self.site.clone(), self.node.clone(), self.interpreter.clone()))
+                .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        self.sites.serve(SiteTopic::Client, Arc::new(ClientCalls::new(fleet.clone())));
+        let fleet = ToMeantSite::new(self.identity.site.clone(), Arc::new(self.sites.clone()), fleet);
         let peer = PeerServer::new(PeerService::new(
             self.site.clone(),
             self.node.clone(),
@@ -110,14 +134,42 @@ impl Parts {
         ))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let sites = SitesService::new(self.sites.clone(), Arc::clone(&self.home)).server();
         let (actors, links) = mpsc::channel(ACTOR_LINKS_WAITING_MAX);
         // It ends with the listener.
         tokio::spawn(super::links::take_over(self.links.clone(), links));
-        Services {
-            client: Routes::new(fleet.clone()).add_service(admission.clone()),
-            peer: Routes::new(peer).add_service(fleet).add_service(admission),
+        let (catalog, catalog_sync) = self.catalog_services()?;
+        Ok(Services {
+            client: Routes::new(fleet.clone())
+                .add_service(outbox.clone())
+                .add_service(admission.clone())
+                .add_service(catalog),
+            peer: Routes::new(peer)
+                .add_service(fleet)
+                .add_service(outbox)
+                .add_service(admission)
+                .add_service(catalog_sync)
+                .add_service(sites),
             actors,
-        }
+        })
+    }
+
+    /// What clients and other nodes ask about the catalog.
+    fn catalog_services(&self) -> Result<(CatalogServer<CatalogService>, CatalogSyncServer<CatalogService>), Error> {
+        let service = CatalogService::new(
+            self.catalog.clone(),
+            self.site.clone(),
+            self.membership.clone(),
+            self.interpreter.clone(),
+            self.reserve_bytes,
+        )?;
+        let for_clients = CatalogServer::new(service.clone())
+            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let for_nodes = CatalogSyncServer::new(service)
+            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        Ok((for_clients, for_nodes))
     }
 }
 
@@ -169,7 +221,13 @@ pub(super) fn tls(enrolled: &Enrolled, store: &Store) -> Result<Tls, Error> {
     let nodes = members::nodes(&state).map_err(read_failed)?;
     revocations.extend(revoked::read(&state, &nodes)?);
     let validity = super::validity::load(store, &nodes)?;
-    let trust = FleetTrust { root, revocations: revocations.clone(), validity };
+    let trust = FleetTrust {
+        root,
+        own_site: enrolled.identity.site.clone(),
+        first_site: enrolled.identity.first_site().clone(),
+        revocations: revocations.clone(),
+        validity,
+    };
     Ok(Tls { certificate: enrolled.key.cell()?, trust, revocations })
 }
 
@@ -201,6 +259,7 @@ pub(super) async fn start_membership(
         advertise: Some(seeds::own_address(&identity.advertise).await),
         seeds: identity.contacts.iter().filter_map(|contact| contact.parse().ok()).collect(),
         keyring: super::keyring::ring(identity)?,
+        wan_keyring: super::keyring::wan_ring(identity),
         profile: Profile::Lan,
         metadata: Metadata {
             name: identity.name.clone(),
@@ -274,6 +333,7 @@ pub(super) async fn start_node(
     site: &Site,
     interpreter: &InterpreterPort,
     effects: OpenedEffects,
+    sites: Arc<dyn Sites>,
 ) -> Result<Node, Error> {
     let clock = clock();
     let config = NodeConfig {
@@ -301,6 +361,7 @@ pub(super) async fn start_node(
         effects: Arc::new(effects.port),
         robot_link: Arc::new(LinkPort::new(site.peers().clone())),
         interpreter: Arc::new(interpreter.clone()),
+        sites,
         own_journal: Arc::new(site.store().clone()),
     };
     let failed = || Error::new(ErrorKind::Internal, "start the node's actors");

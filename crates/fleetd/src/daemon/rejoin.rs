@@ -13,7 +13,7 @@ use fleet_replication::command::{Action, Command};
 use fleet_replication::{rejoin, unapplied};
 use fleet_store::record::{Content, Ending, Job, JobSpec};
 use fleet_store::state::jobs;
-use fleet_store::state::listing::{Filter, list};
+use fleet_store::state::listing::{Filter, Listed, list};
 use fleet_store::{StateReader, Store};
 use serde_json::{Value, json};
 
@@ -88,8 +88,11 @@ fn write_lines(store: &Store, group: GroupId, epoch: u64, file: File) -> Result<
     let mut below = None;
     loop {
         let page = list(&reader, &Filter::default(), below, PAGE)?;
-        for (id, job, spec) in &page.jobs {
-            writeln!(out, "{}", job_line(&reader, *id, job, spec)?)?;
+        for (id, listed, spec) in &page.jobs {
+            // A job at another site is that site's to tell of.
+            if let Listed::Here(job) = listed {
+                writeln!(out, "{}", job_line(&reader, *id, job, spec)?)?;
+            }
         }
         match page.next {
             Some(next) => below = Some(next),

@@ -43,6 +43,11 @@ pub(super) struct Alone {
 
 impl Alone {
     pub(super) async fn found() -> Self {
+        Self::found_as(SiteName::default()).await
+    }
+
+    /// The same, of a site called `name`, whose authority is the root all the same.
+    pub(super) async fn found_as(name: SiteName) -> Self {
         let store = Store::in_memory().unwrap();
         let (node, fleet, group) = (store.node_id(), FleetId::generate(), GroupId::generate());
         let authority = Authority::found(fleet, SystemClock.now()).unwrap();
@@ -66,11 +71,12 @@ impl Alone {
         let group = Group::open(config).await.unwrap();
         group.found().await.unwrap();
         group.status().wait_for(|status| status.serving_term.is_some()).await.unwrap();
-        let site = Site::new(group, store, peers, SiteName::DEFAULT);
-        let founding =
-            Founding { fleet, site: SiteName::default(), group: site.group().id(), founder: node, dev: false };
+        let site = Site::new(group, store, peers, name.as_str());
+        let founding = Founding { fleet, site: name.clone(), group: site.group().id(), founder: node, dev: false };
         site.propose(Action::Found(founding)).await.unwrap();
-        site.propose(admission(node, "alone")).await.unwrap();
+        let profile = NodeProfile { site: name, ..profile("alone") };
+        let own = NodeAdmission { node, profile, certificate: None, replaces: None };
+        site.propose(Action::PutNode(Box::new(own))).await.unwrap();
         Self { site, trust: TrustKeeper::new(node, SealingKey::generate().unwrap(), validity), authority, key }
     }
 
@@ -126,7 +132,7 @@ async fn the_root_key_is_sealed_for_voters_and_taken_from_others() {
     // A voter whose row is missing gets it from a leader that can open the key.
     let authority = alone.trust.authority(&site.reader().unwrap()).unwrap();
     assert_eq!(authority.root(), alone.authority.root());
-    site.propose(Action::PutTrust { rows: vec![dropped_row(own)] }).await.unwrap();
+    site.propose(Action::PutTrust { rows: vec![dropped_row(&site.reader().unwrap(), own).unwrap()] }).await.unwrap();
     let blind = TrustKeeper::new(own, SealingKey::generate().unwrap(), ValidityClock::system());
     assert_eq!(blind.authority(&site.reader().unwrap()).unwrap_err().kind, ErrorKind::Unavailable);
     custody::look(site, &alone.trust).await.unwrap();
@@ -219,6 +225,7 @@ fn follower(data_dir: &Path) -> Follower {
         advertise: None,
         seeds: Vec::new(),
         keyring: ring(&identity).unwrap(),
+        wan_keyring: None,
         profile: Profile::Lan,
         metadata: Metadata::default(),
     };

@@ -1,4 +1,4 @@
-//! What a new fleet tells its founder: the credential, a join token, the whole join line.
+//! What a new fleet tells its founder (and the founder of a later site is not told): the credential, a join token, the whole join line.
 
 use fleet_api::Credential;
 use fleet_api::credential::FORMAT_VERSION;
@@ -6,7 +6,7 @@ use fleet_api::pb::v1::CreateTokenRequest;
 use fleet_core::{Digest, Error};
 use uuid::Uuid;
 
-use super::enroll::{forget_founding_authority, is_founding};
+use super::foundation::Foundation;
 use super::parts::{Parts, admin_file};
 use crate::config::Settings;
 use crate::grpc::create_token;
@@ -28,12 +28,13 @@ pub(super) async fn greet(parts: &Parts, settings: &Settings, directory: &DataDi
         http = %settings.http,
         "ready for work"
     );
-    if !is_founding(directory) || parts.site.group().serving_term().is_none() {
+    if !Foundation::is_kept(directory) || parts.site.group().serving_term().is_none() {
         return;
     }
-    let is_written = identity.dev || admin_file(directory).exists();
+    // Operators' credentials are the root's to sign, and so the first site's to hand out.
+    let is_written = identity.dev || !identity.keeps_registry() || admin_file(directory).exists();
     let greeted = if is_written { Ok(()) } else { write_welcome(parts, directory).await };
-    if let Err(error) = greeted.and_then(|()| forget_founding_authority(directory)) {
+    if let Err(error) = greeted.and_then(|()| Foundation::forget(directory)) {
         tracing::warn!(error = fleet_core::error::chain(&error), "the founder was not greeted; start again");
     }
 }

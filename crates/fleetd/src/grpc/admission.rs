@@ -6,7 +6,8 @@
 use fleet_api::pb::v1;
 use fleet_api::pb::v1::admission_client::AdmissionClient;
 use fleet_api::pb::v1::admission_server::Admission;
-use fleet_core::{Digest, Error, ErrorKind, GroupId, NodeId, limits};
+use fleet_api::status::status_of;
+use fleet_core::{Digest, Error, ErrorKind, GroupId, NodeId, SiteName, limits};
 use fleet_membership::Membership;
 use fleet_replication::command::{ADMIT_VERSION, Action, FIRST_VERSION, NodeAdmission, Outcome, Redeeming};
 use fleet_store::StateReader;
@@ -16,6 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{gossip_keys, keyring};
 use super::forward::answer;
+use super::registry::{Destination, sent_on};
 use super::removal;
 use crate::config::{is_host_port, is_plain};
 use crate::identity::Identity;
@@ -30,26 +32,28 @@ const ADDRESS_SHOWN_MAX: usize = 80;
 /// The service.
 #[derive(Clone)]
 pub struct AdmissionService {
-    site: Site,
-    identity: Identity,
-    trust: TrustKeeper,
+    pub(super) site: Site,
+    pub(super) identity: Identity,
+    pub(super) trust: TrustKeeper,
     membership: Membership,
+    /// SHA-256 of the fleet's root certificate.
+    root: Digest,
 }
 
 impl AdmissionService {
-    /// Admits to the fleet that `identity` names.
-    pub fn new(site: Site, identity: Identity, trust: TrustKeeper, membership: Membership) -> Self {
-        Self { site, identity, trust, membership }
+    /// Admits to the fleet that `identity` names, whose root has the digest `root`.
+    pub fn new(site: Site, identity: Identity, trust: TrustKeeper, membership: Membership, root: Digest) -> Self {
+        Self { site, identity, trust, membership, root }
     }
 
     async fn admit(self, request: v1::JoinRequest) -> Result<v1::JoinResponse, Error> {
-        let joiner = Joiner::check(&request, &self.identity)?;
+        let joiner = Joiner::check(&request, &self.identity.site)?;
         let token = self.token(&request.token)?;
         let state = self.site.current_reader().await?;
         let gate = jobs::site(&state).map_err(read_failed)?.gate;
         joiner.refuse_behind(gate)?;
         let authority = self.trust.authority(&state)?;
-        let token = token.map(|token| self.redeemable(&token, &authority)).transpose()?;
+        let token = token.map(|token| self.redeemable(&token, &state)).transpose()?;
         refuse_crowd(&state, joiner.node)?;
         let replaces = self.replaced(&state, &joiner).await?;
         let _alone = match replaces {
@@ -92,7 +96,7 @@ impl AdmissionService {
     }
 
     /// The token shown, checked as far as that costs nothing: whoever can reach the port may send one.
-    fn token(&self, text: &str) -> Result<Option<JoinToken>, Error> {
+    pub(super) fn token(&self, text: &str) -> Result<Option<JoinToken>, Error> {
         if text.is_empty() {
             if self.identity.dev {
                 return Ok(None);
@@ -101,19 +105,16 @@ impl AdmissionService {
                 "Run `fleetctl token create` on a machine with the fleet's credential, and pass --token.",
             ));
         }
-        text.parse().map(Some)
-    }
-
-    /// What is redeemed for `token`, if it is of this fleet and site.
-    fn redeemable(&self, token: &JoinToken, authority: &Authority) -> Result<(TokenId, Digest), Error> {
-        let foreign = |what: &str| {
-            Error::new(ErrorKind::PermissionDenied, format!("join with a token of another {what}"))
-                .with_next_step("Make one here with `fleetctl token create`, and pass it with --token.")
-        };
-        if token.root != Digest::of(authority.root()) {
+        let token: JoinToken = text.parse()?;
+        if token.root != self.root {
             return Err(foreign("fleet"));
         }
-        if token.group != self.identity.group_id {
+        Ok(Some(token))
+    }
+
+    /// What is redeemed for `token`, if it is of this site, or was of the registry and went on here with the founding.
+    fn redeemable(&self, token: &JoinToken, state: &StateReader) -> Result<(TokenId, Digest), Error> {
+        if token.group != self.identity.group_id && members::token(state, token.id).map_err(read_failed)?.is_none() {
             return Err(foreign("site"));
         }
         Ok((token.id, token.secret_digest()))
@@ -165,8 +166,15 @@ impl AdmissionService {
             epoch: self.site.group().epoch(),
             members,
             dev: self.identity.dev,
+            first_site: self.identity.first_site().to_string(),
+            ..v1::JoinResponse::default()
         })
     }
+}
+
+fn foreign(what: &str) -> Error {
+    Error::new(ErrorKind::PermissionDenied, format!("join with a token of another {what}"))
+        .with_next_step("Make one here with `fleetctl token create`, and pass it with --token.")
 }
 
 /// Refuses a new node where the site has as many as it can list, those that were removed included.
@@ -182,22 +190,23 @@ fn refuse_crowd(state: &StateReader, joiner: NodeId) -> Result<(), Error> {
 #[tonic::async_trait]
 impl Admission for AdmissionService {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
+        let destination = self.destination(request.get_ref()).map_err(|error| status_of(&error))?;
         let service = self.clone();
-        answer(
-            &self.site,
-            request,
-            |request| service.admit(request),
-            |channel, request| async move { AdmissionClient::new(channel).join(request).await },
-        )
-        .await
+        let pass_on = |channel, request| async move { AdmissionClient::new(channel).join(request).await };
+        match destination {
+            Destination::Here => answer(&self.site, request, |request| service.admit(request), pass_on).await,
+            Destination::Registry => answer(&self.site, request, |request| service.record(request), pass_on).await,
+            Destination::OtherRegistry => self.ask_registry(request.into_inner()).await,
+            Destination::Site(contacts) => Ok(Response::new(sent_on(contacts))),
+        }
     }
 }
 
 /// A join request whose form is right.
-struct Joiner {
-    node: NodeId,
-    profile: NodeProfile,
-    signing_request: SigningRequest,
+pub(super) struct Joiner {
+    pub(super) node: NodeId,
+    pub(super) profile: NodeProfile,
+    pub(super) signing_request: SigningRequest,
     sealing_key: Option<[u8; 32]>,
     /// Version of the commands that it can apply.
     commands: u32,
@@ -217,7 +226,8 @@ impl Joiner {
             .with_next_step("Upgrade first: install the fleet's version of fleetd on this machine."))
     }
 
-    fn check(request: &v1::JoinRequest, identity: &Identity) -> Result<Self, Error> {
+    /// Checks the form of what a joiner for `site` says.
+    pub(super) fn check(request: &v1::JoinRequest, site: &SiteName) -> Result<Self, Error> {
         let refused = |message: String| Error::new(ErrorKind::InvalidInput, format!("join: {message}"));
         let node =
             NodeId::from_slice(&request.node_id).ok_or_else(|| refused("the node id is not 16 bytes".to_owned()))?;
@@ -226,9 +236,6 @@ impl Joiner {
                 "the name must have 1 to {} bytes and no control characters",
                 limits::TAG_BYTES_MAX
             )));
-        }
-        if !request.site.is_empty() && request.site != identity.site.as_str() {
-            return Err(refused(format!("site `{}` is not here; this version has one site", request.site)));
         }
         if !is_host_port(&request.address) || !is_plain(&request.address, limits::ADDRESS_BYTES_MAX) {
             return Err(refused(format!("the address `{}` is not host:port", shown(&request.address))));
@@ -260,7 +267,7 @@ impl Joiner {
         };
         let profile = NodeProfile {
             name: request.name.clone(),
-            site: identity.site.clone(),
+            site: site.clone(),
             address: request.address.clone(),
             http_address: request.http_address.clone(),
             tags: sorted(&request.tags),
@@ -327,7 +334,7 @@ mod tests {
         let store = fleet_store::Store::in_memory().unwrap();
         let group = GroupId::from_bytes([3; 16]);
         let id = |number: usize| NodeId::from_bytes((number as u128).to_be_bytes());
-        let profile = Joiner::check(&request(), &identity()).unwrap().profile;
+        let profile = Joiner::check(&request(), &identity().site).unwrap().profile;
         let filled = move |state: &mut fleet_store::StateTransaction<'_>, from: usize, to: usize| {
             (from..to).try_for_each(|number| {
                 let (id, profile) = (id(number), profile.clone());
@@ -350,7 +357,7 @@ mod tests {
     #[test]
     fn a_joiner_that_says_too_much_or_what_cannot_be_shown_is_refused() {
         let identity = identity();
-        assert!(Joiner::check(&request(), &identity).is_ok());
+        assert!(Joiner::check(&request(), &identity.site).is_ok());
         let long = "x".repeat(300);
         let requests = [
             ("version", v1::JoinRequest { version: long.clone(), ..request() }),
@@ -363,7 +370,7 @@ mod tests {
             ("address", v1::JoinRequest { address: "be\rta:7000".to_owned(), ..request() }),
         ];
         for (what, request) in requests {
-            let refusal = Joiner::check(&request, &identity).err().map(|error| error.kind);
+            let refusal = Joiner::check(&request, &identity.site).err().map(|error| error.kind);
             assert_eq!(refusal, Some(ErrorKind::InvalidInput), "{what}");
         }
     }
@@ -372,7 +379,7 @@ mod tests {
     fn a_joiner_behind_the_gate_is_told_to_upgrade() {
         let joiner = |commands| {
             let request = v1::JoinRequest { commands, ..request() };
-            Joiner::check(&request, &identity()).unwrap()
+            Joiner::check(&request, &identity().site).unwrap()
         };
         assert!(joiner(0).refuse_behind(1).is_ok(), "an old program, an old group");
         assert_eq!(joiner(0).refuse_behind(2).unwrap_err().kind, ErrorKind::FailedPrecondition);

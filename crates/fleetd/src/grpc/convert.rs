@@ -1,11 +1,12 @@
 //! From the crates' own values to the protocol's messages.
 
 use fleet_api::pb::{peer, v1};
-use fleet_core::{Error, NodeId};
+use fleet_core::{Error, NodeId, SiteName, limits};
 use fleet_membership::{Member, MemberState, Metadata, View};
+use fleet_node::ports::KnownSite;
 use fleet_replication::Status;
 use fleet_store::StateReader;
-use fleet_store::record::{Keyring, NodeProfile, NodeRecord, NodeStanding};
+use fleet_store::record::{Keyring, NodeProfile, NodeRecord, NodeStanding, SiteRecord};
 use fleet_store::state::members;
 
 use crate::http::{HealthCheck, HealthDocument};
@@ -111,6 +112,29 @@ pub(super) fn site(name: &str, group: &fleet_replication::Group, nodes: &[NodeRe
         voters: voter_names,
         learners,
         held,
+        state: if status.leader.is_some() { "alive" } else { "leaderless" }.to_owned(),
+        nodes: u32::try_from(nodes.len()).ok(),
+        heard_ms: 0,
+        own: true,
+        contacts: nodes.iter().map(|node| node.profile.address.clone()).take(limits::SITE_CONTACTS_MAX).collect(),
+    }
+}
+
+/// Another site as this node knows it: what its group has noted of it, and what a link to it last told, if there was one.
+pub(super) fn other_site(name: &SiteName, record: &SiteRecord, heard: Option<&KnownSite>) -> v1::Site {
+    let heard_at = heard.and_then(|heard| heard.heard_at);
+    let state = match heard {
+        Some(heard) if heard.is_linked => "alive",
+        _ if heard_at.is_some() => "silent",
+        _ => "unheard",
+    };
+    v1::Site {
+        name: name.to_string(),
+        group_id: record.group.as_bytes().to_vec(),
+        state: state.to_owned(),
+        heard_ms: heard_at.map_or(0, |at| at.0),
+        contacts: record.contacts.clone(),
+        ..v1::Site::default()
     }
 }
 

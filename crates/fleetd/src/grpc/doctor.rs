@@ -36,20 +36,22 @@ pub(super) struct OwnParts<'a> {
     pub(super) certificate: &'a CertificateCell,
     /// Its links, if they were started.
     pub(super) links: Option<&'a Links>,
+    /// Whether there should be any.
+    pub(super) links_wanted: bool,
     /// Its gossip.
     pub(super) membership: &'a Membership,
 }
 
 /// Runs the checks of this node: of itself, and of its ways to every other.
 pub(super) async fn run(parts: OwnParts<'_>) -> Vec<v1::Check> {
-    let OwnParts { name, site, certificate, links, membership } = parts;
+    let OwnParts { name, site, certificate, links, links_wanted, membership } = parts;
     let view = membership.current_view();
     let (sync_time, clock_rate, pairs) =
         tokio::join!(own::sync_time(site.store()), own::clock_rate(), pairs::run(site, membership));
     let mut checks = vec![own::quorum(site), own::free_space(site.store()), sync_time, own::certificate(certificate)];
     checks.push(clock_rate);
     checks.extend(pairs);
-    checks.push(own::actor_links(links, &view, site.name()));
+    checks.push(own::actor_links(links, links_wanted, &view, site.name()));
     let nodes = site.nodes().unwrap_or_default();
     let profile = nodes.iter().find(|node| node.id == site.group().node()).map(|node| &node.profile);
     let may =

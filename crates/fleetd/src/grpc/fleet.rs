@@ -10,10 +10,11 @@ use fleet_api::tls::CertificateCell;
 use fleet_core::{Clock, Digest, Error, ErrorKind, JobId, NodeId, SystemClock};
 use fleet_membership::Membership;
 use fleet_node::links::Links;
+use fleet_node::ports::KnownSites;
 use fleet_node::{JobAction, Node};
 use fleet_replication::command::Action;
 use fleet_store::record::{CommandId, JobState, NodeRecord};
-use fleet_store::state::jobs as state;
+use fleet_store::state::{jobs as state, sites};
 use futures_util::TryStreamExt;
 use tokio::sync::watch as tokio_watch;
 use tokio_stream::Stream;
@@ -41,8 +42,10 @@ pub struct FleetService {
     intake: Intake,
     jobs: Jobs,
     links: Option<Links>,
+    links_wanted: bool,
     reserve_bytes: u64,
     health: Arc<dyn FactsSource>,
+    other_sites: tokio_watch::Receiver<Arc<KnownSites>>,
     restart: tokio_watch::Sender<bool>,
 }
 
@@ -64,10 +67,14 @@ pub struct FleetServiceParts {
     pub interpreter: InterpreterPort,
     /// Links to other nodes' actors, if they could be started.
     pub links: Option<Links>,
+    /// Whether there should be links.
+    pub links_wanted: bool,
     /// Free space below which new work is refused, bytes.
     pub reserve_bytes: u64,
     /// What `/health` says.
     pub health: Arc<dyn FactsSource>,
+    /// What is known of other sites by links to them.
+    pub other_sites: tokio_watch::Receiver<Arc<KnownSites>>,
     /// Turned true to send the node through a stop and a start.
     pub restart: tokio_watch::Sender<bool>,
 }
@@ -84,8 +91,10 @@ impl FleetService {
             root,
             interpreter,
             links,
+            links_wanted,
             reserve_bytes,
             health,
+            other_sites,
             restart,
         } = parts;
         let jobs = Jobs::new(site.clone(), interpreter.clone());
@@ -100,8 +109,10 @@ impl FleetService {
             intake,
             jobs,
             links,
+            links_wanted,
             reserve_bytes,
             health,
+            other_sites,
             restart,
         }
     }
@@ -219,6 +230,7 @@ impl FleetService {
             site: &self.site,
             certificate: &self.certificate,
             links: self.links.as_ref(),
+            links_wanted: self.links_wanted,
             membership: &self.membership,
         };
         if local_only {
@@ -266,6 +278,16 @@ impl FleetService {
         Ok(convert::site(self.site.name(), self.site.group(), &self.site.nodes()?, held))
     }
 
+    /// Every site that is known here, by name.
+    fn sites_here(&self) -> Result<Vec<v1::Site>, Error> {
+        let heard = self.other_sites.borrow().clone();
+        let noted = sites::sites(&self.site.reader()?).map_err(read_failed)?;
+        let others = noted.iter().map(|(name, record)| convert::other_site(name, record, heard.get(name)));
+        let mut all: Vec<v1::Site> = others.chain([self.site_here()?]).collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(all)
+    }
+
     fn status_here(&self) -> Result<v1::Status, Error> {
         let counters = state::site(&self.site.reader()?).map_err(read_failed)?.counters;
         let jobs = JobState::ALL.iter().map(|state| (state.as_str().to_owned(), counters.jobs_in(*state))).collect();
@@ -290,7 +312,7 @@ impl FleetService {
 }
 
 /// An error of the node's actors as callers see it. Where another node leads, `leader` is where it answers.
-fn node_failed(error: fleet_node::Error, leader: impl FnOnce(Option<NodeId>) -> Option<String>) -> Error {
+pub(super) fn node_failed(error: fleet_node::Error, leader: impl FnOnce(Option<NodeId>) -> Option<String>) -> Error {
     let named = match &error {
         fleet_node::Error::NotLeader { leader, .. } => *leader,
         _ => None,
@@ -412,7 +434,7 @@ impl Fleet for FleetService {
     }
 
     async fn list_sites(&self, _: Request<v1::ListSitesRequest>) -> Result<Response<v1::ListSitesResponse>, Status> {
-        done(self.site_here().map(|site| v1::ListSitesResponse { sites: vec![site] }))
+        done(self.sites_here().map(|sites| v1::ListSitesResponse { sites }))
     }
 
     async fn recover_site(

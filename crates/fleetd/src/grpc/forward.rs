@@ -59,7 +59,7 @@ pub(super) fn passed_on<T>(request: Request<T>) -> Request<T> {
 }
 
 /// A timeout as gRPC writes it: at most eight digits and a unit.
-fn parse_timeout(text: &str) -> Option<Duration> {
+pub(super) fn parse_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -64,13 +64,35 @@ impl Intake {
     /// # Errors
     /// `InvalidInput` that names every problem of the file; `Unsupported` for tasks that this version cannot run.
     pub(super) async fn take(&self, request: v1::SubmitRequest) -> Result<JobRequest, Error> {
-        if request.workflow.len() < HEAVY_BYTES {
-            return self.read_request(request);
+        self.heavily(request.workflow.len(), move |intake| intake.read_request(request)).await
+    }
+
+    /// The name of the workflow in `file`, which is refused as a submit of it would be.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(super) async fn check(&self, file: &[u8]) -> Result<WorkflowName, Error> {
+        if file.len() > limits::WORKFLOW_FILE_BYTES_MAX {
+            let (length, bound) = (file.len(), limits::WORKFLOW_FILE_BYTES_MAX);
+            return Err(refused(format!("the workflow file has {length} bytes, at most {bound} are taken")));
+        }
+        let file = file.to_vec();
+        self.heavily(file.len(), move |intake| intake.definition(&file).map(|known| known.name.clone())).await
+    }
+
+    /// Does `work` on a file of `bytes` here, or on a thread of its own where that may take long.
+    async fn heavily<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        if bytes < HEAVY_BYTES {
+            return work(self);
         }
         let failed = || Error::new(ErrorKind::Internal, "submit: read the workflow file");
         let _permit = self.heavy.acquire().await.map_err(|source| failed().with_source(source))?;
         let intake = self.clone();
-        let read = tokio::task::spawn_blocking(move || intake.read_request(request)).await;
+        let read = tokio::task::spawn_blocking(move || work(&intake)).await;
         read.map_err(|source| failed().with_source(source))?
     }
 
@@ -79,12 +101,7 @@ impl Intake {
         let definition = self.definition(&request.workflow)?;
         let settings = &definition.settings;
         let asked = if request.site.is_empty() { settings.site.as_deref() } else { Some(request.site.as_str()) };
-        if let Some(asked) = asked
-            && asked != self.site.as_str()
-        {
-            let message = format!("site `{asked}` is not here; this version has one site, `{}`", self.site);
-            return Err(refused(message));
-        }
+        let site = asked.map(|asked| asked.parse::<SiteName>().map_err(refused)).transpose()?;
         let spec = JobSpec {
             workflow: definition.name.clone(),
             definition: definition.digest,
@@ -97,8 +114,9 @@ impl Intake {
             retry_of: None,
         };
         Ok(JobRequest {
-            job: job_id(&request, &definition.name.namespace, &self.site)?,
+            job: job_id(&request, &definition.name.namespace, site.as_ref().unwrap_or(&self.site))?,
             spec,
+            site,
             priority: priority(&request, settings)?,
             input: Payload::from(input_of(&request.input)?),
             definition: definition.json.clone(),
@@ -249,6 +267,18 @@ mod tests {
     }
 
     #[test]
+    fn a_key_names_the_same_job_wherever_it_is_submitted_for_a_site() {
+        let keyed =
+            |site: &str| v1::SubmitRequest { site: site.to_owned(), idempotency_key: "k".to_owned(), ..request(GOOD) };
+        let job = take(keyed("plant")).expect("it is good");
+        let plant: SiteName = "plant".parse().unwrap();
+        assert_eq!(job.site.as_ref(), Some(&plant));
+        let there = Intake::new(plant, InterpreterPort::default()).read_request(keyed("")).expect("it is good");
+        assert_eq!((job.job, &there.site), (there.job, &None));
+        assert_ne!(job.job, take(keyed("")).expect("it is good").job);
+    }
+
+    #[test]
     fn a_job_may_be_finished_cut_off_for_as_long_as_it_says_or_an_hour() {
         let finish = |settings: &str| take(request(&GOOD.replace("priority: 15", settings))).map(|job| job.spec);
         let within = |settings: &str| finish(settings).expect(settings).finish_within_ms;
@@ -288,7 +318,7 @@ mod tests {
             (v1::SubmitRequest { input: b"{".to_vec(), ..request(GOOD) }, ErrorKind::InvalidInput, "not JSON"),
             (v1::SubmitRequest { priority: Some(21), ..request(GOOD) }, ErrorKind::InvalidInput, "priority 21"),
             (v1::SubmitRequest { job_id: vec![1], ..request(GOOD) }, ErrorKind::InvalidInput, "16 bytes"),
-            (v1::SubmitRequest { site: "other".to_owned(), ..request(GOOD) }, ErrorKind::InvalidInput, "one site"),
+            (v1::SubmitRequest { site: "Other".to_owned(), ..request(GOOD) }, ErrorKind::InvalidInput, "site name"),
             (v1::SubmitRequest { tags: vec![String::new()], ..request(GOOD) }, ErrorKind::InvalidInput, "tag"),
             (
                 v1::SubmitRequest { input: vec![b' '; limits::INPUT_BYTES_MAX + 1], ..request(GOOD) },

@@ -2,11 +2,11 @@
 //! Every answer stops at the bound of a page and says where the next one begins.
 
 use fleet_api::pb::v1;
-use fleet_core::{Error, ErrorKind, JobId, Timestamp};
+use fleet_core::{Error, ErrorKind, JobId, SiteName, Timestamp};
 use fleet_store::StateReader;
-use fleet_store::record::{Content, Ending, Job, JobSpec, JobState};
+use fleet_store::record::{Content, Ending, Job, JobSpec, JobState, Mirror, Reason};
 use fleet_store::state::jobs as state;
-use fleet_store::state::listing::{Filter, Found, find, list};
+use fleet_store::state::listing::{Filter, Found, Listed, find, list, listed};
 use fleet_workflow::machine::event::{ErrorObject, Event};
 use prost::Message;
 
@@ -35,8 +35,41 @@ pub(super) struct Jobs {
 /// A job's row and what was asked for, as of one reader.
 pub(super) struct Rows {
     pub(super) id: JobId,
+    /// As it stands; for a job at another site, as that was last heard.
     pub(super) job: Job,
     pub(super) spec: JobSpec,
+    /// Where it is, if it is at another site.
+    pub(super) elsewhere: Option<Elsewhere>,
+}
+
+/// Where a job is that went to another site.
+pub(super) struct Elsewhere {
+    site: SiteName,
+    node: String,
+}
+
+/// A listed job as its row would be here, and where it is.
+fn seen(listed: Listed) -> (Job, Option<Elsewhere>) {
+    match listed {
+        Listed::Here(job) => (job, None),
+        Listed::Elsewhere(moved, Mirror { number, priority, created_at, standing, .. }) => {
+            let reason = match standing.reason.as_str() {
+                "" if standing.state.is_ended() => None,
+                "" => Some(format!("at site {}", moved.to.site)),
+                told => Some(told.to_owned()),
+            };
+            let job = Job {
+                state: standing.state,
+                generation: moved.generation,
+                attempt: standing.attempt,
+                started_at: standing.started_at,
+                ended_at: standing.ended_at,
+                reason: reason.map(Reason::Text),
+                ..Job::queued(number, priority, created_at)
+            };
+            (job, Some(Elsewhere { site: moved.to.site, node: standing.node }))
+        }
+    }
 }
 
 impl Jobs {
@@ -58,14 +91,30 @@ impl Jobs {
 
     pub(super) fn rows(&self, reader: &StateReader, id: JobId) -> Result<Rows, Error> {
         let unknown = || not_found("job", &id.to_string());
-        let job = state::job(reader, id).map_err(read_failed)?.ok_or_else(unknown)?;
+        let (job, elsewhere) = seen(listed(reader, id).map_err(read_failed)?.ok_or_else(unknown)?);
         let spec = state::spec(reader, id).map_err(read_failed)?.ok_or_else(unknown)?;
-        Ok(Rows { id, job, spec })
+        Ok(Rows { id, job, spec, elsewhere })
+    }
+
+    /// The row of a job that is here.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` for one at another site, which alone has its journal.
+    fn here(&self, reader: &StateReader, id: JobId) -> Result<Job, Error> {
+        let rows = self.rows(reader, id)?;
+        match rows.elsewhere {
+            None => Ok(rows.job),
+            Some(Elsewhere { site, .. }) => {
+                let message = format!("read the journal of job {id}: it is at site {site}");
+                Err(Error::new(ErrorKind::FailedPrecondition, message)
+                    .with_next_step("Ask a node of that site, with --endpoint."))
+            }
+        }
     }
 
     /// The job without input, output and tasks.
     pub(super) async fn brief(&self, reader: &StateReader, rows: &Rows) -> Result<v1::Job, Error> {
-        let mut view = row(rows.id, &rows.job, &rows.spec, &self.contents.names()?);
+        let mut view = row(rows.id, &rows.job, &rows.spec, rows.elsewhere.as_ref(), &self.contents.names()?);
         if let Some(Ending::Error(error)) = state::ending(reader, rows.id).map_err(read_failed)? {
             view.error = self.contents.read(error).await?;
             explain(&mut view);
@@ -102,6 +151,10 @@ impl Jobs {
             }
             view
         };
+        if rows.elsewhere.is_some() {
+            // Only the site that has its journal knows its tasks.
+            return Ok(view);
+        }
         let mut replay = self.replay(reader, &rows).await?;
         let mut tasks = self.tasks(reader, &rows, &mut replay).await?;
         // A job's first word may wait for the end of its first effect.
@@ -164,11 +217,12 @@ impl Jobs {
         let page = list(reader, &filter, below, limit as usize).map_err(read_failed)?;
         let names = self.names()?;
         let mut jobs = Vec::with_capacity(page.jobs.len());
-        for (id, job, spec) in &page.jobs {
-            let mut view = row(*id, job, spec, &names);
+        for (id, listed, spec) in page.jobs {
+            let (job, elsewhere) = seen(listed);
+            let mut view = row(id, &job, &spec, elsewhere.as_ref(), &names);
             // A list must not wait for blobs of other nodes: an error as large as that is left to `job get`.
             if let (None, Some(Ending::Error(Content::Inline(error)))) =
-                (&job.reason, state::ending(reader, *id).map_err(read_failed)?)
+                (&job.reason, state::ending(reader, id).map_err(read_failed)?)
             {
                 view.error = error.as_slice().to_vec();
                 explain(&mut view);
@@ -186,7 +240,7 @@ impl Jobs {
         id: JobId,
         from: u32,
     ) -> Result<v1::GetJournalResponse, Error> {
-        let job = state::job(reader, id).map_err(read_failed)?.ok_or_else(|| not_found("job", &id.to_string()))?;
+        let job = self.here(reader, id)?;
         let names = self.names()?;
         let (mut records, mut room) = (Vec::new(), Room::beside(0));
         let mut journal = Records::from(reader, id, from);
@@ -208,6 +262,7 @@ impl Jobs {
 
     /// What the processes of a job printed, from position `from` of its journal.
     pub(super) async fn logs(&self, reader: &StateReader, id: JobId, from: u32) -> Result<v1::GetLogsResponse, Error> {
+        self.here(reader, id)?;
         let names = self.names()?;
         let (mut chunks, mut room, mut read_bytes) = (Vec::new(), Room::beside(0), 0);
         let mut journal = Records::from(reader, id, from);
@@ -257,15 +312,15 @@ fn millis(at: Option<Timestamp>) -> u64 {
     at.map_or(0, |at| at.0)
 }
 
-fn row(id: JobId, job: &Job, spec: &JobSpec, names: &Names) -> v1::Job {
+fn row(id: JobId, job: &Job, spec: &JobSpec, elsewhere: Option<&Elsewhere>, names: &Names) -> v1::Job {
     v1::Job {
         job_id: id.as_bytes().to_vec(),
         retry_of: spec.retry_of.map(|job| job.as_bytes().to_vec()).unwrap_or_default(),
         workflow: spec.workflow.to_string(),
-        site: spec.site.to_string(),
+        site: elsewhere.map_or(&spec.site, |elsewhere| &elsewhere.site).to_string(),
         state: job.state.as_str().to_owned(),
         reason: job.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
-        node: names.of_some(job.node),
+        node: elsewhere.map_or_else(|| names.of_some(job.node), |elsewhere| elsewhere.node.clone()),
         attempt: job.attempt,
         created_ms: job.created_at.0,
         started_ms: millis(job.started_at),

@@ -148,7 +148,7 @@ async fn keep_sealing_key(site: &Site, state: &StateReader, node: NodeId, key: &
     }
     let mut rows = vec![sealing_key_row(node, &key)];
     if node != site.group().node() && known.is_some() {
-        rows.push(dropped_row(node));
+        rows.push(dropped_row(state, node)?);
     }
     site.propose(Action::PutTrust { rows }).await.map(drop)
 }

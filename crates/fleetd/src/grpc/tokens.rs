@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use fleet_api::pb::v1;
-use fleet_core::{Clock, Digest, Error, ErrorKind, SystemClock, Timestamp};
+use fleet_core::{Clock, Digest, Error, ErrorKind, SiteName, SystemClock, Timestamp};
 use fleet_replication::command::{Action, TokenGrant};
-use fleet_store::StateRead;
 use fleet_store::record::{TokenId, TokenRecord};
-use fleet_store::state::members;
+use fleet_store::state::{members, sites};
+use fleet_store::{StateRead, StateReader};
 
+use super::registry::check_gate;
 use crate::identity::Identity;
 use crate::site::{Site, not_found, read_failed};
 use crate::trust::token::JoinToken;
@@ -24,10 +25,10 @@ const LISTED_MAX: usize = 1_000;
 /// Tokens read in one go.
 const READ_AT_ONCE: usize = 1_000;
 
-/// Makes a token of the fleet whose root has the digest `root`.
+/// Makes a token of the fleet whose root has the digest `root`: for this site, or by the registry for one to be founded.
 ///
 /// # Errors
-/// `InvalidInput` for another site or a bound that is passed.
+/// `InvalidInput` for a bound that is passed, `FailedPrecondition` for a site whose tokens are made elsewhere.
 pub(crate) async fn create(
     site: &Site,
     identity: &Identity,
@@ -35,8 +36,10 @@ pub(crate) async fn create(
     request: v1::CreateTokenRequest,
 ) -> Result<v1::CreateTokenResponse, Error> {
     let refused = |message: String| Error::new(ErrorKind::InvalidInput, format!("create a token: {message}"));
-    if !request.site.is_empty() && request.site != site.name() {
-        return Err(refused(format!("site `{}` is not here; this version has one site", request.site)));
+    let wanted = wanted_site(&request.site, identity).map_err(refused)?;
+    let is_own = wanted == identity.site;
+    if !is_own {
+        check_unfounded(&site.current_reader().await?, identity, &wanted)?;
     }
     let lifetime = lifetime(request.ttl_ms).map_err(refused)?;
     let uses = request.uses.max(1);
@@ -45,14 +48,34 @@ pub(crate) async fn create(
     }
     let token = JoinToken::generate(root, identity.group_id)?;
     let expires_at = SystemClock.now().saturating_add(lifetime);
-    let grant =
-        TokenGrant { token: token.id, secret: token.secret_digest(), site: identity.site.clone(), uses, expires_at };
-    site.propose(Action::CreateToken(grant)).await?;
+    let grant = TokenGrant { token: token.id, secret: token.secret_digest(), site: wanted, uses, expires_at };
+    site.propose(if is_own { Action::CreateToken(grant) } else { Action::GrantFounding(grant) }).await?;
     Ok(v1::CreateTokenResponse {
         token: token.to_text().to_string(),
         expires_ms: expires_at.0,
         token_id: token.id.to_string(),
     })
+}
+
+/// The site that a token is asked for; this one if `text` is empty.
+fn wanted_site(text: &str, identity: &Identity) -> Result<SiteName, String> {
+    if text.is_empty() { Ok(identity.site.clone()) } else { text.parse() }
+}
+
+/// Whether this site may make tokens for the founding of `wanted`: it keeps the registry, and that has no such site.
+fn check_unfounded(state: &StateReader, identity: &Identity, wanted: &SiteName) -> Result<(), Error> {
+    let operation = format!("create a token for site `{wanted}`");
+    if let Some(known) = sites::site(state, wanted).map_err(read_failed)? {
+        let message = format!("{operation}: that site makes its own, and this is site `{}`", identity.site);
+        let next_step = format!("Ask a node there, with `--endpoint`: {}.", known.contacts.join(", "));
+        return Err(Error::new(ErrorKind::FailedPrecondition, message).with_next_step(next_step));
+    }
+    if !identity.keeps_registry() {
+        let message = format!("{operation}: this site, `{}`, knows none of that name", identity.site);
+        let next_step = format!("To found it, ask a node of site `{}` for the token.", identity.first_site());
+        return Err(Error::new(ErrorKind::FailedPrecondition, message).with_next_step(next_step));
+    }
+    check_gate(state, &operation)
 }
 
 /// How long a token lives that was asked for with `ttl_ms`.

@@ -140,7 +140,7 @@ impl Follower {
     }
 
     async fn changed_tasks(&mut self, reader: &StateReader, rows: &Rows) -> Result<Vec<v1::Task>, Error> {
-        let Some(follower) = &mut self.tasks else { return Ok(Vec::new()) };
+        let Some(follower) = self.tasks.as_mut().filter(|_| rows.elsewhere.is_none()) else { return Ok(Vec::new()) };
         let replay = match &mut follower.replay {
             Some(replay) => replay,
             None => follower.replay.insert(self.jobs.replay(reader, rows).await?),

@@ -5,8 +5,8 @@
 
 use std::task::{Context, Poll};
 
-use fleet_api::pb::peer::peer_server;
-use fleet_api::pb::v1::{admission_server, fleet_server};
+use fleet_api::pb::peer::{peer_server, sites_server};
+use fleet_api::pb::v1::{admission_server, catalog_server, fleet_server};
 use fleet_api::status::status_of;
 use fleet_core::{Error, ErrorKind};
 use futures_util::future::{Either, Ready, ready};
@@ -17,6 +17,7 @@ use tower::{Layer, Service};
 use crate::listener::identity::PeerIdentity;
 
 const RENEWAL: &str = "RenewCertificate";
+const LINK: &str = "Link";
 
 /// What nodes ask each other of what clients ask: what is passed on to the leader, and what `doctor` asks of every node.
 /// The rest is answered by the node that a client asks, so no node has a reason to ask it.
@@ -64,7 +65,7 @@ impl Protocol {
 ///
 /// # Errors
 /// `Unauthenticated` if a certificate is missing, `PermissionDenied` if it is not enough.
-pub(crate) fn check(protocol: Protocol, path: &str, identity: PeerIdentity) -> Result<(), Error> {
+pub(crate) fn check(protocol: Protocol, path: &str, identity: &PeerIdentity) -> Result<(), Error> {
     let (service, method) = path.strip_prefix('/').and_then(|path| path.split_once('/')).unwrap_or_default();
     let denied = || Err(Error::new(ErrorKind::PermissionDenied, format!("{identity} may not call {path}")));
     match (protocol, identity) {
@@ -77,10 +78,16 @@ pub(crate) fn check(protocol: Protocol, path: &str, identity: PeerIdentity) -> R
             ))
         }
         (Protocol::Peer, PeerIdentity::Node(_))
-            if service != fleet_server::SERVICE_NAME || ASKED_BY_NODES.contains(&method) =>
+            if service != catalog_server::SERVICE_NAME
+                && (service != fleet_server::SERVICE_NAME || ASKED_BY_NODES.contains(&method)) =>
         {
             Ok(())
         }
+        (Protocol::Peer, PeerIdentity::OtherSite(..)) if service == sites_server::SERVICE_NAME && method == LINK => {
+            Ok(())
+        }
+        // A seed of another site passes on what a joiner asks of the fleet's registry.
+        (Protocol::Peer, PeerIdentity::OtherSite(..)) if service == admission_server::SERVICE_NAME => Ok(()),
         (Protocol::Peer, PeerIdentity::ExpiredNode(_)) if service == peer_server::SERVICE_NAME && method == RENEWAL => {
             Ok(())
         }
@@ -128,7 +135,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let identity = request.extensions().get().copied().unwrap_or(PeerIdentity::Anonymous);
+        let identity = request.extensions().get().unwrap_or(&PeerIdentity::Anonymous);
         match check(self.protocol, request.uri().path(), identity) {
             Ok(()) => Either::Right(self.inner.call(request)),
             Err(refusal) => Either::Left(ready(Ok(status_of(&refusal).into_http()))),
@@ -138,7 +145,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::NodeId;
+    use fleet_core::{NodeId, SiteName};
     use uuid::Uuid;
 
     use super::*;
@@ -148,6 +155,7 @@ mod tests {
         let node = NodeId::generate();
         let identities = [
             PeerIdentity::Node(node),
+            PeerIdentity::OtherSite(node, SiteName::default()),
             PeerIdentity::ExpiredNode(node),
             PeerIdentity::Admin(Uuid::now_v7()),
             PeerIdentity::Development,
@@ -156,22 +164,33 @@ mod tests {
         let denied = Some(ErrorKind::PermissionDenied);
         let unknown = Some(ErrorKind::Unauthenticated);
         for (protocol, path, expected) in [
-            (Protocol::Client, "/fleet.v1.Admission/Join", [None, None, None, None, None]),
-            (Protocol::Client, "/fleet.v1.Fleet/Submit", [denied, denied, None, None, unknown]),
-            (Protocol::Client, "/fleet.v1.Fleet/GetStatus", [denied, denied, None, None, unknown]),
-            (Protocol::Client, "/fleet.v1.Admission", [denied, denied, None, None, unknown]),
-            (Protocol::Client, "", [denied, denied, None, None, unknown]),
-            (Protocol::Peer, "/fleet.peer.v1.Peer/Group", [None, denied, denied, denied, denied]),
-            (Protocol::Peer, "/fleet.peer.v1.Peer/RenewCertificate", [None, None, denied, denied, denied]),
-            (Protocol::Peer, "/fleet.peer.v1.Peer/RenewCertificateFor", [None, denied, denied, denied, denied]),
-            (Protocol::Peer, "/fleet.v1.Fleet/RenewCertificate", [denied; 5]),
-            (Protocol::Peer, "/fleet.v1.Fleet/Submit", [None, denied, denied, denied, denied]),
-            (Protocol::Peer, "/fleet.v1.Fleet/RecoverSite", [denied; 5]),
-            (Protocol::Peer, "/fleet.v1.Fleet/ListNodes", [denied; 5]),
-            (Protocol::Peer, "/fleet.v1.Admission/Join", [None, denied, denied, denied, denied]),
-            (Protocol::Actors, "/fleet.peer.v1.Peer/Group", [denied; 5]),
+            (Protocol::Client, "/fleet.v1.Admission/Join", [None; 6]),
+            (Protocol::Client, "/fleet.v1.Fleet/Submit", [denied, denied, denied, None, None, unknown]),
+            (Protocol::Client, "/fleet.v1.Fleet/GetStatus", [denied, denied, denied, None, None, unknown]),
+            (Protocol::Client, "/fleet.v1.Admission", [denied, denied, denied, None, None, unknown]),
+            (Protocol::Client, "", [denied, denied, denied, None, None, unknown]),
+            (Protocol::Peer, "/fleet.peer.v1.Peer/Group", [None, denied, denied, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.peer.v1.Peer/Heartbeats", [None, denied, denied, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.peer.v1.Peer/GetKeyring", [None, denied, denied, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.peer.v1.Peer/RenewCertificate", [None, denied, None, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.peer.v1.Peer/RenewCertificateFor", [None, denied, denied, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.peer.v1.Sites/Link", [None, None, denied, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.peer.v1.Sites/Relay", [None, denied, denied, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.peer.v1.Sites/Deliver", [None, denied, denied, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.peer.v1.Sites/GetKnownSites", [None, denied, denied, denied, denied, denied]),
+            (Protocol::Client, "/fleet.peer.v1.Sites/Link", [denied, denied, denied, None, None, unknown]),
+            (Protocol::Peer, "/fleet.v1.Fleet/RenewCertificate", [denied; 6]),
+            (Protocol::Peer, "/fleet.v1.Fleet/Submit", [None, denied, denied, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.v1.Fleet/CreateToken", [None, denied, denied, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.v1.Fleet/RecoverSite", [denied; 6]),
+            (Protocol::Peer, "/fleet.v1.Fleet/ListNodes", [denied; 6]),
+            (Protocol::Client, "/fleet.v1.Catalog/Deploy", [denied, denied, denied, None, None, unknown]),
+            (Protocol::Peer, "/fleet.v1.Catalog/Deploy", [denied; 6]),
+            (Protocol::Peer, "/fleet.peer.v1.CatalogSync/Ask", [None, denied, denied, denied, denied, denied]),
+            (Protocol::Peer, "/fleet.v1.Admission/Join", [None, None, denied, denied, denied, denied]),
+            (Protocol::Actors, "/fleet.peer.v1.Peer/Group", [denied; 6]),
         ] {
-            for (identity, expected) in identities.into_iter().zip(expected) {
+            for (identity, expected) in identities.iter().zip(expected) {
                 let refusal = check(protocol, path, identity).err().map(|error| error.kind);
                 assert_eq!(refusal, expected, "{identity} {path}");
             }

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_api::CertificateFacts;
 use fleet_api::cut::CutStream;
 use fleet_api::tls::{ALPN_ACTORS, ALPN_CLIENT, ALPN_PEER, provider};
+use fleet_api::{CertificateFacts, Chain};
 use fleet_core::{Error, ErrorKind};
 use rustls::ServerConfig;
 use rustls::server::{Accepted, Acceptor, NoServerSessionStorage};
@@ -141,14 +141,22 @@ fn admit(
     stream: TlsStream<TcpStream>,
     remote: SocketAddr,
 ) -> Result<(AdmittedStream, PeerIdentity), Error> {
-    let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let facts = leaf.map(CertificateFacts::read).transpose()?;
-    let identity = PeerIdentity::of(facts.as_ref(), shared.options.policy, shared.options.trust.validity.now());
+    let trust = &shared.options.trust;
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.split_first());
+    let read = shown.map(|(leaf, shown)| {
+        let issuer = Chain::read(leaf, shown, &trust.root)?.issuer;
+        Ok::<_, Error>((CertificateFacts::read(leaf)?, trust.site_of(issuer)?))
+    });
+    let read = read.transpose()?;
+    let certificate = read.as_ref().map(|(facts, site)| (facts, site.clone()));
+    let identity = PeerIdentity::of(certificate, &trust.own_site, shared.options.policy, trust.validity.now())?;
+    let facts = read.map(|(facts, _)| facts);
     let Some(place) = shared.place(protocol) else {
         return Err(Error::new(ErrorKind::ResourceExhausted, format!("no connection is left for {remote}")));
     };
     let revocations = shared.options.trust.revocations.clone();
     let phases = shared.phases.clone();
+    let age = age_max(&identity);
     let end = async move {
         let revoked = async {
             match facts {
@@ -157,7 +165,7 @@ fn admit(
             }
         };
         let expired = async {
-            match age_max(identity) {
+            match age {
                 Some(age) => tokio::time::sleep(age).await,
                 None => std::future::pending().await,
             }
@@ -168,15 +176,17 @@ fn admit(
             () = expired => "it had no valid certificate and took too long",
         }
     };
-    Ok((AdmittedStream::new(CutStream::new(stream, end), identity, place), identity))
+    Ok((AdmittedStream::new(CutStream::new(stream, end), identity.clone(), place), identity))
 }
 
 /// How long a connection of `identity` may last. Who was known by an expired certificate stays so on this connection even
 /// once it was renewed, and is to come back with the new one.
-fn age_max(identity: PeerIdentity) -> Option<Duration> {
+fn age_max(identity: &PeerIdentity) -> Option<Duration> {
     match identity {
         PeerIdentity::Anonymous | PeerIdentity::ExpiredNode(_) => Some(UNCERTIFIED_AGE_MAX),
-        PeerIdentity::Node(_) | PeerIdentity::Admin(_) | PeerIdentity::Development => None,
+        PeerIdentity::Node(_) | PeerIdentity::OtherSite(..) | PeerIdentity::Admin(_) | PeerIdentity::Development => {
+            None
+        }
     }
 }
 
@@ -189,11 +199,11 @@ async fn hand_over(
 ) {
     tracing::debug!(%remote, protocol = protocol.as_str(), %identity, "connected");
     metrics::handshake_ended(Outcome::Admitted);
-    let taken = match (protocol, identity) {
+    let taken = match (protocol, &identity) {
         (Protocol::Client, _) => shared.client.send(Ok(stream)).await.is_ok(),
         (Protocol::Peer, _) => shared.peer.send(Ok(stream)).await.is_ok(),
         (Protocol::Actors, PeerIdentity::Node(node)) => {
-            shared.actors.try_send(ActorLink { node, remote, stream: Box::new(stream) }).is_ok()
+            shared.actors.try_send(ActorLink { node: *node, remote, stream: Box::new(stream) }).is_ok()
         }
         (Protocol::Actors, _) => false,
     };
@@ -234,9 +244,9 @@ mod tests {
     #[test]
     fn who_showed_no_valid_certificate_does_not_stay() {
         let node = NodeId::generate();
-        assert_eq!(age_max(PeerIdentity::Anonymous), Some(UNCERTIFIED_AGE_MAX));
-        assert_eq!(age_max(PeerIdentity::ExpiredNode(node)), Some(UNCERTIFIED_AGE_MAX));
-        assert_eq!(age_max(PeerIdentity::Node(node)), None);
-        assert_eq!(age_max(PeerIdentity::Development), None);
+        assert_eq!(age_max(&PeerIdentity::Anonymous), Some(UNCERTIFIED_AGE_MAX));
+        assert_eq!(age_max(&PeerIdentity::ExpiredNode(node)), Some(UNCERTIFIED_AGE_MAX));
+        assert_eq!(age_max(&PeerIdentity::Node(node)), None);
+        assert_eq!(age_max(&PeerIdentity::Development), None);
     }
 }

@@ -77,7 +77,7 @@ impl Connected for AdmittedStream {
     type ConnectInfo = PeerIdentity;
 
     fn connect_info(&self) -> PeerIdentity {
-        self.identity
+        self.identity.clone()
     }
 }
 

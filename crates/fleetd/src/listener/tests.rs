@@ -6,4 +6,4 @@ mod joining;
 mod lifecycle;
 mod refusal;
 mod routing;
-mod support;
+pub(crate) mod support;

@@ -26,6 +26,8 @@ pub enum Purpose {
     Work,
     /// Requests of clients that are passed on to the leader.
     Forward,
+    /// The catalog, whose rows are many and may wait.
+    Catalog,
 }
 
 /// Channels to peers. A cheap handle.

@@ -1,16 +1,20 @@
-//! The fleet's root: it is founded once, and signs the certificates of nodes and admins. Whether somebody may have one
-//! is not decided here.
+//! Who signs: the fleet's root, which is founded once and signs for the first site, for operators and for the authorities
+//! of other sites; and such an authority, which signs for the nodes of its site. Whether somebody may have a certificate is
+//! not decided here.
 //!
 //! Invariants: a certificate's key is the one that signed its request; its name comes from the caller, never from the
-//! request; it begins to be valid when the root did and ends no later than the root.
+//! request; it begins to be valid when the root did and ends no later than what signed it; a site's authority signs
+//! neither operators nor authorities.
 
 use std::time::Duration;
 
+use fleet_api::chain::{SiteFacts, site_authority_name};
 use fleet_api::identity::{CertificateFacts, CertificateName, RootFacts, Subject, root_name};
-use fleet_core::{Digest, Error, ErrorKind, FleetId, NodeId, Timestamp};
+use fleet_core::{Digest, Error, ErrorKind, FleetId, NodeId, SiteName, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKey, PublicKeyData, SanType, SerialNumber,
+    SigningKey,
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
 use uuid::Uuid;
@@ -19,6 +23,8 @@ use zeroize::Zeroizing;
 const DAY: Duration = Duration::from_secs(86_400);
 /// How long a root is valid: 20 years.
 pub const ROOT_LIFETIME: Duration = Duration::from_secs(20 * 365 * 86_400);
+/// How long the certificate of a site's authority is valid from its issue: 5 years.
+pub const SITE_LIFETIME: Duration = Duration::from_secs(5 * 365 * 86_400);
 /// How long a node's certificate is valid from its issue.
 pub const NODE_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 /// How long an admin's certificate is valid from its issue: 1 year.
@@ -77,10 +83,15 @@ pub struct Issued {
     pub facts: CertificateFacts,
 }
 
-/// The holder of a fleet's root key.
+/// The holder of a fleet's root key, or of the key of a site's authority.
 pub struct Authority {
-    root: CertificateDer<'static>,
-    facts: RootFacts,
+    /// Its own certificate first, the root last; one and the same for the root.
+    chain: Vec<CertificateDer<'static>>,
+    fleet: FleetId,
+    /// The site for whose nodes it signs; `None`: it is the root.
+    site: Option<SiteName>,
+    not_before: Timestamp,
+    not_after: Timestamp,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -100,46 +111,73 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let root = params.self_signed(&key).map_err(failed)?.der().clone();
-        Self::with_key(root, key)
+        Self::with_key(vec![root], key)
     }
 
-    /// The root `root` with its key, PKCS #8.
+    /// The authority of `chain`, its own certificate first, the root last, with its key, PKCS #8.
     ///
     /// # Errors
     /// `InvalidInput` if they do not belong together.
-    pub fn from_parts(root: CertificateDer<'static>, key: &[u8]) -> Result<Self, Error> {
+    pub fn from_parts(chain: Vec<CertificateDer<'static>>, key: &[u8]) -> Result<Self, Error> {
         let key = PrivatePkcs8KeyDer::from(key);
         let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &rcgen::PKCS_ECDSA_P256_SHA256)
-            .map_err(|source| Error::new(ErrorKind::InvalidInput, "read the root key").with_source(source))?;
-        Self::with_key(root, key)
+            .map_err(|source| Error::new(ErrorKind::InvalidInput, "read an authority's key").with_source(source))?;
+        Self::with_key(chain, key)
     }
 
-    fn with_key(root: CertificateDer<'static>, key: KeyPair) -> Result<Self, Error> {
+    fn with_key(chain: Vec<CertificateDer<'static>>, key: KeyPair) -> Result<Self, Error> {
         let refused = |message: &str| Error::new(ErrorKind::InvalidInput, message);
-        let facts = RootFacts::read(&root)?;
-        let (_, parsed) = x509_parser::parse_x509_certificate(&root)
-            .map_err(|source| refused("read the root certificate").with_source(source))?;
+        let (own, site) = match chain.as_slice() {
+            [root] => (root, None),
+            [own, _root] => (own, Some(SiteFacts::read(own)?)),
+            _ => return Err(refused("read an authority: its chain has neither one certificate nor two")),
+        };
+        let (_, parsed) = x509_parser::parse_x509_certificate(own)
+            .map_err(|source| refused("read an authority's certificate").with_source(source))?;
         if parsed.public_key().raw != key.subject_public_key_info() {
-            return Err(refused("the root key is not the key of the root certificate"));
+            return Err(refused("the key is not that of the authority's certificate"));
         }
-        let issuer = Issuer::from_ca_cert_der(&root, key)
-            .map_err(|source| refused("read the root certificate").with_source(source))?;
-        Ok(Self { root, facts, issuer })
+        let issuer = Issuer::from_ca_cert_der(own, key)
+            .map_err(|source| refused("read an authority's certificate").with_source(source))?;
+        let (fleet, not_before, not_after, site) = match site {
+            Some(facts) => (facts.fleet, facts.not_before, facts.not_after, Some(facts.site)),
+            None => {
+                let facts = RootFacts::read(own)?;
+                (facts.fleet, facts.not_before, facts.not_after, None)
+            }
+        };
+        Ok(Self { chain, fleet, site, not_before, not_after, issuer })
     }
 
     /// The fleet.
     pub fn fleet(&self) -> FleetId {
-        self.facts.fleet
+        self.fleet
+    }
+
+    /// The site for whose nodes it signs, where it is not the fleet's root.
+    pub fn site(&self) -> Option<&SiteName> {
+        self.site.as_ref()
     }
 
     /// The root certificate.
     pub fn root(&self) -> &CertificateDer<'static> {
-        &self.root
+        &self.chain[self.chain.len() - 1]
     }
 
-    /// The root key, PKCS #8, to be sealed.
+    /// What vouches for what it signs: its own certificate first, the root last.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// Its key, PKCS #8, to be sealed.
     pub fn key(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(self.issuer.key().serialize_der())
+    }
+
+    /// Its signature over `bytes`, which say what they are for: ECDSA with SHA-256, ASN.1.
+    pub fn sign(&self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+        let signed = self.issuer.key().sign(bytes);
+        signed.map_err(|source| Error::new(ErrorKind::Internal, "sign with an authority's key").with_source(source))
     }
 
     /// A node's certificate, for TLS in both roles.
@@ -149,9 +187,46 @@ impl Authority {
     }
 
     /// An operator's certificate, for clients only.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` unless this is the root.
     pub fn issue_admin(&self, request: &SigningRequest, admin: Uuid, now: Timestamp) -> Result<Issued, Error> {
+        self.require_root("sign an operator's certificate")?;
         let usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(request, Subject::Admin(admin), now.saturating_add(ADMIN_LIFETIME), usages)
+    }
+
+    /// The certificate of the authority of `site`, which signs for nodes and for no other authority.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` unless this is the root.
+    pub fn issue_site(
+        &self,
+        request: &SigningRequest,
+        site: &SiteName,
+        now: Timestamp,
+    ) -> Result<CertificateDer<'static>, Error> {
+        self.require_root("sign the authority of another site")?;
+        let mut params = CertificateParams::default();
+        set_validity(&mut params, self.not_before, now.saturating_add(SITE_LIFETIME).min(self.not_after));
+        params.serial_number = Some(random_serial()?);
+        // Another name than the root's: the issuer that a certificate names tells which of the two signed it.
+        params.distinguished_name = common_name(site.as_str());
+        params.distinguished_name.push(DnType::OrganizationName, format!("fleet {}", self.fleet));
+        params.subject_alt_names = vec![uri(&site_authority_name(self.fleet, site))?];
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.use_authority_key_identifier_extension = true;
+        let signed = params.signed_by(&request.public_key, &self.issuer).map_err(|source| {
+            Error::new(ErrorKind::Internal, format!("sign the authority of site {site}")).with_source(source)
+        })?;
+        Ok(signed.der().clone())
+    }
+
+    fn require_root(&self, operation: &str) -> Result<(), Error> {
+        let Some(site) = &self.site else { return Ok(()) };
+        let message = format!("{operation}: the authority of site {site} may not, only the fleet's root");
+        Err(Error::new(ErrorKind::FailedPrecondition, message).with_next_step("Do it at the fleet's first site."))
     }
 
     fn issue(
@@ -161,9 +236,9 @@ impl Authority {
         not_after: Timestamp,
         usages: Vec<ExtendedKeyUsagePurpose>,
     ) -> Result<Issued, Error> {
-        let name = CertificateName { fleet: self.facts.fleet, subject };
+        let name = CertificateName { fleet: self.fleet, subject };
         let mut params = CertificateParams::default();
-        set_validity(&mut params, self.facts.not_before, not_after.min(self.facts.not_after));
+        set_validity(&mut params, self.not_before, not_after.min(self.not_after));
         params.serial_number = Some(random_serial()?);
         params.distinguished_name = common_name(&subject.to_string());
         params.subject_alt_names = vec![uri(&name.to_string())?];
@@ -176,13 +251,14 @@ impl Authority {
         })?;
         let leaf = leaf.der().clone();
         let facts = CertificateFacts::read(&leaf)?;
-        Ok(Issued { chain: vec![leaf, self.root.clone()], facts })
+        let chain = std::iter::once(leaf).chain(self.chain.iter().cloned()).collect();
+        Ok(Issued { chain, facts })
     }
 }
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("facts", &self.facts).finish_non_exhaustive()
+        f.debug_struct("Authority").field("fleet", &self.fleet).field("site", &self.site).finish_non_exhaustive()
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use fleet_api::chain::SiteFacts;
 use fleet_api::connect::{Connector, Established};
 use fleet_api::identity::{CertificateFacts, RootFacts, Subject};
 use fleet_api::pb::v1;
@@ -99,12 +100,41 @@ pub fn accept(
     node: NodeId,
     entitlement: &Entitlement,
 ) -> Result<NodeKey, Error> {
-    let refused =
-        |message: &str| Error::new(ErrorKind::Unauthenticated, format!("the seed's answer is refused: {message}"));
+    let (chain, root) = chain_of(response, entitlement)?;
+    let leaf = chain.first().ok_or_else(|| refused("it has no certificate"))?;
+    let facts = CertificateFacts::read(leaf)?;
+    if facts.name.subject != Subject::Node(node) {
+        return Err(refused("its certificate is for another node"));
+    }
+    if facts.name.fleet != root.fleet {
+        return Err(refused("its fleet and its root differ"));
+    }
+    key.with_chain(chain)
+}
+
+/// The certificate of a new site's authority in `response`, and the root behind it, which is the one expected.
+///
+/// # Errors
+/// `Unauthenticated` if the answer is not what was asked for.
+pub fn accept_authority(
+    response: &v1::JoinResponse,
+    entitlement: &Entitlement,
+) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let (chain, root) = chain_of(response, entitlement)?;
+    let authority = chain.first().ok_or_else(|| refused("it has no certificate"))?;
+    if SiteFacts::read(authority)?.fleet != root.fleet {
+        return Err(refused("its fleet and its root differ"));
+    }
+    Ok(chain)
+}
+
+/// The chain in `response`, if it ends at the root expected, and what the root says.
+fn chain_of(
+    response: &v1::JoinResponse,
+    entitlement: &Entitlement,
+) -> Result<(Vec<CertificateDer<'static>>, RootFacts), Error> {
     let chain: Vec<CertificateDer<'static>> = response.certificates.iter().cloned().map(CertificateDer::from).collect();
-    let (Some(leaf), Some(root)) = (chain.first(), chain.last()) else {
-        return Err(refused("it has no certificate"));
-    };
+    let Some(root) = chain.last() else { return Err(refused("it has no certificate")) };
     if root.as_ref() != response.root {
         return Err(refused("its chain does not end at its root"));
     }
@@ -113,14 +143,15 @@ pub fn accept(
     {
         return Err(refused("its root is not the one the token names"));
     }
-    let (facts, root) = (CertificateFacts::read(leaf)?, RootFacts::read(root)?);
-    if facts.name.subject != Subject::Node(node) {
-        return Err(refused("its certificate is for another node"));
-    }
-    if facts.name.fleet != root.fleet || response.fleet_id != root.fleet.as_bytes() {
+    let root = RootFacts::read(root)?;
+    if response.fleet_id != root.fleet.as_bytes() {
         return Err(refused("its fleet and its root differ"));
     }
-    key.with_chain(chain)
+    Ok((chain, root))
+}
+
+fn refused(message: &str) -> Error {
+    Error::new(ErrorKind::Unauthenticated, format!("the seed's answer is refused: {message}"))
 }
 
 fn explained(error: Error, seed: &str, entitlement: &Entitlement) -> Error {

@@ -1,5 +1,5 @@
-//! The root key at work: opened from the group's state, where it lies sealed for each voter, and used on the leader to
-//! admit and to renew.
+//! The key of the site's authority at work: opened from the group's state, where it lies sealed for each voter, and used on
+//! the leader to admit and to renew. The authority is the fleet's root at the first site, and one of its own elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,8 @@ use fleet_core::{Error, ErrorKind, NodeId, Timestamp};
 use fleet_replication::command::{Action, TrustEntry};
 use fleet_store::StateReader;
 use fleet_store::record::{Payload, TrustKind, TrustRow};
-use fleet_store::state::members;
+use fleet_store::state::sites::SITE_AUTHORITY;
+use fleet_store::state::{members, sites};
 
 use crate::site::read_failed;
 use crate::trust::authority::Authority;
@@ -20,9 +21,11 @@ const ROOT: &str = "root";
 /// Rows read in one go.
 const ROWS_PER_READ: usize = 1_000;
 /// What a sealed root key is bound to.
-const SEALING_CONTEXT: &[u8] = b"fleet root key";
+const ROOT_CONTEXT: &[u8] = b"fleet root key";
+/// What the sealed key of a site's authority is bound to.
+const SITE_CONTEXT: &[u8] = b"fleet site key";
 
-/// Opens and keeps the root key. A cheap handle.
+/// Opens and keeps the authority's key. A cheap handle.
 #[derive(Clone)]
 pub struct TrustKeeper {
     shared: Arc<Shared>,
@@ -46,25 +49,28 @@ impl TrustKeeper {
         self.shared.validity.now()
     }
 
-    /// The root, opened from `state` unless it is open already.
+    /// The site's authority, opened from `state` unless it is open already.
     ///
     /// # Errors
-    /// `Unavailable` if the state has no root key sealed for this node.
+    /// `Unavailable` if the state has no key of it sealed for this node.
     pub fn authority(&self, state: &StateReader) -> Result<Arc<Authority>, Error> {
         let mut opened = self.shared.authority.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(authority) = &*opened {
             return Ok(Arc::clone(authority));
         }
         let missing = || {
-            Error::new(ErrorKind::Unavailable, "open the fleet's root key: it is not sealed for this node")
+            Error::new(ErrorKind::Unavailable, "open the key of the site's authority: it is not sealed for this node")
                 .with_next_step("Ask another node of the site, or wait until this one has caught up.")
         };
-        let root = members::trust(state, TrustKind::Authority, ROOT).map_err(read_failed)?.ok_or_else(missing)?;
-        let name = sealed_name(self.shared.node);
-        let sealed = members::trust(state, TrustKind::SealedKey, &name).map_err(read_failed)?;
-        let sealed = sealed.filter(|row| !row.value.as_slice().is_empty()).ok_or_else(missing)?;
-        let key = self.shared.sealing_key.open(sealed.value.as_slice(), SEALING_CONTEXT)?;
-        let authority = Arc::new(Authority::from_parts(root.value.as_slice().to_vec().into(), &key)?);
+        let certificate = |name| members::trust(state, TrustKind::Authority, name).map_err(read_failed);
+        let own = certificate(SITE_AUTHORITY)?;
+        let (authority, context) = if own.is_some() { (SITE_AUTHORITY, SITE_CONTEXT) } else { (ROOT, ROOT_CONTEXT) };
+        let root = certificate(ROOT)?.ok_or_else(missing)?;
+        let sealed = members::trust(state, TrustKind::SealedKey, &sealed_name(authority, self.shared.node));
+        let sealed = sealed.map_err(read_failed)?.filter(|row| !row.value.as_slice().is_empty()).ok_or_else(missing)?;
+        let key = self.shared.sealing_key.open(sealed.value.as_slice(), context)?;
+        let chain = own.into_iter().chain([root]).map(|row| row.value.as_slice().to_vec().into()).collect();
+        let authority = Arc::new(Authority::from_parts(chain, &key)?);
         *opened = Some(Arc::clone(&authority));
         Ok(authority)
     }
@@ -74,22 +80,27 @@ impl TrustKeeper {
         self.shared.sealing_key.public_key()
     }
 
-    /// The rows that found the fleet's trust: the root, and its key sealed for this node.
+    /// The rows that found a site's trust: the root, the site's own authority where that is another, and the key of the two
+    /// that is here, sealed for this node.
     ///
     /// # Errors
     /// If sealing fails.
     pub fn founding_rows(&self, authority: &Authority) -> Result<Action, Error> {
-        let root = TrustEntry {
+        let certificate = |name: &str, certificate: &[u8]| TrustEntry {
             kind: TrustKind::Authority,
-            name: ROOT.to_owned(),
-            value: Payload(authority.root().to_vec().into()),
+            name: name.to_owned(),
+            value: Payload::from(certificate.to_vec()),
         };
-        let sealed = sealed_row(authority, self.shared.node, &self.shared.sealing_key.public_key())?;
-        Ok(Action::PutTrust { rows: vec![root, sealed] })
+        let mut rows = vec![certificate(ROOT, authority.root())];
+        if let [own, _root] = authority.chain() {
+            rows.push(certificate(SITE_AUTHORITY, own));
+        }
+        rows.push(sealed_row(authority, self.shared.node, &self.shared.sealing_key.public_key())?);
+        Ok(Action::PutTrust { rows })
     }
 }
 
-/// The row with the root key sealed for `node`, whose public sealing key is `recipient`.
+/// The row with the key of `authority` sealed for `node`, whose public sealing key is `recipient`.
 ///
 /// # Errors
 /// If sealing fails.
@@ -98,13 +109,19 @@ pub fn sealed_row(
     node: NodeId,
     recipient: &[u8; PUBLIC_KEY_BYTES],
 ) -> Result<TrustEntry, Error> {
-    let sealed = seal(&authority.key(), recipient, SEALING_CONTEXT)?;
-    Ok(TrustEntry { kind: TrustKind::SealedKey, name: sealed_name(node), value: Payload(sealed.into()) })
+    let (name, context) =
+        if authority.site().is_some() { (SITE_AUTHORITY, SITE_CONTEXT) } else { (ROOT, ROOT_CONTEXT) };
+    let sealed = seal(&authority.key(), recipient, context)?;
+    Ok(TrustEntry { kind: TrustKind::SealedKey, name: sealed_name(name, node), value: Payload(sealed.into()) })
 }
 
-/// The row that takes the sealed root key from `node`.
-pub fn dropped_row(node: NodeId) -> TrustEntry {
-    TrustEntry { kind: TrustKind::SealedKey, name: sealed_name(node), value: Payload::default() }
+/// The row that takes the sealed key of the site's authority from `node`, by what the authority is called in `state`.
+///
+/// # Errors
+/// If the store failed.
+pub fn dropped_row(state: &StateReader, node: NodeId) -> Result<TrustEntry, Error> {
+    let name = sealed_name(authority_name(state)?, node);
+    Ok(TrustEntry { kind: TrustKind::SealedKey, name, value: Payload::default() })
 }
 
 /// The row with what secrets for `node` are sealed to.
@@ -112,13 +129,14 @@ pub fn sealing_key_row(node: NodeId, key: &[u8; PUBLIC_KEY_BYTES]) -> TrustEntry
     TrustEntry { kind: TrustKind::SealingKey, name: node.to_string(), value: Payload::from(key.to_vec()) }
 }
 
-/// The nodes for which `state` has the root key sealed.
+/// The nodes for which `state` has the key of the site's authority sealed.
 ///
 /// # Errors
 /// If the store failed.
 pub fn sealed_for(state: &StateReader) -> Result<BTreeSet<NodeId>, Error> {
+    let authority = authority_name(state)?;
     let rows = rows_of(state, TrustKind::SealedKey)?.into_iter().filter(|(_, row)| !row.value.as_slice().is_empty());
-    Ok(rows.filter_map(|(name, _)| name.strip_prefix(ROOT)?.strip_prefix('/')?.parse().ok()).collect())
+    Ok(rows.filter_map(|(name, _)| name.strip_prefix(authority)?.strip_prefix('/')?.parse().ok()).collect())
 }
 
 /// What secrets for each node are sealed to, as far as `state` knows.
@@ -147,6 +165,20 @@ pub fn rows_of(state: &StateReader, kind: TrustKind) -> Result<Vec<(String, Trus
     }
 }
 
-fn sealed_name(node: NodeId) -> String {
-    format!("{ROOT}/{node}")
+/// The certificate of the site's own authority in `state`, DER; empty at the first site, where it is the root.
+///
+/// # Errors
+/// If the store failed.
+pub fn site_certificate(state: &StateReader) -> Result<Payload, Error> {
+    let own = members::trust(state, TrustKind::Authority, SITE_AUTHORITY).map_err(read_failed)?;
+    Ok(own.map(|row| row.value).unwrap_or_default())
+}
+
+/// What the site's authority is called in `state`.
+fn authority_name(state: &StateReader) -> Result<&'static str, Error> {
+    Ok(if sites::is_registry(state).map_err(read_failed)? { ROOT } else { SITE_AUTHORITY })
+}
+
+fn sealed_name(authority: &str, node: NodeId) -> String {
+    format!("{authority}/{node}")
 }

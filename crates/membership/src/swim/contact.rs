@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use fleet_core::NodeId;
+use rand::RngExt;
 
 use super::{Effect, Swim};
 use crate::identity::{Identity, boot_number};
@@ -15,6 +16,8 @@ use crate::view::MemberState;
 
 /// How many members are called in one go.
 const CALLS_AT_ONCE: usize = 8;
+/// How many members that seem down are called when a link is back.
+const DOWN_CALLED_AT_ONCE: usize = 16;
 /// How often a node that knows nobody active calls.
 const CONTACT_LONELY: Duration = Duration::from_secs(1);
 /// How often a node with company calls seeds that are not part of it: heals a split that gossip cannot see.
@@ -42,6 +45,7 @@ pub(super) struct Contacts {
     contact_at: Duration,
     contact_if_lonely_at: Duration,
     want_at: Duration,
+    call_down_at: Duration,
 }
 
 impl Contacts {
@@ -53,6 +57,7 @@ impl Contacts {
             contact_at: Duration::ZERO,
             contact_if_lonely_at: Duration::ZERO,
             want_at: Duration::MAX,
+            call_down_at: Duration::MAX,
         };
         seeds.into_iter().for_each(|seed| contacts.add_seed(seed));
         contacts
@@ -67,6 +72,10 @@ impl Contacts {
     /// The members remembered from before the start, none of them active any more.
     pub(super) fn remembered(&self) -> BTreeMap<NodeId, RememberedMember> {
         self.remembered.iter().map(|member| (member.node, RememberedMember { was_active: false, ..*member })).collect()
+    }
+
+    pub(super) fn call_down_soon(&mut self, now: Duration) {
+        self.call_down_at = self.call_down_at.min(now);
     }
 
     pub(super) fn want_soon(&mut self, now: Duration) {
@@ -132,6 +141,26 @@ impl Swim {
         }
         if answered.is_empty() {
             self.call_known(effects);
+        }
+    }
+
+    /// Calls members that seem down, any of them if they are many.
+    pub(super) fn call_down(&mut self, effects: &mut Vec<Effect>) {
+        let down = self.foca.iter_membership_state().filter(|member| member.state() == foca::State::Down);
+        let mut down: Vec<_> = down.map(|member| *member.id()).collect();
+        for _ in 0..down.len().min(DOWN_CALLED_AT_ONCE) {
+            let member = down.swap_remove(self.random.random_range(0..down.len()));
+            self.announce(member, effects);
+        }
+    }
+
+    /// Calls members that seem down once this node was told that it had been given up itself: a cut has healed, and the
+    /// others learn by this call that it lives, and from its answer that they were given up too. So a heal runs through
+    /// all nodes at once instead of waiting for each one's next call.
+    pub(super) fn call_down_if_due(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        if now >= self.contacts.call_down_at {
+            self.contacts.call_down_at = Duration::MAX;
+            self.call_down(effects);
         }
     }
 

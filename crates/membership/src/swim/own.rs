@@ -5,8 +5,6 @@ use std::time::Duration;
 use super::Swim;
 use crate::metadata::{Metadata, MetadataItem, NodeState};
 
-/// How often the current version is repeated: foca stops by itself after some transmissions.
-const REPEAT_EVERY: Duration = Duration::from_secs(10);
 /// Repeats asked for by new members are at least this far apart.
 const REPEAT_PAUSE: Duration = Duration::from_millis(500);
 /// Versions are at least this far apart, however often the content changes.
@@ -82,7 +80,7 @@ impl Swim {
 
     fn repeat_own(&mut self, now: Duration) {
         self.own.repeated_at = now;
-        self.own.repeat_at = now + self.jittered(REPEAT_EVERY);
+        self.own.repeat_at = now + self.jittered(self.profile.repeat_every());
         self.add_own_broadcast();
     }
 

@@ -4,15 +4,19 @@
 //! few packets were lost (a short cut, a full buffer), a living node would be declared down for never having heard of it.
 //! So whoever will declare a member down tells it so until it contradicts or the time is up.
 
-use super::{Effect, Swim};
+use std::time::Duration;
+
+use super::{Effect, HOUSEKEEPING, Swim};
 use crate::payload::{Accusation, Payload};
 
 impl Swim {
     /// Tells every member whose time is running out by this node's timer.
-    pub(super) fn accuse(&mut self, effects: &mut Vec<Effect>) {
-        if self.accused.is_empty() {
+    pub(super) fn accuse_if_due(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        if self.accused.is_empty() || now < self.accuse_at {
             return;
         }
+        // What is due with the next look after the members comes with it.
+        self.accuse_at = now + self.profile.accuse_every() - HOUSEKEEPING / 2;
         let accuser = *self.identity();
         let suspects: Vec<_> = self
             .foca

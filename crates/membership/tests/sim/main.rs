@@ -9,6 +9,7 @@ use fleet_membership::{MemberState, Metadata};
 
 use crate::world::{World, id};
 
+mod between_sites;
 mod world;
 
 const fn seconds(value: u64) -> Duration {

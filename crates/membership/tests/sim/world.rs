@@ -8,13 +8,17 @@ use std::time::Duration;
 
 use fleet_core::NodeId;
 use fleet_membership::identity::{Identity, next_boot};
+use fleet_membership::seal::OVERHEAD_BYTES;
 use fleet_membership::swim::{Effect, Input, Swim, SwimConfig};
-use fleet_membership::{MemberState, Metadata, Profile, Remembered, View};
+use fleet_membership::{GroupStatus, MemberState, Metadata, Profile, Remembered, View};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 /// How often a condition that is waited for is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Bytes of the headers of IPv4 and UDP.
+const UDP_BYTES: usize = 28;
 
 /// What is on its way.
 enum Event {
@@ -46,10 +50,33 @@ pub(crate) struct World {
     false_downs: Vec<String>,
     pub(crate) packets: u64,
     pub(crate) bytes_max: usize,
+    /// Bytes that each node sent, as they are on the wire.
+    pub(crate) bytes_sent: Vec<u64>,
+    profile: Profile,
 }
 
 pub(crate) fn id(number: usize) -> NodeId {
     NodeId::from_bytes(u128::try_from(number + 1).unwrap().to_be_bytes())
+}
+
+/// What a node says about itself: between sites as much as a real one.
+fn metadata(profile: Profile, number: usize) -> Metadata {
+    let name = format!("node-{number}");
+    match profile {
+        Profile::Lan => Metadata { name, ..Metadata::default() },
+        Profile::Wan => Metadata {
+            name: format!("press-hall-{name}"),
+            site: format!("plant-{}", number / 3).parse().unwrap(),
+            tags: vec!["gpu".to_owned(); 10],
+            slots_busy: 3,
+            grpc_address: format!("{name}.plant.example.org:7000"),
+            http_address: format!("{name}.plant.example.org:8000"),
+            software_version: "0.1.0".to_owned(),
+            group: Some(GroupStatus { leader: Some(id(number)), term: 70, is_voter: true, ..GroupStatus::default() }),
+            ..Metadata::default()
+        }
+        .for_other_sites(),
+    }
 }
 
 impl World {
@@ -77,7 +104,19 @@ impl World {
             false_downs: Vec::new(),
             packets: 0,
             bytes_max: 0,
+            bytes_sent: vec![0; count],
+            profile: Profile::Lan,
         }
+    }
+
+    /// `count` nodes that gossip between sites and know each other: the first knows nobody, all others it.
+    pub(crate) fn met_between_sites(count: usize, seed: u64) -> Self {
+        let mut world = Self { profile: Profile::Wan, ..Self::new(count, seed) };
+        for number in 0..count {
+            world.start(number, if number == 0 { &[] } else { &[0] });
+        }
+        world.until("all know all", Duration::from_secs(120), |world| world.all_know_all());
+        world
     }
 
     /// A fleet of `count` that met by the first node and knows each other.
@@ -99,10 +138,10 @@ impl World {
                 address: node.address,
                 incarnation: next_boot(node.remembered.incarnation),
             },
-            profile: Profile::Lan,
+            profile: self.profile,
             seeds: seeds.iter().map(|seed| self.nodes[*seed].address).collect(),
             remembered: node.remembered.members.clone(),
-            metadata: Metadata { name: format!("node-{number}"), ..Metadata::default() },
+            metadata: metadata(self.profile, number),
             random_seed: self.random.random(),
         };
         let (swim, effects) = Swim::new(config, self.now);
@@ -272,11 +311,13 @@ impl World {
     fn send(&mut self, from: usize, to: SocketAddr, payload: Vec<u8>) {
         self.packets += 1;
         self.bytes_max = self.bytes_max.max(payload.len());
+        self.bytes_sent[from] += (payload.len() + OVERHEAD_BYTES + UDP_BYTES) as u64;
         let Some(to) = self.by_address.get(&to).copied() else { return };
         if self.side[from] != self.side[to] || self.random.random_bool(self.loss) {
             return;
         }
-        let delay = Duration::from_micros(self.random.random_range(100..2_000)) + self.lag(to);
+        let delays_micros = if self.profile == Profile::Lan { 100..2_000 } else { 20_000..60_000 };
+        let delay = Duration::from_micros(self.random.random_range(delays_micros)) + self.lag(to);
         self.push(self.now + delay, Event::Deliver { from, to, payload });
     }
 

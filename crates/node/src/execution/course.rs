@@ -42,20 +42,20 @@ const BLOB_NAME_BYTES: u64 = 128;
 
 /// An effect to start.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Start {
+pub struct Start {
     /// Where it stands.
-    pub(crate) path: EffectPath,
+    pub path: EffectPath,
     /// JSON pointer of its task.
-    pub(crate) task: String,
+    pub task: String,
     /// What to run.
-    pub(crate) effect: Effect,
+    pub effect: Effect,
     /// Wall time by which it must have ended.
-    pub(crate) deadline: Option<Timestamp>,
+    pub deadline: Option<Timestamp>,
 }
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Act {
+pub enum Act {
     /// Start this effect, if the lease allows it.
     Start(Box<Start>),
     /// Break off the effect at this path, and drop what it reports.
@@ -96,7 +96,7 @@ enum End {
 
 /// The course of one execution.
 #[derive(Debug)]
-pub(crate) struct Course {
+pub struct Course {
     node: NodeId,
     job: JobId,
     fence: Fence,
@@ -136,7 +136,7 @@ pub(crate) struct Course {
 
 impl Course {
     /// The course of `job` under `fence` on `node`, whose journal has `journal_len` records.
-    pub(crate) fn new(node: NodeId, job: JobId, fence: Fence, journal_len: u32) -> Self {
+    pub fn new(node: NodeId, job: JobId, fence: Fence, journal_len: u32) -> Self {
         Self {
             node,
             job,
@@ -165,18 +165,18 @@ impl Course {
     }
 
     /// Whether nothing was ever journaled: the job begins here.
-    pub(crate) fn is_new(&self) -> bool {
+    pub fn is_new(&self) -> bool {
         self.written == 0
     }
 
     /// The job goes on here after others had it: the group is told so, by a batch without records if there are none,
     /// because a holder's first word is what makes a job `running`.
-    pub(crate) fn announce(&mut self) {
+    pub fn announce(&mut self) {
         self.is_unannounced = true;
     }
 
     /// An event of the journal is replayed. What the machine asked before it is settled by it.
-    pub(crate) fn replayed(&mut self, event: &Event) {
+    pub fn replayed(&mut self, event: &Event) {
         match event {
             Event::EffectEnded { path, .. } | Event::EffectLost { path, .. } => {
                 self.started.remove(path);
@@ -204,7 +204,7 @@ impl Course {
     }
 
     /// The machine has heard an event that happened here.
-    pub(crate) fn heard(&mut self, heard: Heard) -> Result<(), Error> {
+    pub fn heard(&mut self, heard: Heard) -> Result<(), Error> {
         let Heard { event, record, commands, is_timed_out } = heard;
         self.write(&event, record);
         self.asked(commands)?;
@@ -214,7 +214,7 @@ impl Course {
 
     /// The interpreter took too long. The job fails by a record that says so. What it was thinking about is not written:
     /// whoever replays the journal is not to get stuck in the same place.
-    pub(crate) fn overran(&mut self, now: Timestamp) -> Result<(), Error> {
+    pub fn overran(&mut self, now: Timestamp) -> Result<(), Error> {
         self.waiting.clear();
         self.wanted.clear();
         self.timers.clear();
@@ -225,22 +225,22 @@ impl Course {
     }
 
     /// Records committed, as far as this robot knows.
-    pub(crate) fn committed_len(&self) -> u32 {
+    pub fn committed_len(&self) -> u32 {
         self.committed
     }
 
     /// After the replay: effects that were begun and must not begin again, because nobody knows what came of them.
-    pub(crate) fn lost_before(&self) -> Vec<EffectPath> {
+    pub fn lost_before(&self) -> Vec<EffectPath> {
         self.started.intersection(&self.wanted).cloned().collect()
     }
 
     /// Whether the workflow ended by its own timeout, as the machine says.
-    pub(crate) fn timed_out(&mut self, is_timed_out: bool) {
+    pub fn timed_out(&mut self, is_timed_out: bool) {
         self.is_timed_out = is_timed_out;
     }
 
     /// The machine asked for these.
-    pub(crate) fn asked(&mut self, commands: Vec<Command>) -> Result<(), Error> {
+    pub fn asked(&mut self, commands: Vec<Command>) -> Result<(), Error> {
         for command in commands {
             match command {
                 // It is asked for again when the journal is replayed.
@@ -270,14 +270,14 @@ impl Course {
     }
 
     /// The job cannot be run: it fails with `error`.
-    pub(crate) fn fail(&mut self, error: &ErrorObject) -> Result<(), Error> {
+    pub fn fail(&mut self, error: &ErrorObject) -> Result<(), Error> {
         self.end = Some(End::Fail(to_json("write an error", error)?));
         Ok(())
     }
 
     /// The leader wants the job stopped. Returns whether running effects are to be broken off. What waits does not begin,
     /// except, at a pause, where the journal says already that it does: handed back now, it would count as lost.
-    pub(crate) fn stop(&mut self, cause: StopCause) -> bool {
+    pub fn stop(&mut self, cause: StopCause) -> bool {
         self.stop = self.stop.max(Some(cause));
         let breaks_off = self.stop != Some(StopCause::Pause);
         for waiting in std::mem::take(&mut self.waiting) {
@@ -291,22 +291,26 @@ impl Course {
     }
 
     /// Whether the batch by which the job leaves this robot was sent.
-    pub(crate) fn has_left(&self) -> bool {
+    pub fn has_left(&self) -> bool {
         self.has_left
     }
 
-    /// An effect was broken off: there is no result to journal.
-    pub(crate) fn broke_off(&mut self, path: &EffectPath) {
-        self.forget(path);
+    /// An effect was broken off: there is no result to journal. Unless the job is to stop, that was the end of the lease:
+    /// then the effect stays wanted, so that nothing is said of the job before the abort comes. Without it the job would look
+    /// like one that waits for an event, and a leader that had not closed the session yet would park it for good.
+    pub fn broke_off(&mut self, path: &EffectPath) {
+        if self.stop.is_some() {
+            self.forget(path);
+        }
     }
 
     /// Whether the effect at `path` is still wanted.
-    pub(crate) fn wants(&self, path: &EffectPath) -> bool {
+    pub fn wants(&self, path: &EffectPath) -> bool {
         self.wanted.contains(path)
     }
 
     /// The records sent are committed.
-    pub(crate) fn committed(&mut self, journal_len: u32) {
+    pub fn committed(&mut self, journal_len: u32) {
         if self.sent.is_some_and(|sent| journal_len >= sent) {
             let known = journal_len.saturating_sub(self.committed) as usize;
             let known = self.uncommitted.drain(..known.min(self.uncommitted.len()));
@@ -364,7 +368,7 @@ impl Course {
     }
 
     /// When to look again, if nothing happens before.
-    pub(crate) fn next_look(&self) -> Option<Timestamp> {
+    pub fn next_look(&self) -> Option<Timestamp> {
         self.next_timer().into_iter().chain(self.silent_until).min()
     }
 
@@ -377,7 +381,7 @@ impl Course {
     }
 
     /// The timers that are due at `now`, in the order of their paths.
-    pub(crate) fn due_timers(&self, now: Timestamp) -> Vec<EffectPath> {
+    pub fn due_timers(&self, now: Timestamp) -> Vec<EffectPath> {
         if self.next_timer().is_none_or(|due| due > now) {
             return Vec::new();
         }
@@ -386,7 +390,7 @@ impl Course {
     }
 
     /// What to do now.
-    pub(crate) fn next(&mut self, now: Timestamp) -> Result<Vec<Act>, Error> {
+    pub fn next(&mut self, now: Timestamp) -> Result<Vec<Act>, Error> {
         let mut acts: Vec<Act> = self.broken_off.drain(..).map(Act::BreakOff).collect();
         if self.has_left {
             acts.extend(self.secure());

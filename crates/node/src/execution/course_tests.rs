@@ -272,6 +272,17 @@ fn what_the_journal_says_begins_does_so_despite_a_pause_and_is_not_lost() {
     }
 }
 
+/// The leader may take a word of an execution for a moment after its lease has ended: that word must not be that the job
+/// waits for something.
+#[test]
+fn an_effect_that_ends_with_its_lease_neither_parks_the_job_nor_hands_it_back() {
+    let mut course = course(1);
+    course.asked(vec![start("a", OnLost::Retry)]).unwrap();
+    split(course.next(NOW).unwrap());
+    course.broke_off(&path("a"));
+    assert_eq!(course.next(NOW).unwrap(), [], "nothing came of it, and an abort is on its way");
+}
+
 #[test]
 fn a_drain_does_not_wait_for_what_did_not_begin() {
     let mut course = course(1);

@@ -13,19 +13,19 @@ use crate::ports::{Interpreter, JobMachine};
 
 /// An event that happened here and that the machine has heard.
 #[derive(Debug)]
-pub(crate) struct Heard {
+pub struct Heard {
     /// The event.
-    pub(super) event: Event,
+    pub event: Event,
     /// Its record.
-    pub(super) record: JournalRecord,
+    pub record: JournalRecord,
     /// What the machine asks after it.
-    pub(super) commands: Vec<Command>,
+    pub commands: Vec<Command>,
     /// Whether the workflow ended by its own timeout.
-    pub(super) is_timed_out: bool,
+    pub is_timed_out: bool,
 }
 
 /// Machine and course of `job` at the end of its journal. A definition that cannot be run fails the job.
-pub(super) fn begin(
+pub fn begin(
     interpreter: &dyn Interpreter,
     job: &Assigned,
     node: NodeId,
@@ -69,7 +69,7 @@ pub(super) fn begin(
 }
 
 /// Lets the machine hear events that happened on `node`.
-pub(super) fn hear(
+pub fn hear(
     machine: &mut dyn JobMachine,
     node: NodeId,
     events: Vec<Event>,

@@ -45,17 +45,17 @@ pub(crate) struct Surroundings {
 
 /// A job to run.
 #[derive(Clone, Debug)]
-pub(crate) struct Assigned {
+pub struct Assigned {
     /// The job and fence.
-    pub(crate) pair: Pair,
+    pub pair: Pair,
     /// Its definition, JSON.
-    pub(crate) definition: Payload,
+    pub definition: Payload,
     /// Its input, JSON.
-    pub(crate) input: Payload,
+    pub input: Payload,
     /// Its journal so far: events as JSON.
-    pub(crate) journal: Vec<Payload>,
+    pub journal: Vec<Payload>,
     /// For how long it may be finished cut off, if it may.
-    pub(crate) finish_within: Option<Duration>,
+    pub finish_within: Option<Duration>,
 }
 
 /// What an execution is told.

@@ -32,7 +32,7 @@ pub(crate) enum Thought<T> {
 
 /// How a piece of work tells that it goes on.
 #[derive(Debug, Default)]
-pub(crate) struct Pulse {
+pub struct Pulse {
     /// Steps begun; none as long as no thread has taken the work.
     steps: AtomicU64,
     fate: Mutex<Fate>,
@@ -52,7 +52,7 @@ enum Fate {
 
 impl Pulse {
     /// The next step begins.
-    pub(crate) fn beat(&self) {
+    pub fn beat(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 

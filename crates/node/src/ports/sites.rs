@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use fleet_core::{Error, GroupId, SiteName, Timestamp};
 use fleet_store::record::Payload;
 
 /// What a message between sites is about. Its bytes begin with a format version that the topic's owner knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum SiteTopic {
     /// Moves of jobs and their results; answered by the site's leader.
     Courier,
@@ -21,6 +22,8 @@ pub enum SiteTopic {
     Catalog,
     /// A call of a client about the other site's own work; answered by the site's leader.
     Client,
+    /// Which sites the fleet has, and where their nodes answer; answered by the site's leader.
+    Registry,
 }
 
 /// Asks other sites. One call is one message and its answer.
@@ -58,7 +61,7 @@ pub struct KnownSite {
 }
 
 /// What a robot of another site can be given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RobotOffer {
     /// Name of its node.
     pub node: String,

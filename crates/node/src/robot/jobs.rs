@@ -14,6 +14,7 @@ use fleet_replication::command::Records;
 use fleet_store::record::{Payload, StopCause};
 
 use super::actor::RobotMessage;
+use crate::execution::Unacknowledged;
 use crate::execution::task::{self, Assigned, Control, Surroundings};
 use crate::link::Assignment;
 use crate::ports::Lease;
@@ -29,7 +30,7 @@ struct Running {
     /// Dropped to abort it.
     control: Option<mpsc::Sender<Control>>,
     /// Records sent and not known to be committed.
-    unacknowledged: Option<Box<Records>>,
+    unacknowledged: Unacknowledged,
     /// The lease of a job that may be finished cut off; others have that of their session.
     lease: Option<JobLease>,
     /// Whether it goes on cut off.
@@ -170,7 +171,7 @@ impl Jobs {
         let running = Running {
             pair,
             control: Some(sender),
-            unacknowledged: None,
+            unacknowledged: Unacknowledged::default(),
             lease: keeper,
             is_cut_off: false,
             is_told: true,
@@ -201,7 +202,7 @@ impl Jobs {
         if running.pair.fence != records.fence {
             return false;
         }
-        running.unacknowledged = Some(Box::new(records.clone()));
+        running.unacknowledged.sending(records);
         true
     }
 
@@ -234,18 +235,18 @@ impl Jobs {
     /// What was sent for `pair` and is not known to be committed.
     pub(super) fn unacknowledged_of(&self, pair: Pair) -> Option<Records> {
         let running = self.running.get(&pair.job).filter(|running| running.pair == pair)?;
-        running.unacknowledged.as_deref().cloned()
+        running.unacknowledged.batch().cloned()
     }
 
     /// What was sent and is not known to be committed.
     pub(super) fn unacknowledged(&self) -> Vec<Records> {
-        self.running.values().filter_map(|running| running.unacknowledged.as_deref().cloned()).collect()
+        self.running.values().filter_map(|running| running.unacknowledged.batch().cloned()).collect()
     }
 
     /// Records of `pair` are committed.
     pub(super) fn committed(&mut self, pair: Pair, journal_len: u32, is_over: bool) {
         if let Some(running) = self.running.get_mut(&pair.job).filter(|running| running.pair == pair) {
-            running.unacknowledged = None;
+            running.unacknowledged.acknowledged(journal_len, is_over);
             tell_execution(running, Control::Committed { journal_len, is_over });
         }
     }

@@ -27,8 +27,9 @@ const LOAD_PAGE: usize = 1_000;
 const ASSIGNMENTS_MAX: usize = 512;
 
 /// One leadership.
-pub(super) struct Leading {
-    pub(super) sessions: LeaderSessions,
+pub struct Leading {
+    /// The robots' sessions.
+    pub sessions: LeaderSessions,
     queue: Queue,
     /// Where the reading of queued jobs goes on; `None` once all are read.
     load_from: Option<Option<queue::QueuePlace>>,
@@ -51,12 +52,12 @@ pub(super) struct Leading {
     /// When the next timer is due; `None` if jobs changed since that was read.
     timer_next: Option<Option<Timestamp>>,
     /// When to look next for what is long over.
-    pub(super) forgets_from: BootInstant,
+    pub forgets_from: BootInstant,
 }
 
 impl Leading {
     /// Begins a leadership from the applied state.
-    pub(super) fn begin(term: LeaderTerm, timing: &Timing, reader: &StateReader) -> Result<Self, Error> {
+    pub fn begin(term: LeaderTerm, timing: &Timing, reader: &StateReader) -> Result<Self, Error> {
         let held = read_held(reader)?;
         let stops = held.iter().filter_map(|(job, row)| row.stop.map(|cause| (*job, cause))).collect();
         let claims = claims_of(reader, &held)?;
@@ -81,7 +82,7 @@ impl Leading {
     }
 
     /// Some changes were missed: compares with the applied state.
-    pub(super) fn catch_up(&mut self, now: BootInstant, reader: &StateReader) -> Result<Vec<LeaderCommand>, Error> {
+    pub fn catch_up(&mut self, now: BootInstant, reader: &StateReader) -> Result<Vec<LeaderCommand>, Error> {
         let held = read_held(reader)?;
         let current = claims_of(reader, &held)?;
         let is_over = |(job, claim): &(JobId, Claim)| !current.get(job).is_some_and(|current| current.is_same(claim));
@@ -123,7 +124,7 @@ impl Leading {
     }
 
     /// Reads the next page of queued jobs. Returns whether there are more.
-    pub(super) fn load(&mut self, reader: &StateReader) -> Result<bool, Error> {
+    pub fn load(&mut self, reader: &StateReader) -> Result<bool, Error> {
         let Some(after) = self.load_from else { return Ok(false) };
         let page = queue::heads(reader, after, LOAD_PAGE).map_err(Error::store("read the queue"))?;
         let last = page.last().map(|(place, _)| *place);
@@ -135,17 +136,17 @@ impl Leading {
     }
 
     /// How many jobs are queued, as far as they are read.
-    pub(super) fn queued(&self) -> usize {
+    pub fn queued(&self) -> usize {
         self.queue.len()
     }
 
     /// Why `job` was to be stopped.
-    pub(super) fn stop_cause(&self, job: JobId) -> StopCause {
+    pub fn stop_cause(&self, job: JobId) -> StopCause {
         self.stops.get(&job).copied().unwrap_or(StopCause::Drain)
     }
 
     /// A change was applied.
-    pub(super) fn applied(
+    pub fn applied(
         &mut self,
         now: BootInstant,
         reader: &StateReader,
@@ -221,7 +222,7 @@ impl Leading {
     }
 
     /// The robots that may be given work, as the placement sees them.
-    pub(super) fn robots(&self, seats: &Seats) -> Vec<RobotView> {
+    pub fn robots(&self, seats: &Seats) -> Vec<RobotView> {
         let mut proposing: BTreeMap<NodeId, usize> = BTreeMap::new();
         for node in self.proposing.values() {
             *proposing.entry(*node).or_default() += 1;
@@ -243,7 +244,7 @@ impl Leading {
     }
 
     /// Takes out of what a job needs what not every node's placement knows: it would wait for ever under another leader.
-    pub(super) fn lower_needs(&self, submission: &mut Submission) {
+    pub fn lower_needs(&self, submission: &mut Submission) {
         if self.gate < HOSTS_VERSION {
             submission.spec.capabilities.retain(|word| !word.starts_with(HOST_WORD));
         }
@@ -251,7 +252,7 @@ impl Leading {
 
     /// The session of the robot that a job about to be submitted goes to at once, and whose slot counts as taken from now
     /// on. Only where nothing waits that might come first.
-    pub(super) fn offer(&mut self, submission: &Submission, seats: &Seats) -> Option<SessionId> {
+    pub fn offer(&mut self, submission: &Submission, seats: &Seats) -> Option<SessionId> {
         let job = submission.job;
         let is_idle = self.queue.is_empty() && self.doubtful.is_empty() && self.load_from.is_none() && !self.is_held;
         let is_known = self.proposing.contains_key(&job) || self.sessions.claim(job).is_some();
@@ -266,12 +267,12 @@ impl Leading {
     }
 
     /// Whether it is time to look for what is long over.
-    pub(super) fn may_forget(&self, now: BootInstant) -> bool {
+    pub fn may_forget(&self, now: BootInstant) -> bool {
         self.gate >= FORGET_VERSION && now >= self.forgets_from
     }
 
     /// Takes what can be assigned now out of the queue.
-    pub(super) fn place(&mut self, seats: &Seats) -> Vec<Assigned> {
+    pub fn place(&mut self, seats: &Seats) -> Vec<Assigned> {
         if self.is_held || self.queue.is_empty() {
             return Vec::new();
         }
@@ -285,7 +286,7 @@ impl Leading {
 
     /// Proposed assignments have come to an end. One that is applied counts until its change is heard, unless it was
     /// already; one that is not is looked at again.
-    pub(super) fn proposed(&mut self, proposed: &[(Assigned, bool)]) {
+    pub fn proposed(&mut self, proposed: &[(Assigned, bool)]) {
         for (Assigned { job, .. }, is_applied) in proposed {
             if !is_applied {
                 self.proposing.remove(job);
@@ -297,12 +298,12 @@ impl Leading {
     }
 
     /// Whether a look at the applied state is due: jobs are doubtful, or timers may have changed.
-    pub(super) fn wants_look(&self) -> bool {
+    pub fn wants_look(&self) -> bool {
         !self.doubtful.is_empty() || self.timer_next.is_none()
     }
 
     /// Queues doubtful jobs again that are still queued, and learns which timer is next.
-    pub(super) fn look_again(&mut self, reader: &StateReader) -> Result<(), Error> {
+    pub fn look_again(&mut self, reader: &StateReader) -> Result<(), Error> {
         self.timer_next = Some(queue::next_timer(reader).map_err(Error::store("read the timers"))?);
         for job in std::mem::take(&mut self.doubtful) {
             self.enqueue(reader, job)?;
@@ -311,7 +312,7 @@ impl Leading {
     }
 
     /// Whether timers are to be fired. A firing counts as proposed from now on.
-    pub(super) fn begin_firing(&mut self, now: Timestamp) -> bool {
+    pub fn begin_firing(&mut self, now: Timestamp) -> bool {
         let is_due = self.timer_next.flatten().is_some_and(|due| due <= now);
         let begins = is_due && !self.is_firing;
         self.is_firing |= begins;
@@ -319,14 +320,14 @@ impl Leading {
     }
 
     /// A firing has come to an end; what is due next is to be read.
-    pub(super) fn fired(&mut self) {
+    pub fn fired(&mut self) {
         self.is_firing = false;
         self.timer_next = None;
     }
 
     /// Held jobs of nodes whose drain is past its deadline and that nobody stopped yet. Their stops count as proposed from
     /// now on.
-    pub(super) fn drained_late(&mut self, now: Timestamp) -> Vec<JobId> {
+    pub fn drained_late(&mut self, now: Timestamp) -> Vec<JobId> {
         let late = self.standings.iter().filter(|(_, standing)| match standing {
             NodeStanding::Draining { deadline: Some(deadline) } => *deadline <= now,
             NodeStanding::Removed => true,
@@ -341,7 +342,7 @@ impl Leading {
 
     /// Nodes that the hold after a recovery still awaits although their robots have opened a session. That they have
     /// reconciled counts as proposed from now on; until it is applied it is due again once a proposal came to nothing.
-    pub(super) fn reconciled(&mut self, reader: &StateReader) -> Result<Vec<NodeId>, Error> {
+    pub fn reconciled(&mut self, reader: &StateReader) -> Result<Vec<NodeId>, Error> {
         let hold = jobs::site(reader).map_err(Error::store("read the site"))?.hold;
         let awaited = hold.into_iter().flat_map(|hold| hold.awaited);
         let is_due = |node: &NodeId| self.sessions.live(*node).is_some() && !self.reconciling.contains(node);
@@ -351,17 +352,17 @@ impl Leading {
     }
 
     /// Whether dispatch is held, so that [`Self::reconciled`] is worth a look at the state.
-    pub(super) fn is_held(&self) -> bool {
+    pub fn is_held(&self) -> bool {
         self.is_held
     }
 
     /// The word that `node` has reconciled was applied, refused or lost.
-    pub(super) fn reconciled_proposed(&mut self, node: NodeId) {
+    pub fn reconciled_proposed(&mut self, node: NodeId) {
         self.reconciling.remove(&node);
     }
 
     /// The stop of `job` was applied, refused or given up.
-    pub(super) fn stop_proposed(&mut self, job: JobId) {
+    pub fn stop_proposed(&mut self, job: JobId) {
         self.stops_proposed.remove(&job);
     }
 }

@@ -14,21 +14,45 @@ use crate::session::{BeatAnswer, LeaderTerm, Pair};
 
 /// What a robot's work stream is to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WorkOrder {
+pub enum WorkOrder {
     /// An assignment, with all it takes.
     Assign {
+        /// The leader's term.
         term: LeaderTerm,
+        /// The session it is bound to.
         session: SessionId,
+        /// The job and fence.
         pair: Pair,
         /// Whether to send the definition's text even if it was sent before.
         with_text: bool,
     },
     /// A stop.
-    Stop { term: LeaderTerm, session: SessionId, pair: Pair, cause: StopCause },
+    Stop {
+        /// The leader's term.
+        term: LeaderTerm,
+        /// The session it is bound to.
+        session: SessionId,
+        /// The job and fence.
+        pair: Pair,
+        /// Why.
+        cause: StopCause,
+    },
     /// A question for what the robot has of an assignment of an earlier session.
-    Ask { term: LeaderTerm, session: SessionId, pair: Pair },
+    Ask {
+        /// The leader's term.
+        term: LeaderTerm,
+        /// The session it is bound to.
+        session: SessionId,
+        /// The job and fence.
+        pair: Pair,
+    },
     /// The word that the robot has no right to a pair.
-    Refuse { session: SessionId, pair: Pair },
+    Refuse {
+        /// The session it is bound to.
+        session: SessionId,
+        /// The job and fence.
+        pair: Pair,
+    },
 }
 
 /// One stream of a robot; a newer one takes the place of an older.
@@ -40,31 +64,31 @@ struct Stream<M> {
 
 /// A robot that is linked.
 #[derive(Debug, Default)]
-pub(crate) struct Seat {
+pub struct Seat {
     heartbeats: Option<Stream<BeatAnswer>>,
     work: Option<Stream<WorkOrder>>,
     /// What the robot said of itself last.
-    pub(crate) report: RobotReport,
+    pub report: RobotReport,
     /// The report's tags, as every placement shares them.
-    pub(crate) tags: Arc<[String]>,
+    pub tags: Arc<[String]>,
     /// The report's capabilities, made whole, as every placement shares them.
-    pub(crate) capabilities: Arc<[String]>,
+    pub capabilities: Arc<[String]>,
 }
 
 /// All robots that are linked.
 #[derive(Debug, Default)]
-pub(crate) struct Seats {
+pub struct Seats {
     seats: BTreeMap<NodeId, Seat>,
 }
 
 impl Seats {
     /// The robot of `node`.
-    pub(crate) fn get(&self, node: NodeId) -> Option<&Seat> {
+    pub fn get(&self, node: NodeId) -> Option<&Seat> {
         self.seats.get(&node)
     }
 
     /// The robot of `node` said `report` of itself. Returns whether that is new.
-    pub(crate) fn report(&mut self, node: NodeId, report: RobotReport) -> bool {
+    pub fn report(&mut self, node: NodeId, report: RobotReport) -> bool {
         let seat = self.seats.entry(node).or_default();
         let is_new = seat.report != report;
         if is_new {
@@ -75,17 +99,17 @@ impl Seats {
     }
 
     /// A heartbeat stream of `node` opened.
-    pub(crate) fn open_heartbeats(&mut self, node: NodeId, number: u64, sender: mpsc::Sender<BeatAnswer>) {
+    pub fn open_heartbeats(&mut self, node: NodeId, number: u64, sender: mpsc::Sender<BeatAnswer>) {
         self.seats.entry(node).or_default().heartbeats = Some(Stream { number, sender });
     }
 
     /// A work stream of `node` opened.
-    pub(crate) fn open_work(&mut self, node: NodeId, number: u64, sender: mpsc::Sender<WorkOrder>) {
+    pub fn open_work(&mut self, node: NodeId, number: u64, sender: mpsc::Sender<WorkOrder>) {
         self.seats.entry(node).or_default().work = Some(Stream { number, sender });
     }
 
     /// Stream `number` of `node` closed.
-    pub(crate) fn close(&mut self, node: NodeId, number: u64) {
+    pub fn close(&mut self, node: NodeId, number: u64) {
         let Some(seat) = self.seats.get_mut(&node) else { return };
         seat.heartbeats.take_if(|stream| stream.number == number);
         seat.work.take_if(|stream| stream.number == number);
@@ -95,12 +119,12 @@ impl Seats {
     }
 
     /// Closes every stream: the robots have to find another leader.
-    pub(crate) fn close_all(&mut self) {
+    pub fn close_all(&mut self) {
         self.seats.clear();
     }
 
     /// Answers a heartbeat; an answer that finds no room is lost.
-    pub(crate) fn answer(&self, answer: BeatAnswer) {
+    pub fn answer(&self, answer: BeatAnswer) {
         let stream = self.seats.get(&answer.session.node).and_then(|seat| seat.heartbeats.as_ref());
         if stream.is_none_or(|stream| stream.sender.try_send(answer).is_err()) {
             tracing::debug!("a heartbeat's answer found no way to its robot");
@@ -108,7 +132,7 @@ impl Seats {
     }
 
     /// Gives an order to the work stream of `node`; one that finds no room is given again later.
-    pub(crate) fn order(&self, node: NodeId, order: WorkOrder) {
+    pub fn order(&self, node: NodeId, order: WorkOrder) {
         let stream = self.seats.get(&node).and_then(|seat| seat.work.as_ref());
         if stream.is_none_or(|stream| stream.sender.try_send(order).is_err()) {
             tracing::debug!(%node, "an order found no way to its robot");
@@ -118,7 +142,7 @@ impl Seats {
 
 impl Seat {
     /// Whether work can be sent down.
-    pub(crate) fn takes_work(&self) -> bool {
+    pub fn takes_work(&self) -> bool {
         self.work.is_some()
     }
 }

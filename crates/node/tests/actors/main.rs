@@ -7,6 +7,7 @@ mod cut_off;
 mod holds;
 mod journal;
 mod links;
+mod moves;
 mod poison;
 mod spans;
 mod support;

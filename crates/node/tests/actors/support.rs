@@ -10,11 +10,13 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use fleet_core::limits::INLINE_BYTES_MAX;
 use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, Clock, Digest, Error, ErrorKind, FleetId, GroupId, JobId, NodeId, SiteName, Timestamp};
 use fleet_node::link::{Duplex, RobotReport, RobotStreams, WorkDown, WorkUp, duplex};
 use fleet_node::ports::{
-    EffectContext, EffectReport, Effects, Group, GroupStanding, Interpreter, JobMachine, RobotLink,
+    EffectContext, EffectReport, Effects, Group, GroupStanding, Interpreter, JobMachine, KnownSites, RobotLink,
+    SiteTopic, Sites,
 };
 use fleet_node::session::LeaderTerm;
 use fleet_node::{JobRequest, LinkServer, Node, NodeConfig, NodePorts};
@@ -70,6 +72,8 @@ pub(crate) const ENDED_JOBS_KEPT: Duration = Duration::from_secs(600);
 #[derive(Clone)]
 pub(crate) struct SharedLog {
     store: Store,
+    pub(crate) group: GroupId,
+    pub(crate) site: SiteName,
     clock: Arc<TestClock>,
     applied: broadcast::Sender<Arc<AppliedEntry>>,
     end: Arc<Mutex<LogEnd>>,
@@ -93,9 +97,16 @@ pub(crate) struct SharedLog {
 
 impl SharedLog {
     pub(crate) fn new(clock: Arc<TestClock>) -> Self {
+        Self::of_site(clock, SiteName::default(), GROUP)
+    }
+
+    /// The log of the group of a site.
+    pub(crate) fn of_site(clock: Arc<TestClock>, site: SiteName, group: GroupId) -> Self {
         let now = clock.boot_now();
         Self {
             store: Store::in_memory().unwrap(),
+            group,
+            site,
             clock,
             applied: broadcast::channel(1_024).0,
             end: Arc::new(Mutex::new(LogEnd { term: 0, index: 0, leader: NodeId::default() })),
@@ -112,12 +123,17 @@ impl SharedLog {
     }
 
     pub(crate) fn reader(&self) -> StateReader {
-        self.store.reader(GROUP).unwrap()
+        self.store.reader(self.group).unwrap()
     }
 
     /// Applies one command as its own entry.
     pub(crate) async fn commit(&self, action: Action) -> Result<Outcome, Error> {
         self.commit_as(CommandId(uuid::Uuid::now_v7().as_u128()), action).await
+    }
+
+    /// The leader that the test chose last.
+    pub(crate) fn leader(&self) -> NodeId {
+        self.end.lock().unwrap().leader
     }
 
     async fn commit_as(&self, id: CommandId, action: Action) -> Result<Outcome, Error> {
@@ -127,7 +143,7 @@ impl SharedLog {
             end.index += 1;
             EntryPosition { epoch: 1, term: end.term, index: end.index }
         };
-        let work = self.store.apply(GROUP, move |state| fsm::apply(state, entry, &[command]));
+        let work = self.store.apply(self.group, move |state| fsm::apply(state, entry, &[command]));
         // On a blocking thread, because paused time passes while a task waits for any other.
         let mut applied = tokio::task::spawn_blocking(|| work.wait())
             .await
@@ -154,8 +170,8 @@ impl SharedLog {
     pub(crate) async fn found(&self, nodes: &[NodeId]) {
         let founding = Founding {
             fleet: FleetId::from_bytes([1; 16]),
-            site: SiteName::default(),
-            group: GROUP,
+            site: self.site.clone(),
+            group: self.group,
             founder: nodes[0],
             dev: true,
         };
@@ -163,7 +179,7 @@ impl SharedLog {
         for node in nodes {
             let profile = NodeProfile {
                 name: name_of(*node),
-                site: SiteName::default(),
+                site: self.site.clone(),
                 address: "127.0.0.1:7000".to_owned(),
                 http_address: "127.0.0.1:8000".to_owned(),
                 tags: Vec::new(),
@@ -295,7 +311,16 @@ impl Group for NodeGroup {
     }
 
     fn put_content(&self, bytes: Payload) -> BoxFuture<'static, Result<Content, Error>> {
-        async move { Ok(Content::Inline(bytes)) }.boxed()
+        let blobs = Arc::clone(&self.log.blobs);
+        async move {
+            if bytes.as_slice().len() <= INLINE_BYTES_MAX {
+                return Ok(Content::Inline(bytes));
+            }
+            let (digest, length) = (Digest::of(bytes.as_slice()), bytes.as_slice().len() as u64);
+            blobs.lock().unwrap().insert(digest, Ok(bytes));
+            Ok(Content::Blob { digest, length })
+        }
+        .boxed()
     }
 
     fn read_content(&self, content: Content) -> BoxFuture<'static, Result<Payload, Error>> {
@@ -592,6 +617,25 @@ pub(crate) struct Fleet {
     /// What each robot wrote down by itself; it outlives its node.
     pub(crate) journals: BTreeMap<NodeId, Store>,
     link: TestLink,
+    sites: Arc<dyn Sites>,
+}
+
+/// There is no other site.
+struct NoSites;
+
+impl Sites for NoSites {
+    fn ask(&self, site: SiteName, _: SiteTopic, _: Payload) -> BoxFuture<'static, Result<Payload, Error>> {
+        async move { Err(Error::new(ErrorKind::NotFound, format!("ask site {site}"))) }.boxed()
+    }
+
+    fn known(&self) -> watch::Receiver<Arc<KnownSites>> {
+        watch::channel(Arc::default()).1
+    }
+}
+
+/// A port for nodes whose site is alone.
+pub(crate) fn no_sites() -> Arc<dyn Sites> {
+    Arc::new(NoSites)
 }
 
 fn in_memory() -> Store {
@@ -609,23 +653,31 @@ fn name_of(node: NodeId) -> String {
 impl Fleet {
     /// Nodes 1 to `count`, of which the first leads. Those in `robots` have two slots, the others none.
     pub(crate) async fn start(count: u8, robots: &[u8]) -> Self {
-        Self::start_with(count, robots, false).await
+        let clock = TestClock::new();
+        let log = SharedLog::new(Arc::clone(&clock));
+        Self::start_site(clock, log, no_sites(), count, robots).await
     }
 
     /// The same, with links that a cut breaks while they are open.
     pub(crate) async fn start_severable(count: u8, robots: &[u8]) -> Self {
-        Self::start_with(count, robots, true).await
+        let fleet = Self::start(count, robots).await;
+        fleet.link.is_severable.store(true, Ordering::Relaxed);
+        fleet
     }
 
-    async fn start_with(count: u8, robots: &[u8], is_severable: bool) -> Self {
-        let clock = TestClock::new();
-        let log = SharedLog::new(Arc::clone(&clock));
+    /// The same, as the site of `log` that asks others by `sites`.
+    pub(crate) async fn start_site(
+        clock: Arc<TestClock>,
+        log: SharedLog,
+        sites: Arc<dyn Sites>,
+        count: u8,
+        robots: &[u8],
+    ) -> Self {
         let ids: Vec<NodeId> = (1..=count).map(id).collect();
         log.found(&ids).await;
         let effects = TestEffects::new(&log);
-        let mut fleet =
-            Self { clock, log, effects, nodes: BTreeMap::new(), journals: BTreeMap::new(), link: TestLink::default() };
-        fleet.link.is_severable.store(is_severable, Ordering::Relaxed);
+        let (nodes, journals) = (BTreeMap::new(), BTreeMap::new());
+        let mut fleet = Self { clock, log, effects, nodes, journals, link: TestLink::default(), sites };
         for number in 1..=count {
             fleet.start_node(number, 1, if robots.contains(&number) { 2 } else { 0 }).await;
         }
@@ -661,6 +713,7 @@ impl Fleet {
             effects: Arc::new(self.effects.of(node)),
             robot_link: Arc::new(TestLink { node, ..self.link.clone() }),
             interpreter: Arc::new(Words),
+            sites: Arc::clone(&self.sites),
             own_journal: Arc::new(TestJournal(self.journals.entry(node).or_insert_with(in_memory).clone())),
         };
         let started = Node::start(config, ports).await.unwrap();
@@ -688,7 +741,7 @@ impl Fleet {
     pub(crate) fn request(words: &str) -> JobRequest {
         let (definition, spec) = definition_of(words);
         let input = Payload::from("{}");
-        JobRequest { job: JobId::generate(), spec, priority: 10, input, definition }
+        JobRequest { job: JobId::generate(), spec, site: None, priority: 10, input, definition }
     }
 
     /// Submits a definition whose input is a blob, past everything that would look at it.

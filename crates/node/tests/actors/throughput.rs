@@ -20,7 +20,7 @@ use fleet_store::record::{Founding, JobState, NodeProfile, Payload};
 use fleet_store::state::jobs;
 use fleet_workflow::machine::effect::Effect;
 
-use crate::support::{GROUP, TestLink, Words, definition_of, done};
+use crate::support::{GROUP, TestLink, Words, definition_of, done, no_sites};
 
 /// There is nobody else.
 struct Alone;
@@ -91,6 +91,7 @@ async fn start(group: &Group, effects: &Arc<Counted>) -> Node {
         effects: Arc::clone(effects) as Arc<dyn Effects>,
         robot_link: Arc::new(TestLink::default()),
         interpreter: Arc::new(Words),
+        sites: no_sites(),
         own_journal: Arc::new(fleet_store::Store::in_memory().unwrap()),
     };
     Node::start(config, ports).await.unwrap()
@@ -98,7 +99,7 @@ async fn start(group: &Group, effects: &Arc<Counted>) -> Node {
 
 fn request() -> JobRequest {
     let (definition, spec) = definition_of("call");
-    JobRequest { job: JobId::generate(), spec, priority: 10, input: Payload::from("{}"), definition }
+    JobRequest { job: JobId::generate(), spec, site: None, priority: 10, input: Payload::from("{}"), definition }
 }
 
 /// Submits a job and waits until it has completed.

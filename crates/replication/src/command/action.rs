@@ -1,11 +1,13 @@
 //! Every kind of command. New kinds are added at the end, because postcard numbers them in order.
 
-use fleet_core::{Digest, Fence, JobId, NodeId, SessionId, SiteName, Timestamp};
+use fleet_core::{Digest, Fence, GroupId, JobId, NodeId, SessionId, SiteName, Timestamp};
 use fleet_store::record::{
-    Absence, Content, Founding, JobSpec, JournalRecord, Keyring, NodeCertificate, NodeProfile, Payload, StopCause,
-    TokenId, TrustKind,
+    Absence, Content, Founding, JobSpec, JournalRecord, Keyring, NodeCertificate, NodeProfile, Payload, SiteRecord,
+    StopCause, TokenId, TrustKind,
 };
 use serde::{Deserialize, Serialize};
+
+use super::Moving;
 
 /// The version of commands that every program knows.
 pub const FIRST_VERSION: u32 = 1;
@@ -155,6 +157,17 @@ pub enum Action {
         /// What secrets for the joiner are sealed to.
         sealing_key: Payload,
     },
+    /// Makes a join token for the founding of another site.
+    GrantFounding(TokenGrant),
+    /// Records another site in the registry, under the key of the node that founds it.
+    FoundSite(Box<SiteFounding>),
+    /// Notes what is known of other sites.
+    NoteSites {
+        /// The sites.
+        notes: Vec<SiteNote>,
+    },
+    /// Moves a job between sites, or tells of one that moved.
+    Moving(Moving),
     /// Binds the assignment of a job that may be finished cut off to a newer session of the same boot of its node, under the
     /// same fence, and ends the absence: the robot is back and has run on.
     Rebind {
@@ -181,13 +194,14 @@ impl Action {
     /// The version of commands that knows this kind: it may be proposed once the group's gate has reached it.
     pub fn version(&self) -> u32 {
         match self {
+            Self::GrantFounding(_) | Self::FoundSite(_) | Self::NoteSites { .. } => SITES_VERSION,
             Self::Admit { .. } => ADMIT_VERSION,
             Self::PutTrust { rows } if rows.iter().any(|row| row.kind.number() > TrustKind::Revoked.number()) => {
                 ADMIT_VERSION
             }
             Self::SubmitAssigned { .. } => SUBMIT_ASSIGNED_VERSION,
             Self::Forget { .. } => FORGET_VERSION,
-            Self::Rebind { .. } | Self::ReleaseAbsent { .. } => SITES_VERSION,
+            Self::Moving(_) | Self::Rebind { .. } | Self::ReleaseAbsent { .. } => SITES_VERSION,
             _ => FIRST_VERSION,
         }
     }
@@ -315,4 +329,32 @@ pub struct TrustEntry {
     pub name: String,
     /// Its value.
     pub value: Payload,
+}
+
+/// A site to be founded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteFounding {
+    /// The site.
+    pub site: SiteName,
+    /// The token and the SHA-256 of the secret shown; `None` only in a development fleet.
+    pub token: Option<(TokenId, Digest)>,
+    /// The group that will agree on its log.
+    pub group: GroupId,
+    /// The node that founds it.
+    pub founder: NodeId,
+    /// SHA-256 of the founder's public key.
+    pub public_key: Digest,
+    /// Certificate of the site's authority, DER, if the founder was the first with this key.
+    pub authority: Payload,
+    /// `host:port` where the founder answers.
+    pub contacts: Vec<String>,
+}
+
+/// What is known of another site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteNote {
+    /// The site.
+    pub site: SiteName,
+    /// What is known of it.
+    pub record: SiteRecord,
 }

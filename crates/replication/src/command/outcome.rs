@@ -1,7 +1,7 @@
 //! What came of a command.
 
 use fleet_core::{Fence, JobId, NodeId};
-use fleet_store::record::{JobState, Payload};
+use fleet_store::record::{JobState, Payload, SiteRecord, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
@@ -62,6 +62,12 @@ pub enum Outcome {
         /// Whether there are more.
         more: bool,
     },
+    /// The site is recorded, by this command or an earlier one of the same founder.
+    SiteFounded(Box<SiteRecord>),
+    /// The move is decided so, by this command or an earlier one.
+    Decided(Verdict),
+    /// The report tells of a job that has moved on since; it was counted.
+    ReportStale,
 }
 
 impl Outcome {

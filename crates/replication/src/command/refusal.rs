@@ -1,7 +1,7 @@
 //! Why a command was refused. A refused command has changed nothing.
 
 use fleet_core::{Digest, ErrorKind, Fence, JobId, NodeId, SiteName};
-use fleet_store::record::{JobState, TokenId};
+use fleet_store::record::{JobState, Serial, TokenId};
 use serde::{Deserialize, Serialize};
 
 /// Why a command was refused.
@@ -129,6 +129,71 @@ pub enum Refusal {
     /// The keyring is not the next generation.
     #[error("the keyring's generation is {0}")]
     KeyringStale(u64),
+    /// Another node founded this site.
+    #[error("site {0} exists already")]
+    SiteTaken(SiteName),
+    /// The token is for another site.
+    #[error("token {token} is for site {site}")]
+    TokenOfSite {
+        /// The token.
+        token: TokenId,
+        /// The site it is for.
+        site: SiteName,
+    },
+    /// The fleet has as many sites as it takes.
+    #[error("the fleet has {0} other sites and takes no more")]
+    TooManySites(u64),
+    /// Only the group of the first site records sites.
+    #[error("this site does not keep the fleet's registry")]
+    NotRegistry,
+    /// As many jobs as may be are on their way to other sites.
+    #[error("the outbox is full: {0} jobs wait for other sites")]
+    OutboxFull(u64),
+    /// The job lives at another site.
+    #[error("job {job} is at site {site}")]
+    JobElsewhere {
+        /// The job.
+        job: JobId,
+        /// Where it is.
+        site: SiteName,
+    },
+    /// The job does not go to another site, or is not there any more.
+    #[error("job {0} is not under way to another site")]
+    JobNotMoving(JobId),
+    /// The job was moved meanwhile: what was asked for comes late.
+    #[error("job {job} was moved meanwhile: its generation is {generation}")]
+    GenerationPassed {
+        /// The job.
+        job: JobId,
+        /// Its generation.
+        generation: u32,
+    },
+    /// A robot had the job already, so that it may have acted.
+    #[error("job {0} was given to a robot before: only a job that never was can move")]
+    JobBegun(JobId),
+    /// The job came from another site; it does not go on to a third.
+    #[error("job {0} came from another site and moves no further")]
+    JobMovedHere(JobId),
+    /// A job cannot move to where it is.
+    #[error("this is site {0} already")]
+    SiteOwn(SiteName),
+    /// The move was settled by its source before; what was decided is forgotten here.
+    #[error("move {0} was settled before")]
+    MovePassed(Serial),
+    /// The source does not know yet that the move was accepted.
+    #[error("move {0} is not settled yet")]
+    MoveUnsettled(Serial),
+    /// The job is not here by this move.
+    #[error("job {job} is not here by move {number}")]
+    MoveStale {
+        /// The job.
+        job: JobId,
+        /// The move.
+        number: Serial,
+    },
+    /// Accepting a job brings the job itself along.
+    #[error("move {0} can be accepted only with its job")]
+    MoveEmpty(Serial),
 }
 
 impl Refusal {
@@ -141,6 +206,7 @@ impl Refusal {
             | Self::NodeTaken(_)
             | Self::TokenConflict(_)
             | Self::FoundedOtherwise
+            | Self::SiteTaken(_)
             | Self::TrustConflict(_) => ErrorKind::Conflict,
             Self::JobEnded { .. }
             | Self::WrongState { .. }
@@ -152,15 +218,26 @@ impl Refusal {
             | Self::NodeDraining(_)
             | Self::NodeRemoved(_)
             | Self::NotFounded
+            | Self::NotRegistry
             | Self::KeyringStale(_) => ErrorKind::FailedPrecondition,
-            Self::QueueFull(_) => ErrorKind::ResourceExhausted,
-            Self::Held => ErrorKind::Unavailable,
-            Self::DefinitionMismatch(_) | Self::SiteMismatch(_) => ErrorKind::InvalidInput,
+            Self::JobElsewhere { .. }
+            | Self::JobNotMoving(_)
+            | Self::JobBegun(_)
+            | Self::GenerationPassed { .. }
+            | Self::JobMovedHere(_)
+            | Self::MovePassed(_)
+            | Self::MoveStale { .. } => ErrorKind::FailedPrecondition,
+            Self::QueueFull(_) | Self::TooManySites(_) | Self::OutboxFull(_) => ErrorKind::ResourceExhausted,
+            Self::Held | Self::MoveUnsettled(_) => ErrorKind::Unavailable,
+            Self::DefinitionMismatch(_) | Self::SiteMismatch(_) | Self::SiteOwn(_) | Self::MoveEmpty(_) => {
+                ErrorKind::InvalidInput
+            }
             Self::TokenForeign(_)
             | Self::TokenRevoked(_)
             | Self::TokenExpired(_)
             | Self::TokenUsedUp(_)
             | Self::TokenSecretWrong(_)
+            | Self::TokenOfSite { .. }
             | Self::TokenNeeded => ErrorKind::PermissionDenied,
         }
     }
@@ -174,8 +251,15 @@ impl Refusal {
             | Self::TokenUsedUp(_)
             | Self::TokenSecretWrong(_)
             | Self::TokenNeeded => Some("Make another token with `fleetctl token create`, and pass it with --token."),
+            Self::TokenOfSite { .. } => Some("Join with --site as the token says, or make a token for this site."),
+            Self::SiteTaken(_) => Some("Join it with a token that was made there: `fleetctl token create`."),
+            Self::NotRegistry => Some("Ask a node of the fleet's first site."),
             Self::NodeRemoved(_) | Self::NodeTaken(_) => Some("Join again with an empty data directory."),
             Self::NameTaken { .. } => Some("Choose another name with --name."),
+            Self::JobElsewhere { .. } => {
+                Some("Ask a node of that site, with --endpoint; `job cancel` works from here too.")
+            }
+            Self::OutboxFull(_) => Some("Submit again later: it empties when the other sites can be reached."),
             _ => None,
         }
     }

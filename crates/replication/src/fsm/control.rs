@@ -4,12 +4,18 @@ use fleet_core::JobId;
 use fleet_store::record::{Content, JobState, Reason, StopCause};
 use fleet_store::state::tables::INBOX;
 
+use super::moves;
 use super::scope::{Halt, Scope};
 use super::transition::Transition;
 use crate::command::{Outcome, Refusal};
 
 /// Stops `job`: at once if nobody holds it, else its holder must stop first.
 pub(super) fn stop(scope: &mut Scope<'_, '_>, job: JobId, cause: StopCause) -> Result<Outcome, Halt> {
+    if cause == StopCause::Cancel
+        && let Some(outcome) = moves::cancel(scope, job)?
+    {
+        return Ok(outcome);
+    }
     let mut transition = Transition::load(scope, job)?;
     let state = transition.job.state;
     if transition.has_handled(scope) || is_stopped(state, cause) {
@@ -79,6 +85,9 @@ pub(super) fn deliver(scope: &mut Scope<'_, '_>, job: JobId, event: &Content) ->
     }
     if state.is_ended() {
         return Err(Refusal::JobEnded { job, state }.into());
+    }
+    if state == JobState::Transferring {
+        return Err(Refusal::WrongState { job, state, wanted: JobState::Queued }.into());
     }
     scope.transaction.put(&INBOX, &(job, transition.job.inbox_length), event)?;
     scope.count_blob(event)?;

@@ -1,6 +1,6 @@
 //! What a command changed, for the scheduler and for watchers. Events are not stored: whoever missed them reads the state.
 
-use fleet_core::{JobId, NodeId};
+use fleet_core::{GroupId, JobId, NodeId};
 use fleet_store::record::{Assignment, JobState, StopCause};
 
 /// One change.
@@ -62,5 +62,17 @@ pub enum Event {
     GateRaised {
         /// The version.
         version: u32,
+    },
+    /// More is known of other sites.
+    SitesChanged,
+    /// There is something new to send to another group.
+    OutboxChanged {
+        /// The group.
+        peer: GroupId,
+    },
+    /// A job that lives at another site is told of for the first time, or stands otherwise there.
+    MirrorChanged {
+        /// The job.
+        job: JobId,
     },
 }

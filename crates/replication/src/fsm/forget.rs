@@ -7,12 +7,13 @@ use fleet_core::{JobId, Timestamp};
 use fleet_store::record::{DefinitionUse, Ending, Job};
 use fleet_store::state::index::state_key;
 use fleet_store::state::tables::{
-    DEFINITION_USES, DEFINITIONS, INBOX, JOB_ENDINGS, JOB_INPUTS, JOB_SPECS, JOBS, JOBS_BY_STATE, JOURNAL, REDEMPTIONS,
-    TOKENS,
+    DEFINITION_USES, DEFINITIONS, INBOX, JOB_ENDINGS, JOB_INPUTS, JOB_SPECS, JOBS, JOBS_BY_STATE, JOURNAL, MOVES,
+    REDEMPTIONS, TOKENS,
 };
-use fleet_store::state::{jobs, members, queue};
+use fleet_store::state::{jobs, members, moves, queue};
 use fleet_store::{Error, StateRead};
 
+use super::mirrors;
 use super::scope::{Halt, Scope};
 use crate::command::{Outcome, Refusal};
 
@@ -30,8 +31,28 @@ pub(super) fn forget(scope: &mut Scope<'_, '_>, before: Timestamp) -> Result<Out
         }
         forgotten += 1;
     }
+    let mirrors = forget_mirrors(scope, before, &mut rows_left)?;
+    more |= mirrors.1;
+    forgotten += mirrors.0;
     forget_tokens(scope, before, rows_left)?;
     Ok(Outcome::Forgotten { jobs: forgotten, more })
+}
+
+/// Forgets jobs that ended at other sites: how many, and whether there are more.
+fn forget_mirrors(scope: &mut Scope<'_, '_>, before: Timestamp, rows_left: &mut usize) -> Result<(u32, bool), Halt> {
+    let limit = (*rows_left).min(FORGOTTEN_JOBS_PER_ENTRY_MAX);
+    let mut ended = moves::ended_before(scope.transaction, before, limit + 1)?;
+    let more = ended.len() > limit;
+    ended.truncate(limit);
+    for id in &ended {
+        if let Some((moved, mirror)) = moves::mirror(scope.transaction, *id)? {
+            mirrors::remove(scope, *id, &moved, &mirror)?;
+            scope.transaction.remove(&MOVES, id)?;
+            remove_contents(scope, *id)?;
+        }
+    }
+    *rows_left -= ended.len();
+    Ok((u32::try_from(ended.len()).unwrap_or(u32::MAX), more))
 }
 
 /// Removes the job whole, or only the end of its journal where `rows_left` do not reach. Whether it is gone.
@@ -63,6 +84,15 @@ fn remove_rows(scope: &mut Scope<'_, '_>, id: JobId, job: &Job) -> Result<(), Er
             scope.release_blob(&event)?;
         }
     }
+    remove_contents(scope, id)?;
+    scope.transaction.remove(&JOBS_BY_STATE, &state_key(job))?;
+    scope.transaction.remove(&JOBS, &id)?;
+    scope.site.counters.jobs[usize::from(job.state.number())] -= 1;
+    Ok(())
+}
+
+/// Removes what was asked for with a job, and what it left.
+fn remove_contents(scope: &mut Scope<'_, '_>, id: JobId) -> Result<(), Error> {
     if let Some(input) = scope.transaction.take(&JOB_INPUTS, &id)? {
         scope.release_blob(&input)?;
     }
@@ -80,9 +110,6 @@ fn remove_rows(scope: &mut Scope<'_, '_>, id: JobId, job: &Job) -> Result<(), Er
             }
         }
     }
-    scope.transaction.remove(&JOBS_BY_STATE, &state_key(job))?;
-    scope.transaction.remove(&JOBS, &id)?;
-    scope.site.counters.jobs[usize::from(job.state.number())] -= 1;
     Ok(())
 }
 

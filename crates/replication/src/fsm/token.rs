@@ -1,6 +1,6 @@
 //! Join tokens: made, used, ended.
 
-use fleet_core::Digest;
+use fleet_core::{Digest, SiteName};
 use fleet_store::record::{NodeStanding, Payload, Redemption, TokenId, TokenRecord};
 use fleet_store::state::members;
 use fleet_store::state::tables::{REDEMPTIONS, TOKENS};
@@ -14,6 +14,11 @@ use crate::command::{Outcome, Redeeming, Refusal, TokenGrant};
 /// Makes a token.
 pub(super) fn create(scope: &mut Scope<'_, '_>, grant: &TokenGrant) -> Result<Outcome, Halt> {
     check_site(scope, &grant.site)?;
+    keep(scope, grant)
+}
+
+/// Keeps a token, whatever site it is for.
+pub(super) fn keep(scope: &mut Scope<'_, '_>, grant: &TokenGrant) -> Result<Outcome, Halt> {
     if let Some(known) = members::token(scope.transaction, grant.token)? {
         return match known.secret == grant.secret {
             true => Ok(Outcome::Unchanged),
@@ -55,7 +60,7 @@ pub(super) fn redeem(scope: &mut Scope<'_, '_>, redeeming: &Redeeming) -> Result
         };
     }
     let token = match redeeming.token {
-        Some((token, secret)) => Some((token, check(scope, token, secret)?)),
+        Some((token, secret)) => Some((token, check(scope, token, secret, &own_site(scope)?)?)),
         None if scope.site.founding.as_ref().is_some_and(|founding| founding.dev) => None,
         None => return Err(Refusal::TokenNeeded.into()),
     };
@@ -84,11 +89,24 @@ pub(super) fn admit(scope: &mut Scope<'_, '_>, redeeming: &Redeeming, sealing_ke
     Ok(outcome)
 }
 
-/// The token, if it may be used with this secret now. The secret is checked first: who does not know it learns nothing.
-fn check(scope: &Scope<'_, '_>, token: TokenId, secret: Digest) -> Result<TokenRecord, Halt> {
+fn own_site(scope: &Scope<'_, '_>) -> Result<SiteName, Refusal> {
+    scope.site.founding.as_ref().map(|founding| founding.site.clone()).ok_or(Refusal::NotFounded)
+}
+
+/// The token, if it may be used with this secret for `site` now. The secret is checked first: who does not know it learns
+/// nothing.
+pub(super) fn check(
+    scope: &Scope<'_, '_>,
+    token: TokenId,
+    secret: Digest,
+    site: &SiteName,
+) -> Result<TokenRecord, Halt> {
     let record = members::token(scope.transaction, token)?.ok_or(Refusal::TokenForeign(token))?;
     if record.secret != secret {
         return Err(Refusal::TokenSecretWrong(token).into());
+    }
+    if record.site != *site {
+        return Err(Refusal::TokenOfSite { token, site: record.site }.into());
     }
     if record.revoked {
         return Err(Refusal::TokenRevoked(token).into());

@@ -8,11 +8,11 @@ use fleet_core::{JobId, Timestamp};
 use fleet_store::Error;
 use fleet_store::record::{Assignment, Content, Ending, Job, JobState, JournalMark, JournalRecord, Reason, StopCause};
 use fleet_store::state::index::{state_key, timer_due};
-use fleet_store::state::jobs;
 use fleet_store::state::tables::{JOB_ENDINGS, JOBS, JOBS_BY_STATE, JOURNAL, TIMERS};
+use fleet_store::state::{jobs, moves};
 
-use super::Event;
 use super::scope::{Halt, Scope};
+use super::{Event, reports};
 use crate::command::Refusal;
 
 /// Most commands of operators and senders that a job remembers.
@@ -40,7 +40,7 @@ struct Before {
 impl Transition {
     /// The job `id`, to be changed.
     pub(super) fn load(scope: &Scope<'_, '_>, id: JobId) -> Result<Self, Halt> {
-        let job = jobs::job(scope.transaction, id)?.ok_or(Refusal::JobUnknown(id))?;
+        let Some(job) = jobs::job(scope.transaction, id)? else { return Err(missing(scope, id)?.into()) };
         let before = Before {
             state: job.state,
             key: state_key(&job),
@@ -158,8 +158,30 @@ impl Transition {
         counts[usize::from(job.state.number())] += 1;
         scope.transaction.put(&JOBS, &id, &job)?;
         announce(scope, id, &job, by_holder, before.as_ref());
+        // Only a job that moved can have come from elsewhere.
+        if job.generation > 0 && before.as_ref().map(|before| before.state) != Some(job.state) {
+            reports::note_change(scope, id)?;
+        }
         Ok(job.state)
     }
+
+    /// Takes the job out of this group: it is another one's now. What was asked for stays, for its mirror.
+    pub(super) fn remove(self, scope: &mut Scope<'_, '_>) -> Result<(), Error> {
+        let Some(before) = &self.before else { return Ok(()) };
+        debug_assert_eq!(before.state, JobState::Transferring, "job {}: it goes only when it moves", self.id);
+        scope.transaction.remove(&JOBS_BY_STATE, &before.key)?;
+        scope.transaction.remove(&JOBS, &self.id)?;
+        scope.site.counters.jobs[usize::from(before.state.number())] -= 1;
+        Ok(())
+    }
+}
+
+/// Why the job `id` cannot be changed, which has no row.
+fn missing(scope: &Scope<'_, '_>, id: JobId) -> Result<Refusal, Error> {
+    Ok(match moves::of_job(scope.transaction, id)? {
+        Some(moved) => Refusal::JobElsewhere { job: id, site: moved.to.site },
+        None => Refusal::JobUnknown(id),
+    })
 }
 
 fn announce(scope: &mut Scope<'_, '_>, id: JobId, job: &Job, by_holder: bool, before: Option<&Before>) {

@@ -4,13 +4,13 @@
 
 use fleet_core::{Digest, Fence, GroupId, SiteName, Timestamp};
 use fleet_replication::command::{
-    Action, Batch, BatchError, Command, Next, Redeeming, ReleaseCause, TokenGrant, TrustEntry,
+    Action, Batch, BatchError, Command, Next, Redeeming, ReleaseCause, SiteFounding, SiteNote, TokenGrant, TrustEntry,
 };
 use fleet_store::codec::{self, Record};
 use fleet_store::record::{
-    Absence, Assignment, BlobUse, CommandId, Content, Counters, DefinitionUse, Ending, GossipKey, Hold, Job, JobState,
-    JournalRecord, Keyring, Leadership, NodeCertificate, NodeRecord, NodeStanding, Payload, Reason, Redemption,
-    Settled, Site, StopCause, TokenId, TokenRecord, TrustKind, TrustRow,
+    Absence, Assignment, BlobUse, CommandId, Content, Counters, DefinitionUse, Ending, FoundingToken, GossipKey, Hold,
+    Job, JobState, JournalRecord, Keyring, Leadership, NodeCertificate, NodeRecord, NodeStanding, Payload, Reason,
+    Redemption, Settled, Site, SiteRecord, StopCause, TokenId, TokenRecord, TrustKind, TrustRow,
 };
 
 use crate::test_site::{admission, complete, founding, job_id, node_id, profile, record, session, submission};
@@ -128,10 +128,42 @@ fn actions_v4() -> Vec<(&'static str, Action)> {
 /// The kinds that version 6 of the commands brought.
 fn actions_v6() -> Vec<(&'static str, Action)> {
     let (job, fence) = (job_id(1), Fence::mint(2, 300, 4));
+    let (token, secret) = (TokenId(9), Digest::of(b"secret"));
+    let site: SiteName = "plant".parse().unwrap();
+    let founding = SiteFounding {
+        site: site.clone(),
+        token: Some((token, secret)),
+        group: GroupId::from_bytes([8; 16]),
+        founder: node_id(2),
+        public_key: Digest::of(b"key"),
+        authority: Payload::from("certificate"),
+        contacts: vec!["plant-1:7000".to_owned()],
+    };
+    let note = SiteNote { site: site.clone(), record: site_record() };
     vec![
+        (
+            "grant-founding",
+            Action::GrantFounding(TokenGrant { token, secret, site, uses: 2, expires_at: Timestamp(8) }),
+        ),
+        ("found-site", Action::FoundSite(Box::new(founding))),
+        ("note-sites", Action::NoteSites { notes: vec![note] }),
         ("rebind", Action::Rebind { job, fence, session: session(1, 6) }),
         ("release-absent", Action::ReleaseAbsent { job, fence, number: 2 }),
     ]
+}
+
+fn site_record() -> SiteRecord {
+    let token = FoundingToken { id: TokenId(9), secret: Digest::of(b"secret"), uses_left: 2, expires_at: Timestamp(8) };
+    SiteRecord {
+        group: GroupId::from_bytes([8; 16]),
+        founder: node_id(2),
+        public_key: Digest::of(b"key"),
+        authority: Payload::from("certificate"),
+        contacts: vec!["plant-1:7000".to_owned()],
+        contacts_at: Timestamp(6),
+        founded_at: Timestamp(5),
+        token: Some(token),
+    }
 }
 
 #[test]
@@ -143,7 +175,7 @@ fn every_command_is_read_as_it_was_meant() {
     check_commands(COMMANDS_V6, actions_v6(), 6);
 }
 
-fn check_commands(fixture: &str, actions: Vec<(&'static str, Action)>, version: u32) {
+pub(crate) fn check_commands(fixture: &str, actions: Vec<(&'static str, Action)>, version: u32) {
     let count = actions.len();
     for (name, action) in actions {
         assert_eq!(action.version(), version, "{name}");
@@ -169,8 +201,13 @@ fn damaged_batches_are_refused_each_for_its_own_reason() {
 }
 
 fn check<R: Record + PartialEq + std::fmt::Debug>(name: &str, record: &R) {
+    check_in(RECORDS, name, record);
+}
+
+/// `record` is written as `fixture` has it, and read from it.
+pub(crate) fn check_in<R: Record + PartialEq + std::fmt::Debug>(fixture: &str, name: &str, record: &R) {
     let now = hex(&codec::encode(record).unwrap());
-    let kept = line(RECORDS, name, &now);
+    let kept = line(fixture, name, &now);
     assert_eq!(kept, now, "{name} is written otherwise");
     assert_eq!(codec::decode::<R>(&bytes_of(kept)).unwrap(), *record, "{name} is read otherwise");
 }
@@ -247,7 +284,8 @@ fn every_site_record_of_version_1_is_read_as_it_was_meant() {
     check("trust", &TrustRow { value: Payload::from("sealed"), at: since });
     let key = GossipKey { key_id: 3, key: Payload::from("0123") };
     check("keyring", &Keyring { generation: 4, keys: vec![key] });
-    assert_eq!(RECORDS.lines().count(), 16, "a fixture nobody reads");
+    check("other-site", &site_record());
+    assert_eq!(RECORDS.lines().count(), 17, "a fixture nobody reads");
 }
 
 #[test]

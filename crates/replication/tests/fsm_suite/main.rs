@@ -4,10 +4,15 @@
 mod absence;
 mod cost;
 mod encoding;
+mod encoding_moves;
 mod forget;
 mod jobs;
 mod members;
 mod model;
+mod moves;
+mod moves_random;
+mod moves_world;
 mod properties;
 mod reading;
+mod registry;
 mod test_site;

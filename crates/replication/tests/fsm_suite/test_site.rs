@@ -245,6 +245,42 @@ pub(crate) fn complete() -> Next {
     Next::Complete { output: Content::inline(r#"{"done":true}"#) }
 }
 
+/// Recounts what is kept of moves; returns the jobs that live elsewhere.
+fn check_moves(reader: &impl StateRead, rows: &[(JobId, Job)]) -> Vec<JobId> {
+    use fleet_store::state::index::mirror_key;
+    use fleet_store::state::tables::{CANCELS, MIRRORS_BY_STATE, MOVES, ORIGINS, OUTBOX, REPORTS};
+    let all = usize::MAX;
+    let moves = reader.scan(&MOVES, &(), None, all).unwrap();
+    let state_of = |id: &JobId| rows.iter().find(|(job, _)| job == id).map(|(_, job)| job.state);
+    let under_way: Vec<_> = moves.iter().filter(|(_, moved)| moved.mirror.is_none()).collect();
+    let transferring = rows.iter().filter(|(_, job)| job.state == JobState::Transferring).count();
+    assert_eq!(under_way.len(), transferring, "a move for each job under way");
+    for (id, moved) in &moves {
+        let expected = if moved.mirror.is_none() { Some(JobState::Transferring) } else { None };
+        assert_eq!(state_of(id), expected, "{moved:?}");
+    }
+    let mut outbox: Vec<_> = under_way.iter().map(|(id, moved)| ((moved.to.group, moved.number), *id)).collect();
+    outbox.sort_unstable();
+    let kept: Vec<_> = reader.scan(&OUTBOX, &(), None, all).unwrap();
+    assert_eq!(kept.iter().map(|(key, row)| (*key, row.job)).collect::<Vec<_>>(), outbox);
+    let mut index: Vec<_> =
+        moves.iter().filter_map(|(id, moved)| Some((mirror_key(moved.mirror.as_ref()?), *id))).collect();
+    index.sort_unstable();
+    assert_eq!(reader.scan(&MIRRORS_BY_STATE, &(), None, all).unwrap(), index);
+    for ((group, number), row) in reader.scan(&CANCELS, &(), None, all).unwrap() {
+        let moved = &moves.iter().find(|(id, _)| *id == row.job).unwrap().1;
+        assert_eq!((moved.to.group, moved.number), (group, number));
+        assert!(moved.mirror.as_ref().is_some_and(|mirror| !mirror.standing.state.is_ended()));
+    }
+    let origins = reader.scan(&ORIGINS, &(), None, all).unwrap();
+    let mut pending: Vec<_> =
+        origins.iter().filter_map(|((job, group), origin)| Some(((*group, origin.pending?), *job))).collect();
+    pending.sort_unstable();
+    let reports = reader.scan(&REPORTS, &(), None, all).unwrap();
+    assert_eq!(reports.iter().map(|(key, row)| (*key, row.job)).collect::<Vec<_>>(), pending);
+    moves.into_iter().filter(|(_, moved)| moved.mirror.is_some()).map(|(id, _)| id).collect()
+}
+
 /// Recounts everything that is kept besides the job rows and compares.
 pub(crate) fn check_consistency(reader: &impl StateRead) {
     use fleet_store::state::index::{state_key, timer_due};
@@ -280,8 +316,9 @@ pub(crate) fn check_consistency(reader: &impl StateRead) {
     }
     assert_eq!(site.counters.journaled, journaled);
     let uses: u64 = reader.scan(&DEFINITION_USES, &(), None, all).unwrap().iter().map(|(_, uses)| uses.jobs).sum();
-    assert_eq!(uses, rows.len() as u64);
+    let mirrors = check_moves(reader, &rows);
+    assert_eq!(uses, (rows.len() + mirrors.len()) as u64);
     let page = listing::list(reader, &listing::Filter::default(), None, all).unwrap();
-    assert!(page.jobs.is_sorted_by(|(_, first, _), (_, second, _)| first.number > second.number));
-    assert_eq!(page.jobs.len(), rows.len());
+    assert!(page.jobs.is_sorted_by(|(_, first, _), (_, second, _)| first.number() > second.number()));
+    assert_eq!(page.jobs.len(), rows.len() + mirrors.len());
 }

@@ -28,7 +28,7 @@ pub enum JobState {
     Suspended = 4,
     /// Its holder was told to stop; it may still act.
     Stopping = 5,
-    /// Under way to another site. Reserved.
+    /// Under way to another site, which has not accepted it as far as is known.
     Transferring = 6,
     /// Ended with an output.
     Completed = 7,

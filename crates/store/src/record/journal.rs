@@ -55,8 +55,12 @@ impl JournalMark {
 
 /// The error of a job whose journal would have passed `bytes_max`.
 pub fn journal_full(bytes_max: u64) -> Result<Content, Error> {
-    let detail = format!("the job's journal would be larger than {bytes_max} bytes");
-    Ok(Content::inline(json(&ErrorObject::standard("runtime", 500, "Journal full", detail))?))
+    standard_error("Journal full", format!("the job's journal would be larger than {bytes_max} bytes"))
+}
+
+/// The error of a job that the group itself ends.
+pub(super) fn standard_error(title: &str, detail: String) -> Result<Content, Error> {
+    Ok(Content::inline(json(&ErrorObject::standard("runtime", 500, title, detail))?))
 }
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>, Error> {

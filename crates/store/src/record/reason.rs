@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fleet_core::{NodeId, Timestamp};
+use fleet_core::{NodeId, SiteName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Why a job is queued, waiting or ended. New reasons are added at the end.
@@ -54,6 +54,30 @@ pub enum Reason {
     },
     /// Anything else, in words.
     Text(String),
+    /// It goes to another site.
+    Moving {
+        /// The site.
+        site: SiteName,
+        /// Why there; empty if it was asked for.
+        because: String,
+    },
+    /// Another site can never run it; it is queued here again.
+    Returned {
+        /// That site.
+        site: SiteName,
+        /// What it said.
+        why: String,
+    },
+    /// It was recalled before another site had accepted it.
+    Recalled {
+        /// That site.
+        site: SiteName,
+    },
+    /// Another site was given up; it may run there too.
+    Abandoned {
+        /// That site.
+        site: SiteName,
+    },
 }
 
 impl fmt::Display for Reason {
@@ -74,6 +98,11 @@ impl fmt::Display for Reason {
             }
             Self::JournalFull { bytes_max } => write!(f, "its journal would be larger than {bytes_max} bytes"),
             Self::Text(text) => f.write_str(text),
+            Self::Moving { site, because } if because.is_empty() => write!(f, "goes to site {site}"),
+            Self::Moving { site, because } => write!(f, "goes to site {site}: {because}"),
+            Self::Returned { site, why } => write!(f, "came back from site {site}: {why}"),
+            Self::Recalled { site } => write!(f, "recalled on its way to site {site}"),
+            Self::Abandoned { site } => write!(f, "site {site} was given up; the job may run there too"),
         }
     }
 }

@@ -2,13 +2,18 @@
 
 use fleet_core::Timestamp;
 
-use crate::record::{Job, JobState};
+use crate::record::{Job, JobState, Mirror};
 
 /// The key of `job` in `JOBS_BY_STATE`. Within a state the order is that of submission, except among queued jobs, where
 /// higher priority comes first.
 pub fn state_key(job: &Job) -> (u8, u8, u64) {
     let rank = if job.state == JobState::Queued { rank_of_priority(job.priority) } else { 0 };
     (job.state.number(), rank, job.number)
+}
+
+/// The key of `mirror` in `MIRRORS_BY_STATE`.
+pub fn mirror_key(mirror: &Mirror) -> (u8, u8, u64) {
+    (mirror.standing.state.number(), 0, mirror.number)
 }
 
 /// The rank of a priority in the queue: the higher the priority, the lower the rank.

@@ -1,13 +1,14 @@
-//! Listing of jobs, newest first in pages, and finding one by a prefix of its id.
+//! Listing of jobs, those that went to other sites too, newest first in pages, and finding one by a prefix of its id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::JobId;
 use fleet_core::limits::PRIORITY_MAX;
 
 use super::index::rank_of_priority;
-use super::tables::{JOB_SPECS, JOBS, JOBS_BY_STATE};
-use crate::record::{Job, JobSpec, JobState};
+use super::moves;
+use super::tables::{JOB_SPECS, JOBS, JOBS_BY_STATE, MIRRORS_BY_STATE, MOVES};
+use crate::record::{Job, JobSpec, JobState, Mirror, Move};
 use crate::{Error, StateRead};
 
 /// Most index rows that one page looks at, so that a filter that matches nothing cannot hold a reader for long.
@@ -39,11 +40,30 @@ impl Filter {
     }
 }
 
+/// A listed job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// It lives here, or is under way from here.
+    Here(Job),
+    /// It lives at another site.
+    Elsewhere(Move, Mirror),
+}
+
+impl Listed {
+    /// Its place in the order of submission at this group.
+    pub fn number(&self) -> u64 {
+        match self {
+            Self::Here(job) => job.number,
+            Self::Elsewhere(_, mirror) => mirror.number,
+        }
+    }
+}
+
 /// A page of a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// The jobs, newest first.
-    pub jobs: Vec<(JobId, Job, JobSpec)>,
+    pub jobs: Vec<(JobId, Listed, JobSpec)>,
     /// Where the next page begins: jobs with a lower number. `None` if this was the last.
     pub next: Option<u64>,
 }
@@ -59,7 +79,7 @@ pub fn list(state: &impl StateRead, filter: &Filter, below: Option<u64>, limit: 
             return Ok(page);
         };
         page.next = Some(number);
-        let (Some(job), Some(spec)) = (state.get(&JOBS, &id)?, state.get(&JOB_SPECS, &id)?) else {
+        let (Some(job), Some(spec)) = (listed(state, id)?, state.get(&JOB_SPECS, &id)?) else {
             return Err(Error::corrupt("jobs_by_state", format!("job {id} has no row")));
         };
         if filter.wants(&spec) {
@@ -75,6 +95,14 @@ pub fn list(state: &impl StateRead, filter: &Filter, below: Option<u64>, limit: 
     Ok(page)
 }
 
+/// The job `id` as a listing shows it.
+pub fn listed(state: &impl StateRead, id: JobId) -> Result<Option<Listed>, Error> {
+    if let Some(job) = state.get(&JOBS, &id)? {
+        return Ok(Some(Listed::Here(job)));
+    }
+    Ok(moves::mirror(state, id)?.map(|(moved, mirror)| Listed::Elsewhere(moved, mirror)))
+}
+
 /// Runs of the index, one for each state (and priority, for queued jobs), merged by number, greatest first.
 struct Merge {
     /// What is fetched and not popped, of all runs: number to job and run.
@@ -84,6 +112,8 @@ struct Merge {
 
 /// One stretch of the index in which only the number varies.
 struct Run {
+    /// Whether it is one of jobs at other sites.
+    is_elsewhere: bool,
     prefix: (u8, u8),
     below: u64,
     /// How many of its rows are fetched and not popped.
@@ -98,8 +128,9 @@ impl Merge {
             let ranks = if wanted == JobState::Queued { 0..=PRIORITY_MAX } else { 0..=0 };
             runs.extend(ranks.map(|priority| {
                 let rank = if wanted == JobState::Queued { rank_of_priority(priority) } else { 0 };
-                Run { prefix: (wanted.number(), rank), below, waiting: 0 }
+                Run { is_elsewhere: false, prefix: (wanted.number(), rank), below, waiting: 0 }
             }));
+            runs.push(Run { is_elsewhere: true, prefix: (wanted.number(), 0), below, waiting: 0 });
         }
         let mut merge = Self { fetched: BTreeMap::new(), runs };
         for run in 0..merge.runs.len() {
@@ -121,8 +152,9 @@ impl Merge {
     }
 
     fn fetch(&mut self, state: &impl StateRead, run: usize) -> Result<(), Error> {
-        let Run { prefix: (number, rank), below, .. } = self.runs[run];
-        let rows = state.range_back(&JOBS_BY_STATE, &(number, rank), &(number, rank, below), ROWS_PER_FETCH)?;
+        let Run { is_elsewhere, prefix: (number, rank), below, .. } = self.runs[run];
+        let table = if is_elsewhere { &MIRRORS_BY_STATE } else { &JOBS_BY_STATE };
+        let rows = state.range_back(table, &(number, rank), &(number, rank, below), ROWS_PER_FETCH)?;
         self.runs[run].waiting = rows.len();
         for ((_, _, number), job) in rows {
             self.runs[run].below = number;
@@ -148,10 +180,13 @@ pub fn find(state: &impl StateRead, prefix: &str) -> Result<Found, Error> {
     let Some((first, last)) = bounds(prefix) else {
         return Ok(Found::None);
     };
-    let rows = state.range(&JOBS, &first, &(last, 0_u8), 2)?;
-    Ok(match rows.as_slice() {
-        [] => Found::None,
-        [(job, _)] => Found::One(*job),
+    let here = state.range(&JOBS, &first, &(last, 0_u8), 2)?.into_iter().map(|(job, _)| job);
+    let gone = state.range(&MOVES, &first, &(last, 0_u8), 2)?.into_iter().map(|(job, _)| job);
+    // A job that is under way is in both.
+    let found: BTreeSet<JobId> = here.chain(gone).collect();
+    Ok(match (found.first(), found.len()) {
+        (None, _) => Found::None,
+        (Some(job), 1) => Found::One(*job),
         _ => Found::Several,
     })
 }

@@ -3,6 +3,7 @@
 use fleet_core::{JobId, Timestamp};
 
 use super::index::rank_of_priority;
+use super::moves;
 use super::tables::{JOBS, JOBS_BY_STATE, TIMERS};
 use crate::record::JobState;
 use crate::{Error, StateRead};
@@ -53,7 +54,8 @@ pub fn jobs_in(
 pub struct Place((u8, u8, u64));
 
 /// At most `limit` jobs that ended before `before`, of the [`ENDED_LOOKED_AT_MAX`] first submitted in each state of the
-/// ended. One that was submitted early and ended late can hold others back for a while, never for good.
+/// ended. One that was submitted early and ended late can hold others back for a while, never for good. A job whose end the
+/// site that it came from has not acknowledged stays.
 pub fn ended_before(state: &impl StateRead, before: Timestamp, limit: usize) -> Result<Vec<JobId>, Error> {
     let mut ended = Vec::new();
     for wanted in JobState::ALL.into_iter().filter(|state| state.is_ended()) {
@@ -61,8 +63,10 @@ pub fn ended_before(state: &impl StateRead, before: Timestamp, limit: usize) -> 
             if ended.len() == limit {
                 return Ok(ended);
             }
-            let row = state.get(&JOBS, &job)?;
-            if row.and_then(|row| row.ended_at).is_some_and(|at| at < before) {
+            let Some(row) = state.get(&JOBS, &job)? else { continue };
+            if row.ended_at.is_some_and(|at| at < before)
+                && (row.generation == 0 || moves::origins(state, job)?.is_empty())
+            {
                 ended.push(job);
             }
         }

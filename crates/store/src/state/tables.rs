@@ -1,12 +1,12 @@
 //! Every table of the state on one screen. Numbers are the tables' places in the file: never change or reuse one.
 
-use fleet_core::{Digest, JobId, NodeId, Timestamp};
+use fleet_core::{Digest, GroupId, JobId, NodeId, Timestamp};
 
 use crate::StateTable;
 use crate::codec::Record;
 use crate::record::{
-    BlobUse, Content, DefinitionUse, Ending, Job, JobSpec, JournalRecord, Keyring, NodeRecord, Redemption, Site,
-    TokenRecord, TrustRow,
+    Arrival, BlobUse, Content, DefinitionUse, Ending, Job, JobSpec, JournalRecord, Keyring, Move, NodeRecord, Origin,
+    Outgoing, Peer, Redemption, Serial, Site, SiteRecord, TokenRecord, TrustRow,
 };
 
 /// The one row about the site.
@@ -43,6 +43,25 @@ pub const REDEMPTIONS: StateTable<Digest, Redemption> = StateTable::new(15, "red
 pub const TRUST: StateTable<(u8, String), TrustRow> = StateTable::new(16, "trust");
 /// The gossip keys.
 pub const KEYRING: StateTable<(), Keyring> = StateTable::new(17, "keyring");
+/// The other sites of the fleet, by name.
+pub const SITES: StateTable<String, SiteRecord> = StateTable::new(18, "sites");
+// Numbers from 19 to 29 are left to what else comes with several sites.
+/// Other groups that jobs went to or came from.
+pub const PEERS: StateTable<GroupId, Peer> = StateTable::new(30, "peers");
+/// Jobs that left this group, or are about to.
+pub const MOVES: StateTable<JobId, Move> = StateTable::new(31, "moves");
+/// Moves that their target has not answered, by (target, number).
+pub const OUTBOX: StateTable<(GroupId, Serial), Outgoing> = StateTable::new(32, "outbox");
+/// Jobs that are to be cancelled at the site they went to, by (target, number).
+pub const CANCELS: StateTable<(GroupId, Serial), Outgoing> = StateTable::new(33, "cancels");
+/// Jobs that live elsewhere, under (state there, 0, number): every listing.
+pub const MIRRORS_BY_STATE: StateTable<(u8, u8, u64), JobId> = StateTable::new(34, "mirrors_by_state");
+/// Moves that were decided here, by (source, number).
+pub const ARRIVALS: StateTable<(GroupId, Serial), Arrival> = StateTable::new(35, "arrivals");
+/// Which groups are told how a job goes.
+pub const ORIGINS: StateTable<(JobId, GroupId), Origin> = StateTable::new(36, "origins");
+/// Reports that their origin has not acknowledged, by (origin, number).
+pub const REPORTS: StateTable<(GroupId, Serial), Outgoing> = StateTable::new(37, "reports");
 
 impl Record for Site {
     const NAME: &'static str = "site";
@@ -98,4 +117,28 @@ impl Record for TrustRow {
 
 impl Record for Keyring {
     const NAME: &'static str = "keyring";
+}
+
+impl Record for SiteRecord {
+    const NAME: &'static str = "other site";
+}
+
+impl Record for Peer {
+    const NAME: &'static str = "peer";
+}
+
+impl Record for Move {
+    const NAME: &'static str = "move";
+}
+
+impl Record for Outgoing {
+    const NAME: &'static str = "outgoing";
+}
+
+impl Record for Arrival {
+    const NAME: &'static str = "arrival";
+}
+
+impl Record for Origin {
+    const NAME: &'static str = "origin";
 }

@@ -222,6 +222,8 @@ async fn a_development_fleet_refuses_addresses_that_others_reach() {
     let fleet = Fleet::found();
     let trust = FleetTrust {
         root: fleet.authority.root().clone(),
+        own_site: fleet_core::SiteName::default(),
+        first_site: fleet_core::SiteName::default(),
         revocations: fleet_api::Revocations::new(),
         validity: ValidityClock::system(),
     };

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use fleet_api::connect::{Connector, Established};
 use fleet_api::tls::{ALPN_CLIENT, CertificateCell, ClientTls, Trust};
 use fleet_api::{Revocations, ValidityClock};
-use fleet_core::{Clock, Error, ErrorKind, FleetId, NodeId, SystemClock, Timestamp};
+use fleet_core::{Clock, Error, ErrorKind, FleetId, NodeId, SiteName, SystemClock, Timestamp};
 use http_body_util::{BodyExt, Full};
 use prost::Message;
 use tokio::runtime::Handle;
@@ -31,52 +31,52 @@ use crate::trust::node_key::NodeKey;
 use crate::trust::verification::FleetTrust;
 
 /// How long a test waits for what must come: much longer than it takes, much shorter than a person's patience.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The outcome of `awaited`, which must come.
-pub(super) async fn soon<T>(awaited: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(awaited: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, awaited).await.expect("it comes in time")
 }
 
 /// A fleet's authority and what it has issued.
-pub(super) struct Fleet {
-    pub(super) authority: Authority,
-    pub(super) now: Timestamp,
+pub(crate) struct Fleet {
+    pub(crate) authority: Authority,
+    pub(crate) now: Timestamp,
 }
 
 impl Fleet {
-    pub(super) fn found() -> Self {
+    pub(crate) fn found() -> Self {
         Self::found_days_ago(0)
     }
 
-    pub(super) fn found_days_ago(days: u64) -> Self {
+    pub(crate) fn found_days_ago(days: u64) -> Self {
         let now = SystemClock.now();
         let founded = Timestamp(now.0 - days * 86_400_000);
         Self { authority: Authority::found(FleetId::generate(), founded).unwrap(), now }
     }
 
-    pub(super) fn node(&self) -> (NodeId, CertificateCell) {
+    pub(crate) fn node(&self) -> (NodeId, CertificateCell) {
         self.node_issued_at(self.now)
     }
 
-    pub(super) fn node_issued_at(&self, at: Timestamp) -> (NodeId, CertificateCell) {
+    pub(crate) fn node_issued_at(&self, at: Timestamp) -> (NodeId, CertificateCell) {
         let node = NodeId::generate();
         (node, cell(|request| self.authority.issue_node(request, node, at).unwrap()))
     }
 
-    pub(super) fn admin_issued_at(&self, at: Timestamp) -> (Uuid, CertificateCell) {
+    pub(crate) fn admin_issued_at(&self, at: Timestamp) -> (Uuid, CertificateCell) {
         let admin = Uuid::now_v7();
         (admin, cell(|request| self.authority.issue_admin(request, admin, at).unwrap()))
     }
 
-    pub(super) fn tls(&self, certificate: Option<CertificateCell>) -> ClientTls {
+    pub(crate) fn tls(&self, certificate: Option<CertificateCell>) -> ClientTls {
         let mut tls = ClientTls::new(Trust::Root(self.authority.root().clone()));
         tls.certificate = certificate;
         tls
     }
 }
 
-fn cell(issue: impl FnOnce(&SigningRequest) -> Issued) -> CertificateCell {
+pub(crate) fn cell(issue: impl FnOnce(&SigningRequest) -> Issued) -> CertificateCell {
     let key = NodeKey::generate().unwrap();
     let request = SigningRequest::parse(&key.signing_request().unwrap()).unwrap();
     key.with_chain(issue(&request).chain).unwrap().cell().unwrap()
@@ -187,8 +187,13 @@ pub(super) fn start(fleet: &Fleet, setup: Setup) -> Node {
     let (id, issued) = fleet.node();
     let certificate = setup.certificate.unwrap_or(issued);
     let revocations = Revocations::new();
-    let trust =
-        FleetTrust { root: fleet.authority.root().clone(), revocations: revocations.clone(), validity: setup.clock };
+    let trust = FleetTrust {
+        root: fleet.authority.root().clone(),
+        own_site: SiteName::default(),
+        first_site: SiteName::default(),
+        revocations: revocations.clone(),
+        validity: setup.clock,
+    };
     let options =
         ListenerOptions { policy: setup.policy, certificate: certificate.clone(), trust, bounds: setup.bounds };
     let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), options).unwrap();

@@ -1,0 +1,90 @@
+//! The catalog in the daemon: opened with the store, kept the same as other copies, and fed with what the site's group
+//! revoked; what anyone revoked is void here as soon as it is known.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::{Error, ErrorKind};
+use fleet_node::catalog::{self, Catalog, Pace};
+use fleet_store::Store;
+use fleet_store::record::CatalogKey;
+use fleet_store::state::members;
+
+use super::clock;
+use super::parts::{Parts, Tls};
+use crate::ports::CatalogPort;
+use crate::site::read_failed;
+use crate::trust::revoked;
+use crate::trust::vouching::{AuthoritySignatures, key_of, revocation_of, vouch};
+
+/// How often the leader looks whether something was revoked.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long it waits after a failure.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Opens the catalog in `store` on a thread that may wait. What it says is void, is from here on.
+pub(super) async fn open(store: &Store, tls: &Tls) -> Result<Catalog, Error> {
+    let signatures = Arc::new(AuthoritySignatures::of(&tls.trust.root)?);
+    let store = store.clone();
+    let opened = tokio::task::spawn_blocking(move || Catalog::open(store, clock(), signatures)).await;
+    let catalog =
+        opened.map_err(|source| Error::new(ErrorKind::Internal, "open the catalog").with_source(source))??;
+    tls.revocations.extend(catalog.revoked().into_iter().filter_map(revocation_of));
+    Ok(catalog)
+}
+
+/// Keeps the copy together with those of the site's other nodes.
+pub(super) async fn keep(parts: Parts) {
+    let port = CatalogPort::new(parts.site.clone(), parts.identity.site.clone(), parts.membership.clone());
+    catalog::run(parts.catalog, Arc::new(port), Pace::SITE).await;
+}
+
+/// Makes void what the catalog says is, as that grows.
+pub(super) async fn obey(parts: Parts) {
+    let mut changes = parts.catalog.changes();
+    let mut known = BTreeSet::new();
+    loop {
+        let revoked = parts.catalog.revoked();
+        if revoked.len() > known.len() {
+            parts.tls.revocations.extend(revoked.iter().cloned().filter_map(revocation_of));
+            parts.membership.ban(revoked.iter().filter_map(|key| match key {
+                CatalogKey::RevokedNode(node) => Some(*node),
+                _ => None,
+            }));
+            known.extend(revoked);
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// As leader, puts into the catalog what the group revoked.
+pub(super) async fn revoke(parts: Parts) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if parts.site.group().serving_term().is_none() {
+            continue;
+        }
+        if let Err(error) = look(&parts).await {
+            tracing::warn!(error = fleet_core::error::chain(&error), "what was revoked is not in the catalog");
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+}
+
+async fn look(parts: &Parts) -> Result<(), Error> {
+    let state = parts.site.reader()?;
+    let nodes = members::nodes(&state).map_err(read_failed)?;
+    let known: BTreeSet<CatalogKey> = parts.catalog.revoked().into_iter().collect();
+    let all = revoked::read(&state, &nodes)?;
+    let news: Vec<CatalogKey> = all.iter().filter_map(key_of).filter(|key| !known.contains(key)).collect();
+    if news.is_empty() {
+        return Ok(());
+    }
+    let authority = parts.trust.authority(&state)?;
+    let signed =
+        news.into_iter().map(|key| Ok((key.clone(), vouch(&authority, &key)?))).collect::<Result<_, Error>>()?;
+    parts.catalog.revoke(signed).await
+}

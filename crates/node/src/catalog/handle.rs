@@ -1,0 +1,389 @@
+//! This node's copy of the catalog at work: plans are made on the copy in memory, written to the store, and true from then
+//! on. A cheap handle.
+//!
+//! Invariants: changes are made one after the other, each on the copy that the one before left; what is told to anyone is
+//! on this node's disk.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use fleet_core::{Clock, Digest, Error, ErrorKind, NodeId, Timestamp};
+use fleet_store::record::{CatalogContent, CatalogEntry, CatalogKey, CatalogVector, Payload, SignedBy, WorkflowName};
+use fleet_store::{CatalogChange, Store};
+use metrics::{counter, gauge};
+use tokio::sync::{Mutex, watch};
+
+use super::exchange::{answer_compare, answer_exchange};
+use super::message::{Answer, Exchange, Request, decode, encode, unpack};
+use super::replica::{Exact, Kind, Merge, Replica};
+use super::row::{self, Row, Signatures};
+use super::version;
+
+/// Most bytes of this node's own news that are offered at once; the rest is found by comparing.
+const OFFER_BYTES_MAX: usize = 256 * 1024;
+
+/// The catalog of one node.
+#[derive(Clone)]
+pub struct Catalog {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    signatures: Arc<dyn Signatures>,
+    replica: RwLock<Replica>,
+    /// Held by whoever changes the copy.
+    turn: Mutex<()>,
+    /// Raised at every change.
+    revision: watch::Sender<u64>,
+}
+
+/// A version of a workflow in the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkflowRow {
+    /// Its name.
+    pub name: WorkflowName,
+    /// SHA-256 of its file.
+    pub digest: Digest,
+    /// Size of its file, bytes.
+    pub file_bytes: u32,
+    /// When it was deployed, by the clock of the node where that was.
+    pub deployed_at: Timestamp,
+    /// The node where that was.
+    pub deployed_by: NodeId,
+}
+
+/// What a deployment came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployed {
+    /// The workflow.
+    pub name: WorkflowName,
+    /// SHA-256 of the file.
+    pub digest: Digest,
+    /// Whether it was not there yet.
+    pub is_new: bool,
+}
+
+impl Catalog {
+    /// The catalog in `store`, whose signatures are proved by `signatures`. Reads all of it: to be called on a thread that
+    /// may wait.
+    ///
+    /// # Errors
+    /// If the store failed, or holds what cannot be read.
+    pub fn open(store: Store, clock: Arc<dyn Clock>, signatures: Arc<dyn Signatures>) -> Result<Self, Error> {
+        let failed = |source: fleet_store::Error| Error::new(source.kind(), "read the catalog").with_source(source);
+        let mut replica = Replica::new(store.node_id(), store.catalog_facts().map_err(failed)?);
+        let mut unusable = None;
+        let each = |key, entry| {
+            let row = CatalogChange { put: vec![(key, entry)], ..CatalogChange::default() };
+            if let Err(error) = replica.apply(&row) {
+                unusable.get_or_insert(error);
+            }
+        };
+        store.each_catalog_entry(each).map_err(failed)?;
+        if let Some(error) = unusable {
+            return Err(error);
+        }
+        let shared = Shared {
+            store,
+            clock,
+            signatures,
+            replica: RwLock::new(replica),
+            turn: Mutex::new(()),
+            revision: watch::Sender::new(0),
+        };
+        let catalog = Self { shared: Arc::new(shared) };
+        catalog.measure();
+        Ok(catalog)
+    }
+
+    /// The node whose copy it is.
+    pub fn node(&self) -> NodeId {
+        self.shared.store.node_id()
+    }
+
+    /// Raised at every change of what is here.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.revision.subscribe()
+    }
+
+    /// Deploys `files`, validated workflow files by name: all of them or none.
+    ///
+    /// # Errors
+    /// `Conflict` if one of these versions is or was another file, here or among `files`; `ResourceExhausted` past the
+    /// bounds.
+    pub async fn deploy(&self, files: Vec<(WorkflowName, Vec<u8>)>) -> Result<Vec<Deployed>, Error> {
+        let mut digests: BTreeMap<WorkflowName, Digest> = BTreeMap::new();
+        let mut contents = Vec::with_capacity(files.len());
+        let mut names = Vec::with_capacity(files.len());
+        for (name, file) in files {
+            let digest = Digest::of(&file);
+            match digests.insert(name.clone(), digest) {
+                Some(other) if other != digest => {
+                    let message = format!("deploy {name}: two different files are given for this version");
+                    return Err(Error::new(ErrorKind::Conflict, message).with_next_step("Leave one of them out."));
+                }
+                Some(_) => {}
+                None => contents.push((name.clone(), row::workflow(&file)?)),
+            }
+            names.push((name, digest));
+        }
+        let plan = move |replica: &Replica, now| {
+            let change = replica.plan_deploy(contents, now)?;
+            let is_new = |name: &WorkflowName| {
+                change.put.iter().any(|(key, _)| matches!(key, CatalogKey::Workflow(put) if put == name))
+            };
+            let deployed = names.into_iter().map(|(name, digest)| Deployed { is_new: is_new(&name), digest, name });
+            let deployed = deployed.collect();
+            Ok((change, deployed))
+        };
+        self.change(plan).await
+    }
+
+    /// Deletes the workflow `name`.
+    ///
+    /// # Errors
+    /// `NotFound` if it is not there.
+    pub async fn delete(&self, name: WorkflowName) -> Result<(), Error> {
+        self.change(move |replica, now| Ok((replica.plan_delete(&name, now)?, ()))).await
+    }
+
+    /// Revokes what `keys` say, each with who vouches for it. What is revoked already stays as it is.
+    ///
+    /// # Errors
+    /// If the store failed.
+    pub async fn revoke(&self, keys: Vec<(CatalogKey, SignedBy)>) -> Result<(), Error> {
+        self.change(move |replica, now| Ok((replica.plan_revoke(keys, now), ()))).await
+    }
+
+    /// What is revoked.
+    pub fn revoked(&self) -> Vec<CatalogKey> {
+        self.replica().revoked().cloned().collect()
+    }
+
+    /// The workflows of `namespace`, of all if it is `None`: by namespace and name, the highest version first.
+    pub fn workflows(&self, namespace: Option<&str>) -> Vec<WorkflowRow> {
+        let replica = self.replica();
+        let all = replica.heads().filter_map(|(key, head)| match (key, &head.kind) {
+            (CatalogKey::Workflow(name), Kind::Workflow { digest, file_bytes })
+                if namespace.is_none_or(|namespace| name.namespace == namespace) =>
+            {
+                Some(WorkflowRow {
+                    name: name.clone(),
+                    digest: *digest,
+                    file_bytes: *file_bytes,
+                    deployed_at: head.stamp.time.at,
+                    deployed_by: head.stamp.node,
+                })
+            }
+            _ => None,
+        });
+        let mut rows: Vec<WorkflowRow> = all.collect();
+        rows.sort_by(|one, other| order(&one.name, &other.name));
+        rows
+    }
+
+    /// The workflow `namespace/name`, in `version` or in its highest, with its file.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none.
+    pub fn workflow(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<(WorkflowRow, Vec<u8>), Error> {
+        let missing = || {
+            let version = version.map(|version| format!(":{version}")).unwrap_or_default();
+            Error::new(ErrorKind::NotFound, format!("workflow `{namespace}/{name}{version}` is not in the catalog"))
+                .with_next_step("`fleetctl workflow list` shows what this node knows.")
+        };
+        let mut rows = self.workflows(Some(namespace)).into_iter();
+        let is_it =
+            |row: &WorkflowRow| row.name.name == name && version.is_none_or(|version| row.name.version == version);
+        let found = rows.find(is_it).ok_or_else(missing)?;
+        let file = self.file(&found.name)?.ok_or_else(missing)?;
+        Ok((found, file))
+    }
+
+    /// The file of exactly this version, if it is here.
+    ///
+    /// # Errors
+    /// If the store failed.
+    pub fn file(&self, name: &WorkflowName) -> Result<Option<Vec<u8>>, Error> {
+        match self.load(&CatalogKey::Workflow(name.clone()))?.map(|entry| entry.content) {
+            Some(CatalogContent::Workflow { deflated, .. }) => row::inflate(&deflated).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Answers a message of another node.
+    ///
+    /// # Errors
+    /// `InvalidInput` or `Unsupported` if it cannot be read; otherwise if the store failed.
+    pub async fn answer(&self, message: &Payload) -> Result<Payload, Error> {
+        let answer = match decode(message)? {
+            Request::Compare { root, bits, seen, outlived } => {
+                let (answer, is_same) = answer_compare(&self.replica(), root, bits);
+                if is_same {
+                    self.adopt(seen, outlived).await?;
+                }
+                answer
+            }
+            Request::Exchange(mut exchange) => {
+                self.drop_gone(&exchange.gone).await?;
+                let merge = self.merge(std::mem::take(&mut exchange.rows)).await?;
+                self.exchanged(&exchange, &merge.gone)?
+            }
+            Request::Offer(rows) => {
+                self.merge(rows).await?;
+                Answer::Taken
+            }
+        };
+        encode(&answer)
+    }
+
+    fn exchanged(&self, exchange: &Exchange, gone: &[Exact]) -> Result<Answer, Error> {
+        answer_exchange(&self.replica(), exchange, gone, &|key| self.load(key))
+    }
+
+    /// The copy as it is now. To be let go before anything is awaited.
+    pub(super) fn replica(&self) -> RwLockReadGuard<'_, Replica> {
+        self.shared.replica.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn load(&self, key: &CatalogKey) -> Result<Option<CatalogEntry>, Error> {
+        let entry = self.shared.store.catalog_entry(key);
+        entry.map_err(|source| Error::new(source.kind(), "read an entry of the catalog").with_source(source))
+    }
+
+    /// Takes what is acceptable of `rows`.
+    pub(super) async fn merge(&self, rows: Vec<Row>) -> Result<Merge, Error> {
+        if rows.is_empty() {
+            return Ok(Merge::default());
+        }
+        let came = rows.len();
+        let signatures = &*self.shared.signatures;
+        let (good, bad): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row::is_acceptable(row, signatures));
+        let mut bad_names = Vec::new();
+        for row in &bad {
+            let (digest, _) = row::measure(&row.0, &row.1)?;
+            bad_names.push((row::hash_of(&row.0), super::sums::short(digest)));
+        }
+        let plan = move |replica: &Replica, now| {
+            let mut merge = replica.plan_merge(good, now)?;
+            let change = std::mem::take(&mut merge.change);
+            Ok((change, merge))
+        };
+        let mut merge = self.change(plan).await?;
+        merge.not_taken.extend(bad_names);
+        counter!("fleet_catalog_rows_received_total").increment(came as u64);
+        counter!("fleet_catalog_rows_refused_total").increment(bad.len() as u64);
+        counter!("fleet_catalog_rows_held_back_total").increment(merge.held_back as u64);
+        counter!("fleet_catalog_conflicts_total").increment(merge.conflicts.len() as u64);
+        for name in &merge.conflicts {
+            tracing::warn!(workflow = %name, "two different files were deployed as this version; one of them is lost");
+        }
+        if !bad.is_empty() || merge.no_room > 0 {
+            tracing::warn!(refused = bad.len(), no_room = merge.no_room, "rows of the catalog were not taken");
+        }
+        Ok(merge)
+    }
+
+    /// Drops what another copy says was outlived.
+    pub(super) async fn drop_gone(&self, gone: &Payload) -> Result<(), Error> {
+        let gone: Vec<Exact> = unpack(gone).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.change(move |replica, _| Ok((replica.plan_drop(&gone), ()))).await
+    }
+
+    /// Takes over what another copy with the same entries has seen.
+    pub(super) async fn adopt(&self, seen: CatalogVector, outlived: u64) -> Result<(), Error> {
+        self.change(move |replica, _| Ok((replica.plan_adopt(&seen, outlived), ()))).await
+    }
+
+    /// Acknowledges deletions that are new here, and forgets those that all of `members` know.
+    pub(super) async fn look_after(&self, members: BTreeSet<NodeId>) -> Result<(), Error> {
+        self.change(|replica, now| Ok((replica.plan_acknowledge(now), ()))).await?;
+        self.change(move |replica, _| Ok((replica.plan_forget(&members), ()))).await
+    }
+
+    /// This node's own writes above number `after`, as one offer, and the highest number among them; nothing where there
+    /// are none, or more than fit.
+    pub(super) fn news(&self, after: u64) -> Result<(Option<Payload>, u64), Error> {
+        let (mut keys, mut last, mut bytes) = (Vec::new(), after, 0);
+        {
+            let replica = self.replica();
+            for (number, key) in replica.own_after(after) {
+                last = number;
+                bytes += replica.head(key).map_or(0, |head| head.bytes);
+                if bytes <= OFFER_BYTES_MAX {
+                    keys.push(key.clone());
+                }
+            }
+        }
+        if keys.is_empty() || bytes > OFFER_BYTES_MAX {
+            return Ok((None, last));
+        }
+        let mut rows = Vec::with_capacity(keys.len());
+        for key in keys {
+            if let Some(entry) = self.load(&key)? {
+                rows.push((key, entry));
+            }
+        }
+        Ok((Some(encode(&Request::Offer(rows))?), last))
+    }
+
+    /// Makes the change that `plan` comes to. It is made whole even if nobody waits for it any more: a copy must never know
+    /// less than its store.
+    async fn change<T: Send + 'static>(
+        &self,
+        plan: impl FnOnce(&Replica, Timestamp) -> Result<(CatalogChange, T), Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let catalog = self.clone();
+        let made = tokio::spawn(async move { catalog.change_in_turn(plan).await });
+        made.await.map_err(|source| Error::new(ErrorKind::Internal, "change the catalog").with_source(source))?
+    }
+
+    async fn change_in_turn<T>(
+        &self,
+        plan: impl FnOnce(&Replica, Timestamp) -> Result<(CatalogChange, T), Error>,
+    ) -> Result<T, Error> {
+        let _turn = self.shared.turn.lock().await;
+        let (change, result) = plan(&self.replica(), self.shared.clock.now())?;
+        if change.is_empty() {
+            return Ok(result);
+        }
+        let written = self.shared.store.change_catalog(change.clone()).await;
+        written.map_err(|source| Error::new(source.kind(), "write to the catalog").with_source(source))?;
+        self.shared.replica.write().unwrap_or_else(PoisonError::into_inner).apply(&change)?;
+        self.measure();
+        self.shared.revision.send_modify(|revision| *revision += 1);
+        Ok(result)
+    }
+
+    fn measure(&self) {
+        let replica = self.replica();
+        gauge!("fleet_catalog_entries").set(replica.len() as f64);
+        gauge!("fleet_catalog_bytes").set(replica.bytes() as f64);
+        gauge!("fleet_catalog_revocations").set(replica.revoked().count() as f64);
+        gauge!("fleet_catalog_deletions_waiting").set(replica.deletions_waiting() as f64);
+    }
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Catalog").field("entries", &self.replica().len()).finish_non_exhaustive()
+    }
+}
+
+/// The order of workflows: by namespace and name, the highest version first.
+pub fn order(one: &WorkflowName, other: &WorkflowName) -> Ordering {
+    (&one.namespace, &one.name)
+        .cmp(&(&other.namespace, &other.name))
+        .then_with(|| version::compare(&other.version, &one.version))
+}

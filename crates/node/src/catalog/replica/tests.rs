@@ -1,0 +1,495 @@
+//! Properties of the merge: copies agree whatever the order, the losses and the repetitions; deletions last; clocks decide
+//! only between writes that did not know of each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet_core::limits::{CATALOG_CLOCK_AHEAD_MAX, CATALOG_ENTRIES_MAX};
+use fleet_core::{ErrorKind, NodeId, Timestamp};
+use fleet_store::record::{
+    CatalogContent, CatalogEntry, CatalogKey, CatalogStamp, CatalogTime, SignedBy, WorkflowName,
+};
+use proptest::prelude::{Strategy, prop, prop_assert_eq, proptest};
+
+use super::super::exchange::{Run, answer_compare, answer_exchange, compare};
+use super::super::message::{Answer, Request, unpack};
+use super::super::row::{self, Row};
+use super::Replica;
+
+const NOON: Timestamp = Timestamp(1_800_000_000_000);
+
+fn node(number: u8) -> NodeId {
+    NodeId::from_bytes([number; 16])
+}
+
+fn name(number: u8) -> WorkflowName {
+    WorkflowName { namespace: "n".to_owned(), name: format!("w{number}"), version: "1.0.0".to_owned() }
+}
+
+fn file(text: &str) -> CatalogContent {
+    row::workflow(text.as_bytes()).unwrap()
+}
+
+/// A copy with its entries whole, as a store would keep them.
+#[derive(Clone, Debug)]
+struct Copy {
+    replica: Replica,
+    entries: BTreeMap<CatalogKey, CatalogEntry>,
+    clock: Timestamp,
+}
+
+impl Copy {
+    fn new(number: u8) -> Self {
+        let replica = Replica::new(node(number), Default::default());
+        Self { replica, entries: BTreeMap::new(), clock: NOON }
+    }
+
+    fn apply(&mut self, change: fleet_store::CatalogChange) {
+        self.replica.apply(&change).unwrap();
+        self.entries.extend(change.put);
+        change.remove.iter().for_each(|key| drop(self.entries.remove(key)));
+    }
+
+    fn deploy(&mut self, number: u8, text: &str) -> Result<(), ErrorKind> {
+        let planned = self.replica.plan_deploy(vec![(name(number), file(text))], self.clock);
+        planned.map(|change| self.apply(change)).map_err(|error| error.kind)
+    }
+
+    fn delete(&mut self, number: u8) -> Result<(), ErrorKind> {
+        let planned = self.replica.plan_delete(&name(number), self.clock);
+        planned.map(|change| self.apply(change)).map_err(|error| error.kind)
+    }
+
+    fn merge(&mut self, rows: Vec<Row>) -> super::Merge {
+        let mut merge = self.replica.plan_merge(rows, self.clock).unwrap();
+        self.apply(std::mem::take(&mut merge.change));
+        merge
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        self.entries.iter().map(|(key, entry)| (key.clone(), entry.clone())).collect()
+    }
+
+    /// The texts that are deployed.
+    fn files(&self) -> BTreeMap<CatalogKey, CatalogContent> {
+        let files = self.entries.iter().filter(|(_, entry)| matches!(entry.content, CatalogContent::Workflow { .. }));
+        files.map(|(key, entry)| (key.clone(), entry.content.clone())).collect()
+    }
+
+    fn look_after(&mut self, members: &BTreeSet<NodeId>) {
+        let change = self.replica.plan_acknowledge(self.clock);
+        self.apply(change);
+        let change = self.replica.plan_forget(members);
+        self.apply(change);
+    }
+
+    fn answer(&mut self, request: Request) -> Answer {
+        match request {
+            Request::Compare { root, bits, seen, outlived } => {
+                let (answer, is_same) = answer_compare(&self.replica, root, bits);
+                if is_same {
+                    let change = self.replica.plan_adopt(&seen, outlived);
+                    self.apply(change);
+                }
+                answer
+            }
+            Request::Exchange(mut exchange) => {
+                let gone: Vec<_> = unpack(&exchange.gone).collect();
+                let change = self.replica.plan_drop(&gone);
+                self.apply(change);
+                let merge = self.merge(std::mem::take(&mut exchange.rows));
+                let entries = &self.entries;
+                answer_exchange(&self.replica, &exchange, &merge.gone, &|key| Ok(entries.get(key).cloned())).unwrap()
+            }
+            Request::Offer(rows) => {
+                self.merge(rows);
+                Answer::Taken
+            }
+        }
+    }
+}
+
+/// What a run between two copies cost.
+#[derive(Debug, Default)]
+struct Cost {
+    questions: usize,
+    bytes: usize,
+    largest: usize,
+}
+
+impl Cost {
+    fn add(&mut self, message: &impl serde::Serialize) {
+        let bytes = super::super::message::encode(message).unwrap().as_slice().len();
+        self.bytes += bytes;
+        self.largest = self.largest.max(bytes);
+    }
+}
+
+/// Brings `one` and `other` together, as far as `questions_max` questions go.
+fn sync(one: &mut Copy, other: &mut Copy, room_bytes: usize, questions_max: usize) -> Cost {
+    let mut cost = Cost::default();
+    let mut put = |cost: &mut Cost, request: Request| {
+        cost.questions += 1;
+        cost.add(&request);
+        let answer = other.answer(request);
+        cost.add(&answer);
+        answer
+    };
+    for _ in 0..2 {
+        let question = compare(&one.replica);
+        match put(&mut cost, question) {
+            Answer::Same { seen, outlived } => {
+                let change = one.replica.plan_adopt(&seen, outlived);
+                one.apply(change);
+                return cost;
+            }
+            Answer::Differ { bits, sums } => {
+                let mut run = Run::begin(&one.replica, bits, &sums, room_bytes).unwrap();
+                while cost.questions < questions_max {
+                    let entries = &one.entries;
+                    let question = run.ask(&one.replica, &|key| Ok(entries.get(key).cloned())).unwrap();
+                    let Some(question) = question else { break };
+                    let Answer::Rows { rows, done, wanted, gone } = put(&mut cost, question) else { unreachable!() };
+                    run.heard(rows.len(), done, wanted).unwrap();
+                    let gone: Vec<_> = unpack(&gone).collect();
+                    let change = one.replica.plan_drop(&gone);
+                    one.apply(change);
+                    run.merged(&one.merge(rows));
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    cost
+}
+
+fn settle(copies: &mut [Copy], members: &BTreeSet<NodeId>) {
+    for _ in 0..6 {
+        for one in 0..copies.len() {
+            for other in 0..copies.len() {
+                if one != other {
+                    let mut mine = copies[one].clone();
+                    sync(&mut mine, &mut copies[other], 4_096, usize::MAX);
+                    copies[one] = mine;
+                }
+            }
+            copies[one].look_after(members);
+        }
+    }
+}
+
+fn entry() -> impl Strategy<Value = Row> {
+    let stamp = (1_u64..4, 0_u64..3, 0_u32..2, 1_u8..4);
+    (0_u8..3, stamp, 1_u64..4, prop::option::of(0_u8..3)).prop_map(|(key, (version, at, count, who), number, text)| {
+        let content = match text {
+            Some(text) => file(&text.to_string()),
+            None => CatalogContent::Deleted { digest: fleet_core::Digest::of(b"x") },
+        };
+        let time = CatalogTime { at: Timestamp(NOON.0 + at), count };
+        let stamp = CatalogStamp { version, time, node: node(who) };
+        (CatalogKey::Workflow(name(key)), CatalogEntry { stamp, number, content, signed_by: SignedBy::Nobody })
+    })
+}
+
+/// What a member does in a history.
+#[derive(Clone, Debug)]
+enum Step {
+    Deploy(usize, u8),
+    Delete(usize, u8),
+    /// A run between two that may break off after some questions.
+    Sync(usize, usize, usize),
+    /// What one has now is told to another, now and perhaps again much later.
+    Tell(usize, usize),
+    LookAfter(usize),
+    /// All that was told so far arrives once more.
+    Repeat(usize),
+    SetClock(usize, i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let who = 0_usize..4;
+    prop::strategy::Union::new_weighted(vec![
+        (3, (who.clone(), 0_u8..4).prop_map(|(who, key)| Step::Deploy(who, key)).boxed()),
+        (3, (who.clone(), 0_u8..4).prop_map(|(who, key)| Step::Delete(who, key)).boxed()),
+        (
+            6,
+            (who.clone(), who.clone(), prop::option::of(1_usize..4))
+                .prop_map(|(one, other, cut)| Step::Sync(one, other, cut.unwrap_or(usize::MAX)))
+                .boxed(),
+        ),
+        (4, (who.clone(), who.clone()).prop_map(|(one, other)| Step::Tell(one, other)).boxed()),
+        (3, who.clone().prop_map(Step::LookAfter).boxed()),
+        (1, who.clone().prop_map(Step::Repeat).boxed()),
+        (1, (who, -500_000_i64..500_000).prop_map(|(who, ms)| Step::SetClock(who, ms)).boxed()),
+    ])
+}
+
+proptest! {
+    #[test]
+    fn rows_come_to_the_same_in_any_order_any_grouping_and_any_number(
+        rows in prop::collection::vec(entry(), 0..12),
+        turned in 0_usize..12,
+        cut in 0_usize..12,
+    ) {
+        let mut straight = Copy::new(9);
+        straight.merge(rows.clone());
+        let mut other = Copy::new(8);
+        let mut order: Vec<_> = rows.iter().cloned().collect();
+        let length = order.len().max(1);
+        order.rotate_left(turned % length);
+        order.reverse();
+        let (first, second) = order.split_at(cut.min(order.len()));
+        other.merge(second.to_vec());
+        other.merge(first.to_vec());
+        other.merge(second.to_vec());
+        prop_assert_eq!(&straight.entries, &other.entries);
+        prop_assert_eq!(straight.replica.sums(), other.replica.sums());
+        // What a third one hears of both, in pieces, is what it hears of either.
+        let mut third = Copy::new(7);
+        third.merge(other.rows());
+        third.merge(straight.rows());
+        prop_assert_eq!(&third.entries, &straight.entries);
+    }
+
+    #[test]
+    fn copies_agree_after_any_history_and_what_was_deleted_stays_away(steps in prop::collection::vec(step(), 0..60)) {
+        let mut copies: Vec<Copy> = (1..=4).map(Copy::new).collect();
+        let members: BTreeSet<NodeId> = (1..=4).map(node).collect();
+        let mut told: Vec<Vec<Row>> = Vec::new();
+        for step in steps {
+            match step {
+                // A version never changes, so a text is one of its key and member.
+                Step::Deploy(who, key) => drop(copies[who].deploy(key, &format!("{key} of {who}"))),
+                Step::Delete(who, key) => drop(copies[who].delete(key)),
+                Step::Sync(one, other, questions) if one != other => {
+                    let mut mine = copies[one].clone();
+                    sync(&mut mine, &mut copies[other], 600, questions);
+                    copies[one] = mine;
+                }
+                Step::Tell(one, other) => {
+                    let rows = copies[one].rows();
+                    copies[other].merge(rows.clone());
+                    told.push(rows);
+                }
+                Step::LookAfter(who) => copies[who].look_after(&members),
+                Step::Repeat(who) => told.clone().into_iter().for_each(|rows| drop(copies[who].merge(rows))),
+                Step::SetClock(who, ms) => copies[who].clock = Timestamp(NOON.0.saturating_add_signed(ms)),
+                Step::Sync(..) => {}
+            }
+        }
+        copies.iter_mut().for_each(|copy| copy.clock = Timestamp(NOON.0 + 3_600_000));
+        settle(&mut copies, &members);
+        for copy in &copies[1..] {
+            prop_assert_eq!(&copy.entries, &copies[0].entries, "copies do not agree");
+        }
+        prop_assert_eq!(copies[0].replica.deletions_waiting(), 0, "all members know all deletions");
+        // What was deleted with everybody's knowledge does not come back, whatever still travels.
+        for key in 0..4 {
+            let _ = copies[0].delete(key);
+        }
+        told.push(copies[3].rows());
+        settle(&mut copies, &members);
+        prop_assert_eq!(copies[0].replica.deletions_waiting(), 0);
+        for who in 0..4 {
+            told.clone().into_iter().for_each(|rows| drop(copies[who].merge(rows)));
+            prop_assert_eq!(copies[who].files().len(), 0, "a deleted workflow came back");
+        }
+        settle(&mut copies, &members);
+        for copy in &copies {
+            prop_assert_eq!(copy.files().len(), 0);
+            prop_assert_eq!(&copy.entries, &copies[0].entries);
+        }
+    }
+}
+
+#[test]
+fn a_member_that_was_away_for_a_deletion_drops_what_was_deleted_and_gives_what_it_wrote() {
+    let mut copies: Vec<Copy> = (1..=3).map(Copy::new).collect();
+    let both: BTreeSet<NodeId> = [node(1), node(2)].into();
+    copies[0].deploy(1, "old").unwrap();
+    settle(&mut copies, &both);
+    let mut away = copies.pop().unwrap();
+    // It is no member, so nobody waits for it; it must not bring back what it still has.
+    let acknowledgement = CatalogKey::Acknowledgement(node(3));
+    for copy in &mut copies {
+        copy.apply(fleet_store::CatalogChange { remove: vec![acknowledgement.clone()], ..Default::default() });
+    }
+    copies[1].delete(1).unwrap();
+    settle(&mut copies, &both);
+    assert_eq!(copies[0].replica.deletions_waiting(), 0, "it is forgotten by both members");
+    away.deploy(2, "written while away").unwrap();
+    copies.push(away);
+    settle(&mut copies, &[node(1), node(2), node(3)].into());
+    for copy in &copies {
+        let files: Vec<_> = copy.files().into_keys().collect();
+        assert_eq!(files, [CatalogKey::Workflow(name(2))]);
+    }
+    // A name that was deleted and forgotten can be used again, and comes after what was deleted.
+    copies[2].deploy(1, "new").unwrap();
+    settle(&mut copies, &[node(1), node(2), node(3)].into());
+    assert_eq!(copies[0].files().len(), 2);
+}
+
+#[test]
+fn a_deletion_waits_for_a_member_that_is_away() {
+    let mut copies: Vec<Copy> = (1..=3).map(Copy::new).collect();
+    let all: BTreeSet<NodeId> = (1..=3).map(node).collect();
+    copies[0].deploy(1, "x").unwrap();
+    settle(&mut copies, &all);
+    let away = copies.pop().unwrap();
+    copies[0].delete(1).unwrap();
+    settle(&mut copies, &all);
+    assert_eq!(copies[1].replica.deletions_waiting(), 1);
+    copies.push(away);
+    settle(&mut copies, &all);
+    assert!(copies.iter().all(|copy| copy.replica.deletions_waiting() == 0 && copy.files().is_empty()));
+}
+
+#[test]
+fn a_wrong_clock_decides_only_between_writes_that_did_not_know_of_each_other() {
+    let (mut fast, mut right) = (Copy::new(1), Copy::new(2));
+    fast.clock = Timestamp(NOON.0 + 500_000);
+    fast.deploy(1, "fast").unwrap();
+    right.deploy(1, "right").unwrap();
+    let merge = right.merge(fast.rows());
+    assert_eq!(merge.conflicts, [name(1)], "the lost one is told of");
+    assert_eq!(right.files(), fast.files(), "they did not know of each other: the clock decides");
+    right.delete(1).unwrap();
+    fast.merge(right.rows());
+    assert!(fast.files().is_empty(), "the deletion knew of it, and its clock is behind");
+}
+
+#[test]
+fn what_is_stamped_too_far_ahead_waits_for_its_time() {
+    let (mut fast, mut right) = (Copy::new(1), Copy::new(2));
+    let ahead = u64::try_from(CATALOG_CLOCK_AHEAD_MAX.as_millis()).unwrap();
+    fast.clock = Timestamp(NOON.0 + ahead + 1);
+    fast.deploy(1, "x").unwrap();
+    let merge = right.merge(fast.rows());
+    assert_eq!((merge.held_back, merge.not_taken.len(), right.files().len()), (1, 1, 0));
+    sync(&mut right, &mut fast, 4_096, 100);
+    assert!(right.files().is_empty());
+    right.clock = Timestamp(NOON.0 + 1);
+    sync(&mut right, &mut fast, 4_096, 100);
+    assert_eq!(right.files().len(), 1, "its time has come");
+    // Whose clock is put right mends by deploying again what it wrote before.
+    let mut another = Copy::new(3);
+    fast.clock = Timestamp(NOON.0 - 10);
+    fast.deploy(1, "x").unwrap();
+    another.merge(fast.rows());
+    assert_eq!(another.files().len(), 1);
+    right.merge(fast.rows());
+    assert_eq!(right.entries, fast.entries, "what was mended comes after what was wrong, though its time is before");
+}
+
+#[test]
+fn a_version_never_changes_not_even_after_it_was_deleted() {
+    let mut copy = Copy::new(1);
+    copy.deploy(1, "x").unwrap();
+    assert_eq!((copy.deploy(1, "x"), copy.deploy(1, "y")), (Ok(()), Err(ErrorKind::Conflict)));
+    copy.delete(1).unwrap();
+    assert_eq!((copy.delete(1), copy.delete(2)), (Ok(()), Err(ErrorKind::NotFound)));
+    assert_eq!((copy.deploy(1, "y"), copy.deploy(1, "x")), (Err(ErrorKind::Conflict), Ok(())));
+    assert_eq!(copy.files().len(), 1);
+}
+
+#[test]
+fn a_full_catalog_takes_no_more_but_what_others_have() {
+    let mut copy = Copy::new(1);
+    let other = Copy::new(2);
+    let filler = (0..CATALOG_ENTRIES_MAX).map(|number| {
+        let key = CatalogKey::RevokedSerial(number.to_string());
+        let mut row = other.replica.row(key, CatalogContent::Revocation, SignedBy::Nobody, NOON);
+        row.1.number = number as u64 + 1;
+        row
+    });
+    copy.merge(filler.collect());
+    assert_eq!(copy.deploy(1, "x"), Err(ErrorKind::ResourceExhausted));
+    let mut late = Copy::new(3);
+    late.deploy(1, "x").unwrap();
+    assert_eq!(copy.merge(late.rows()).no_room, 0, "others took it in good faith");
+}
+
+/// A definition that is about a kibibyte deflated: half of its text cannot be foreseen.
+fn definition(number: usize) -> String {
+    let mut text = String::with_capacity(2_048);
+    let mut state = number as u64 + 1;
+    while text.len() < 1_230 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        text.push(char::from(b' ' + u8::try_from((state >> 33) % 90).unwrap()));
+    }
+    text
+}
+
+#[test]
+fn ten_thousand_definitions_cross_a_slow_link_with_little_beside_them_and_a_run_that_broke_off_is_taken_up() {
+    const COUNT: usize = 10_000;
+    let (mut plant, mut office) = (Copy::new(1), Copy::new(2));
+    let mut deflated = 0;
+    for number in 0..COUNT {
+        let content = file(&definition(number));
+        let CatalogContent::Workflow { deflated: bytes, .. } = &content else { unreachable!() };
+        deflated += bytes.as_slice().len();
+        let workflow =
+            WorkflowName { namespace: "shop".to_owned(), name: format!("flow-{number}"), version: "1.0.0".to_owned() };
+        let change = plant.replica.plan_deploy(vec![(workflow, content)], NOON).unwrap();
+        plant.apply(change);
+    }
+    assert!((1_024..1_400).contains(&(deflated / COUNT)), "{} bytes each", deflated / COUNT);
+    let frame = fleet_core::limits::CATALOG_FRAME_BYTES;
+    let first = sync(&mut office, &mut plant, frame, 200);
+    assert!(office.entries.len() > 1_000 && office.entries.len() < COUNT);
+    let second = sync(&mut office, &mut plant, frame, usize::MAX);
+    assert_eq!(office.entries, plant.entries);
+    let (bytes, questions) = (first.bytes + second.bytes, first.questions + second.questions);
+    let beside = bytes - deflated;
+    // 256 kbit/s are 32,000 bytes a second; each question waits for one round trip of 100 ms.
+    let seconds = bytes as f64 / 32_000.0 + questions as f64 * 0.1;
+    // Lost packets, five of a hundred: each is sent again, and keeps the message waiting until the sender notices. And the
+    // rests between questions, an eighth of the time that each took.
+    let lost = bytes as f64 / 1_460.0 * 0.05;
+    let with_losses = (seconds + lost * (0.3 + 1_460.0 / 32_000.0)) * 1.12;
+    println!(
+        "{COUNT} definitions, {} bytes each deflated: {bytes} bytes in {questions} questions, {} beside each definition, \
+         largest message {}, {seconds:.0} s at 256 kbit/s and 100 ms, {with_losses:.0} s with rests and 5 % loss",
+        deflated / COUNT,
+        beside / COUNT,
+        first.largest.max(second.largest),
+    );
+    assert!(beside < COUNT * 200, "{beside} bytes beside the definitions");
+    assert!(first.largest.max(second.largest) <= frame + 4_096);
+    assert!(with_losses < 900.0, "{with_losses} s is longer than fifteen minutes");
+
+    // Where one differs, that costs little.
+    plant.deploy(1, "one more").unwrap();
+    let third = sync(&mut office, &mut plant, frame, usize::MAX);
+    assert_eq!(office.entries, plant.entries);
+    assert!(third.bytes < 16 * 1024 && third.questions <= 4, "{third:?}");
+}
+
+#[test]
+fn a_deletion_is_kept_until_whatever_still_travels_of_its_key_is_known_here() {
+    let [mut origin, mut deleter, mut keeper] = [1, 2, 3].map(Copy::new);
+    let members: BTreeSet<NodeId> = (1..=3).map(node).collect();
+    origin.deploy(1, "x").unwrap();
+    let travelling = origin.rows();
+    deleter.merge(travelling.clone());
+    keeper.merge(travelling.clone());
+    deleter.delete(1).unwrap();
+    keeper.merge(deleter.rows());
+    sync(&mut keeper, &mut deleter, 4_096, usize::MAX);
+    sync(&mut origin, &mut deleter, 4_096, usize::MAX);
+    for copy in [&mut origin, &mut deleter, &mut keeper] {
+        copy.look_after(&members);
+    }
+    keeper.merge(deleter.rows());
+    keeper.merge(origin.rows());
+    keeper.look_after(&members);
+    assert_eq!(keeper.replica.deletions_waiting(), 1, "all acknowledged it, and it has not seen the origin's write");
+    let mut copies = [origin, deleter, keeper];
+    settle(&mut copies, &members);
+    for mut copy in copies {
+        assert_eq!(copy.replica.deletions_waiting(), 0);
+        copy.merge(travelling.clone());
+        assert!(copy.files().is_empty(), "it came back");
+    }
+}

@@ -1,0 +1,16 @@
+//! The courier: on every node, at work while its node leads the site. It carries jobs, their results, recalls and cancels
+//! between this site and the others, for as long as it takes.
+//!
+//! Everything it says is read from the applied state, everything it hears becomes a proposal: it may be lost at any moment.
+//! For each other site one letter is under way at a time; a letter takes all that waits, up to a bound, so a thousand jobs
+//! cost a few round trips. Decisions are in [`pace`] (when), [`letter`] (what) and [`incoming`] (parts of blobs).
+
+pub(crate) mod actor;
+mod exchange;
+mod incoming;
+mod letter;
+mod pace;
+mod server;
+mod wire;
+
+pub use server::CourierServer;

@@ -1,0 +1,119 @@
+//! One letter to one other site: composed from the state, answered, and the answer committed; then the blobs that are
+//! missing there. It may break off anywhere: what is not committed here is said again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use fleet_core::limits::CHUNK_BYTES;
+use fleet_core::{Digest, Error, ErrorKind};
+use fleet_replication::command::Moving;
+use fleet_store::record::{Content, Payload, PeerSite, Serial};
+
+use super::letter::{committed_by, compose};
+use super::pace::Exchanged;
+use super::wire::{Answer, Ask, Part, decode, encode};
+use crate::ports::{Group, SiteTopic, Sites};
+
+/// Most blobs that are sent after one letter; the rest are asked for again.
+const BLOBS_PER_LETTER_MAX: usize = 16;
+/// Most parts sent of one blob in one go: every chunk of the largest, twice.
+const PARTS_MAX: usize = 64;
+
+/// What an exchange works with.
+#[derive(Clone)]
+pub(super) struct Post {
+    pub(super) group: Arc<dyn Group>,
+    pub(super) sites: Arc<dyn Sites>,
+    pub(super) own: PeerSite,
+}
+
+impl Post {
+    /// Sends what waits for `peer`, which has been told of the watermark `told`. The watermark that it knows afterwards.
+    pub(super) async fn exchange(&self, peer: &PeerSite, told: Serial) -> Result<(Exchanged, Serial), Error> {
+        let composed = {
+            let reader = self.group.reader()?;
+            compose(&reader, &self.own, peer.group).map_err(|source| {
+                Error::new(source.kind(), format!("write to site {}", peer.site)).with_source(source)
+            })?
+        };
+        let (letter, blobs) = (composed.letter, composed.blobs);
+        let (watermark, says_nothing) = (letter.watermark, letter.is_empty());
+        if says_nothing && watermark <= told {
+            return Ok((Exchanged::Nothing, told));
+        }
+        let answer = self.ask(peer, &Ask::Letter(Box::new(letter))).await?;
+        let Answer::Letter(reply) = answer else { return Err(misunderstood(peer)) };
+        let moving = committed_by(&reply, peer.group);
+        let has_settled = !moving.is_empty();
+        self.commit(moving).await?;
+        let has_sent = self.send_blobs(peer, &reply.needs, &blobs).await?;
+        let exchanged = match (has_settled || has_sent, says_nothing) {
+            (true, _) => Exchanged::Progress,
+            (false, true) => Exchanged::Nothing,
+            (false, false) => Exchanged::Later,
+        };
+        Ok((exchanged, watermark))
+    }
+
+    async fn ask(&self, peer: &PeerSite, ask: &Ask) -> Result<Answer, Error> {
+        decode(&self.sites.ask(peer.site.clone(), SiteTopic::Courier, encode(ask)?).await?)
+    }
+
+    /// Commits all of `moving`; they ride in few entries. Refusals are answers that came late: the state knows better.
+    async fn commit(&self, moving: Vec<Moving>) -> Result<(), Error> {
+        let proposed = join_all(moving.into_iter().map(|moving| self.group.propose(moving.into()))).await;
+        for outcome in proposed {
+            if let Err(refusal) = outcome?.accepted() {
+                tracing::debug!(%refusal, "an answer of another site came late");
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the blobs of `needs` that the letter named; whether any went.
+    async fn send_blobs(
+        &self,
+        peer: &PeerSite,
+        needs: &[Digest],
+        named: &BTreeMap<Digest, u64>,
+    ) -> Result<bool, Error> {
+        let mut has_sent = false;
+        let wanted = needs.iter().filter_map(|digest| named.get(digest).map(|length| (*digest, *length)));
+        for (digest, length) in wanted.take(BLOBS_PER_LETTER_MAX) {
+            let content = match self.group.read_content(Content::Blob { digest, length }).await {
+                Ok(content) => content,
+                Err(error) => {
+                    let error = fleet_core::error::chain(&error);
+                    tracing::warn!(%digest, site = %peer.site, error, "a blob for another site cannot be read now");
+                    continue;
+                }
+            };
+            has_sent |= self.send_blob(peer, digest, &content).await?;
+        }
+        Ok(has_sent)
+    }
+
+    /// Sends one blob from where the other site has it; whether it has it whole then.
+    async fn send_blob(&self, peer: &PeerSite, digest: Digest, content: &Payload) -> Result<bool, Error> {
+        let length = content.0.len();
+        let mut offset = 0;
+        for _ in 0..PARTS_MAX {
+            let bytes = Payload(content.0.slice(offset..(offset + CHUNK_BYTES).min(length)));
+            let part = Part { digest, length: length as u64, offset: offset as u64, bytes };
+            let Answer::Part { have } = self.ask(peer, &Ask::Part(part)).await? else {
+                return Err(misunderstood(peer));
+            };
+            offset = usize::try_from(have).ok().filter(|have| *have <= length).ok_or_else(|| misunderstood(peer))?;
+            if offset == length {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn misunderstood(peer: &PeerSite) -> Error {
+    Error::new(ErrorKind::Internal, format!("read the answer of site {}: it is to something else", peer.site))
+}

@@ -1,0 +1,186 @@
+//! Machines of their own for nodes: a network namespace each, with two interfaces.
+//!
+//! `fleet0` is the network among nodes, on which all faults happen. `world0` leads to the test itself, which is both the
+//! client and the outside that effects reach: it always works, so that a node that is cut off from its fleet could still
+//! do harm, and so that the time of a request at the recorder is the time at which it was sent.
+//!
+//! Both bridges and all rules are in one namespace, the switch: whoever removes the namespaces has removed everything.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::harness::node::Place;
+use crate::leftovers;
+use crate::tools::{run, run_with};
+
+/// Packets that the switch does not pass on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// From these nodes …
+    pub(crate) from: Vec<usize>,
+    /// … to these.
+    pub(crate) to: Vec<usize>,
+    /// How many of a hundred, by chance; 100 is all.
+    pub(crate) percent: u32,
+}
+
+/// A network of nodes, numbered from 0.
+pub(crate) struct Network {
+    name: String,
+    /// Third byte of the addresses towards the world: two networks at once must not share one.
+    world: u8,
+    nodes: usize,
+}
+
+impl Network {
+    /// A network for `nodes` nodes, at most 200.
+    pub(crate) fn new(nodes: usize) -> Self {
+        assert!(nodes <= 200, "a network has addresses for 200 nodes");
+        let network = Self { name: leftovers::fresh_name(), world: free_world(), nodes };
+        network.make_switch();
+        (0..nodes).for_each(|node| network.make_node(node));
+        network.pass_all_but(&[]);
+        network
+    }
+
+    fn switch(&self) -> String {
+        format!("{}-switch", self.name)
+    }
+
+    fn namespace(&self, node: usize) -> String {
+        format!("{}-node{node}", self.name)
+    }
+
+    /// Name of the interface by which this machine is in the world; at most 15 bytes.
+    fn own_interface(&self) -> String {
+        format!("fc{}w{}", std::process::id(), self.world)
+    }
+
+    /// Where the test is, for nodes.
+    pub(crate) fn own_address(&self) -> IpAddr {
+        Ipv4Addr::new(198, 18, self.world, 1).into()
+    }
+
+    /// Where node `node` runs.
+    pub(crate) fn place(&self, node: usize) -> Place {
+        Place {
+            launcher: vec!["nsenter".to_owned(), format!("--net=/run/netns/{}", self.namespace(node))],
+            fleet_address: fleet_address(node).into(),
+            client_address: Ipv4Addr::new(198, 18, self.world, host(node)).into(),
+        }
+    }
+
+    fn make_switch(&self) {
+        let (switch, own) = (self.switch(), self.own_interface());
+        run("ip", &["netns", "add", &switch]);
+        let bridges = "link add fleet type bridge\nlink add world type bridge\nlink set fleet up\nlink set world up\n";
+        run_with("ip", &["-n", &switch, "-batch", "-"], bridges);
+        let uplink = format!(
+            "link add {own} type veth peer name test netns {switch}\n\
+             addr add {}/24 dev {own}\nlink set {own} up\n",
+            self.own_address()
+        );
+        run_with("ip", &["-batch", "-"], &uplink);
+        run_with("ip", &["-n", &switch, "-batch", "-"], "link set test master world\nlink set test up\n");
+    }
+
+    fn make_node(&self, node: usize) {
+        let (switch, namespace, place) = (self.switch(), self.namespace(node), self.place(node));
+        run("ip", &["netns", "add", &namespace]);
+        let cables = format!(
+            "link add f{node} type veth peer name fleet0 netns {namespace}\n\
+             link add w{node} type veth peer name world0 netns {namespace}\n\
+             link set f{node} master fleet\nlink set w{node} master world\n\
+             link set f{node} up\nlink set w{node} up\n"
+        );
+        run_with("ip", &["-n", &switch, "-batch", "-"], &cables);
+        let addresses = format!(
+            "link set lo up\n\
+             addr add {}/24 dev fleet0\naddr add {}/24 dev world0\n\
+             link set fleet0 up\nlink set world0 up\n",
+            place.fleet_address, place.client_address
+        );
+        run_with("ip", &["-n", &namespace, "-batch", "-"], &addresses);
+    }
+
+    /// From now on drops what `rules` say, and nothing else.
+    pub(crate) fn pass_all_but(&self, rules: &[Cut]) {
+        let path = format!("--net=/run/netns/{}", self.switch());
+        run_with("nsenter", &[&path, "nft", "-f", "-"], &rule_set(rules));
+    }
+
+    /// Bounds what `node` sends and gets to `kbit` kbit/s each; none takes the bound away.
+    pub(crate) fn limit(&self, node: usize, kbit: Option<u32>) {
+        let (switch, namespace, port) = (self.switch(), self.namespace(node), format!("f{node}"));
+        for (namespace, interface) in [(namespace.as_str(), "fleet0"), (switch.as_str(), port.as_str())] {
+            let place = ["-n", namespace, "qdisc"];
+            match kbit {
+                Some(kbit) => {
+                    let rate = format!("{kbit}kbit");
+                    let shape = ["root", "tbf", "rate", &rate, "burst", "16kb", "latency", "400ms"];
+                    run("tc", &[&place[..], &["replace", "dev", interface], &shape].concat());
+                }
+                None => drop(run("tc", &[&place[..], &["delete", "dev", interface, "root"]].concat())),
+            }
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        (0..self.nodes).map(|node| self.namespace(node)).for_each(|name| leftovers::remove_namespace(&name));
+        leftovers::remove_namespace(&self.switch());
+    }
+}
+
+/// Last byte of a node's addresses.
+fn host(node: usize) -> u8 {
+    u8::try_from(node + 10).expect("a network has at most 200 nodes")
+}
+
+fn fleet_address(node: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 99, 0, host(node))
+}
+
+/// A third byte that no interface of this machine has in 198.18.0.0/16, the network for such tests.
+fn free_world() -> u8 {
+    let taken = run("ip", &["-o", "-4", "addr"]);
+    let first = std::process::id();
+    (0..255)
+        .filter_map(|step| u8::try_from((first + step) % 255).ok())
+        .find(|third| !taken.contains(&format!(" 198.18.{third}.")))
+        .expect("fewer than 255 networks are up")
+}
+
+/// The whole table for `nft -f`: it replaces the one before in one step.
+fn rule_set(rules: &[Cut]) -> String {
+    let list =
+        |nodes: &[usize]| nodes.iter().map(|node| fleet_address(*node).to_string()).collect::<Vec<_>>().join(", ");
+    let mut text = "table bridge chaos\ndelete table bridge chaos\ntable bridge chaos {\n chain forward {\n  \
+                    type filter hook forward priority 0; policy accept;\n"
+        .to_owned();
+    for Cut { from, to, percent } in rules.iter().filter(|rule| !rule.from.is_empty() && !rule.to.is_empty()) {
+        let chance = if *percent >= 100 { String::new() } else { format!("numgen random mod 100 < {percent} ") };
+        let (from, to) = (list(from), list(to));
+        text.push_str(&format!("  ip saddr {{ {from} }} ip daddr {{ {to} }} {chance}drop\n"));
+    }
+    text.push_str(" }\n}\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_names_both_ends_and_its_chance() {
+        let rules = [
+            Cut { from: vec![0], to: vec![1, 2], percent: 100 },
+            Cut { from: vec![2], to: vec![0], percent: 7 },
+            Cut { from: vec![2], to: Vec::new(), percent: 100 },
+        ];
+        let text = rule_set(&rules);
+        assert!(text.contains("ip saddr { 10.99.0.10 } ip daddr { 10.99.0.11, 10.99.0.12 } drop\n"), "{text}");
+        assert!(text.contains("ip saddr { 10.99.0.12 } ip daddr { 10.99.0.10 } numgen random mod 100 < 7 drop\n"));
+        assert_eq!(text.matches("saddr").count(), 2, "a rule without an end is none: {text}");
+    }
+}

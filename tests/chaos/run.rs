@@ -1,0 +1,100 @@
+//! One run: a fleet under load, the faults of a seed, healing after each, the end of all work, and the judge.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::history::read_view;
+use crate::harness::judge::finish_and_judge;
+use crate::harness::seed::{Random, seed, sized};
+use crate::load::{Load, PATIENCE};
+use crate::plan::{Kind, Step, plan};
+use crate::stage::Stage;
+use crate::stalls::Stalls;
+
+/// How long open work may take once everything is healed.
+pub(crate) const FINISH_BOUND: Duration = Duration::from_secs(90);
+/// How long a healed node may take to accept a job.
+const ACCEPT_BOUND: Duration = Duration::from_secs(30);
+/// Clients that submit at the same time.
+const CLIENTS: usize = 5;
+
+/// What is tried.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) nodes: usize,
+    pub(crate) kinds: &'static [Kind],
+    /// Faults at the same time, at most.
+    pub(crate) together: usize,
+    pub(crate) has_disks: bool,
+}
+
+/// How long faults go on: `FLEET_CHAOS_SECONDS`, else what the size of the tests says.
+pub(crate) fn length(small_seconds: u64) -> Duration {
+    let asked = std::env::var("FLEET_CHAOS_SECONDS").ok();
+    let asked = asked.map(|text| text.parse().expect("FLEET_CHAOS_SECONDS is a number"));
+    Duration::from_secs(asked.unwrap_or_else(|| sized(small_seconds, 60, 120)))
+}
+
+/// How often each scenario is run, each time with another seed: `FLEET_CHAOS_RUNS`.
+fn runs() -> u32 {
+    std::env::var("FLEET_CHAOS_RUNS").map_or(1, |text| text.parse().expect("FLEET_CHAOS_RUNS is a number"))
+}
+
+/// Runs `scenario` as often as is asked for.
+pub(crate) async fn run(scenario: &Scenario, small_seconds: u64) {
+    for number in 1..=runs() {
+        eprintln!("chaos {}: run {number} of {}", scenario.name, runs());
+        Box::pin(run_once(scenario, seed(), length(small_seconds))).await;
+    }
+}
+
+async fn run_once(scenario: &Scenario, seed: u64, length: Duration) {
+    let began = Instant::now();
+    let length_ms = u64::try_from(length.as_millis()).expect("a run has an end");
+    let steps = plan(&mut Random::new(seed), scenario.kinds, scenario.together, scenario.nodes, length_ms);
+    let mut stage = Stage::new(scenario.name, scenario.nodes, scenario.has_disks).await;
+    eprintln!("figure {} {} nodes are up after {:.1?}", scenario.name, stage.len(), began.elapsed());
+    let nodes = (0..stage.len()).map(|node| stage.cluster.client_with(&[node], PATIENCE, PATIENCE)).collect();
+    let load = Load::start("default", nodes, stage.recorder.url(), CLIENTS, seed);
+    let (mut heals, stalls) = (Vec::new(), Stalls::start());
+    for (round, step) in steps.iter().enumerate() {
+        heals.push(carry_out(&mut stage, &load, round, step).await);
+    }
+    let mut history = load.finish().await;
+    stage.note_stalls(&stalls);
+    eprintln!("figure {} seed {seed}: {}", scenario.name, stalls.summary());
+    history.merge(std::mem::take(&mut stage.history));
+    finish_and_judge(&stage.cluster, &history, &stage.recorder, FINISH_BOUND).await;
+    let view = read_view(&stage.cluster.client()).await.expect("a healed fleet answers");
+    let jobs = usize::try_from(view.jobs.values().sum::<u64>()).expect("they can be counted");
+    assert_eq!(jobs, history.submits.len(), "each key is one job, and there is no other: {view:?}");
+    let worst = |of: fn(&(Duration, Duration)) -> Duration| heals.iter().map(of).max().unwrap_or_default();
+    eprintln!(
+        "figure {} seed {seed}: {} steps of faults, {jobs} jobs, {} requests outside, {} jobs seen on nodes; \
+         slowest after a heal: full membership {:.1?}, a submit to each node {:.1?}; all in {:.1?}",
+        scenario.name,
+        steps.len(),
+        stage.recorder.requests().len(),
+        history.holdings.len(),
+        worst(|heal| heal.0),
+        worst(|heal| heal.1),
+        began.elapsed(),
+    );
+}
+
+/// Lets `step` happen; gives how long the healed fleet took until all saw all, and until all accepted a job.
+async fn carry_out(stage: &mut Stage, load: &Load, round: usize, step: &Step) -> (Duration, Duration) {
+    tokio::time::sleep(Duration::from_millis(step.pause_ms)).await;
+    stage.note_holdings(&load.parking()).await;
+    stage.strike(&step.faults).await;
+    tokio::time::sleep(Duration::from_millis(step.hold_ms)).await;
+    stage.heal().await;
+    let healed = Instant::now();
+    let all: Vec<usize> = (0..stage.len()).collect();
+    let accepting = async {
+        load.submit_to_each(round, &all, ACCEPT_BOUND).await;
+        healed.elapsed()
+    };
+    let (whole, accepted) = tokio::join!(stage.wait_until_whole(&all), accepting);
+    eprintln!("figure step {round}: full membership after {whole:.1?}, a submit to each node after {accepted:.1?}");
+    (whole, accepted)
+}

@@ -1,0 +1,30 @@
+//! Known bugs that can be planted, to see that the simulator finds them. They are made in the simulator's own drivers, where
+//! production code has its rule; production code has no switch for them.
+
+/// A bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PlantedBug {
+    /// Voters acknowledge entries and votes that are not on their disks yet.
+    AckBeforeFsync,
+    /// The leader takes jobs from a robot whose lease has a second to go.
+    ReassignBeforeLeaseEnd,
+    /// The leader renews leases without asking a quorum whether it still leads.
+    RenewWithoutQuorum,
+    /// A leader serves before an entry of its own is applied.
+    ServeBeforeOwnEntry,
+    /// Nodes apply commands with their own wall clock instead of the command's time.
+    ApplyWithWallClock,
+    /// Records count whatever fence they carry.
+    StaleFenceAccepted,
+}
+
+impl PlantedBug {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::AckBeforeFsync,
+        Self::ReassignBeforeLeaseEnd,
+        Self::RenewWithoutQuorum,
+        Self::ServeBeforeOwnEntry,
+        Self::ApplyWithWallClock,
+        Self::StaleFenceAccepted,
+    ];
+}

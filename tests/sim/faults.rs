@@ -1,0 +1,92 @@
+//! What goes wrong in a simulation: each seed picks some kinds of faults, and when they strike.
+
+use fleet_sim::Dice;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    /// A process is killed and started again.
+    Kill,
+    /// The leader's process is killed and started again before anybody misses it.
+    KillLeaderShortly,
+    /// A machine loses its power.
+    LosePower,
+    /// All machines lose their power.
+    LosePowerEverywhere,
+    /// A process is stopped and goes on later.
+    Pause,
+    /// A machine is cut off from all others.
+    Isolate,
+    /// Two machines do not hear each other, in one direction.
+    CutOneWay,
+    /// The machines are split in two.
+    Split,
+    /// All ways work again.
+    RestoreWays,
+    /// Messages are lost, repeated and late, more or less than before.
+    Weather,
+    /// A disk takes long.
+    StallDisk,
+    /// A disk is full for a while.
+    FillDisk,
+    /// A bit flips on a disk, and its machine loses its power.
+    FlipBit,
+    /// A machine loses its disk and comes back as another node.
+    Wipe,
+    /// A wall clock is set wrong.
+    SetClockWrong,
+}
+
+impl Fault {
+    const ALL: [Self; 15] = [
+        Self::Kill,
+        Self::KillLeaderShortly,
+        Self::LosePower,
+        Self::LosePowerEverywhere,
+        Self::Pause,
+        Self::Isolate,
+        Self::CutOneWay,
+        Self::Split,
+        Self::RestoreWays,
+        Self::Weather,
+        Self::StallDisk,
+        Self::FillDisk,
+        Self::FlipBit,
+        Self::Wipe,
+        Self::SetClockWrong,
+    ];
+}
+
+/// The faults of one seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) kinds: Vec<Fault>,
+    /// Until when they strike, microseconds.
+    pub(crate) until_us: u64,
+    /// Longest time between two, microseconds.
+    every_us: usize,
+    /// How wrong wall clocks may be, milliseconds.
+    pub(crate) wall_wrong_ms: usize,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub(crate) fn draw(dice: &mut Dice) -> Self {
+        let mut kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|_| dice.chance(40)).collect();
+        if kinds.iter().any(|kind| matches!(kind, Fault::Isolate | Fault::CutOneWay | Fault::Split)) {
+            kinds.push(Fault::RestoreWays);
+            kinds.push(Fault::RestoreWays);
+        }
+        Self {
+            kinds,
+            until_us: 8_000_000 + dice.below(16_000_000) as u64,
+            every_us: 300_000 + dice.below(3_000_000),
+            wall_wrong_ms: if dice.chance(30) { 86_400_000 } else { 1_500 },
+        }
+    }
+
+    /// How long until the next fault, microseconds.
+    pub(crate) fn pause_us(&self, dice: &mut Dice) -> u64 {
+        1_000 + dice.below(self.every_us) as u64
+    }
+}

@@ -1,0 +1,282 @@
+//! Holds the simulation against the promises at every step. It learns from what nodes apply, first come first believed: the
+//! first node that applies an entry says what the log is, and everyone else must agree for ever.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use fleet_core::invariant::Invariant;
+use fleet_core::{Fence, JobId, NodeId};
+use fleet_node::session::Pair;
+use fleet_replication::command::{Action, Next, Outcome, Records, Refusal, ReleaseCause};
+use fleet_replication::fsm::Event;
+use fleet_store::record::{Content, JobState};
+use fleet_workflow::machine::command::EffectPath;
+use fleet_workflow::machine::event;
+
+use crate::consensus::Place;
+use crate::message::{AppliedFact, Fact, Situation};
+
+/// What must hold besides the promises, because they stand on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Law {
+    Promise(Invariant),
+    /// The same log makes the same state on every node.
+    SameLogSameState,
+    /// A term has one leader that serves, and it has applied everything that was committed before.
+    LeadersKnowTheLog,
+    /// Nothing breaks by something that can never happen.
+    NothingBreaks,
+}
+
+/// A law that was broken.
+#[derive(Clone, Debug)]
+pub(crate) struct Violation {
+    pub(crate) law: Law,
+    pub(crate) detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.law {
+            Law::Promise(invariant) => write!(f, "{invariant:?}: {}", self.detail),
+            law => write!(f, "{law:?}: {}", self.detail),
+        }
+    }
+}
+
+/// What the log says of a job.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct JobFacts {
+    pub(crate) state: Option<JobState>,
+    created: u32,
+    fences: BTreeSet<Fence>,
+    holder: Option<Fence>,
+    settled: Option<Fence>,
+    pub(crate) was_cancelled: bool,
+}
+
+/// An entry as the first node that applied it had it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
+    place: Place,
+    content: String,
+    fingerprint: String,
+}
+
+/// The judge.
+#[derive(Debug, Default)]
+pub(crate) struct Judge {
+    log: Vec<Known>,
+    committed: u64,
+    pub(crate) jobs: BTreeMap<JobId, JobFacts>,
+    finished: BTreeSet<(JobId, EffectPath)>,
+    leaders: BTreeMap<u64, NodeId>,
+    pub(crate) effects_begun: u64,
+    pub(crate) seen: BTreeMap<Situation, u64>,
+}
+
+impl Judge {
+    /// How many entries the log has.
+    pub(crate) fn log_length(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    /// Takes a fact in.
+    pub(crate) fn hear(&mut self, fact: &Fact) -> Result<(), Violation> {
+        match fact {
+            Fact::Committed { index } => {
+                self.committed = self.committed.max(*index);
+                Ok(())
+            }
+            Fact::Applied(applied) => self.applied(applied),
+            Fact::Serves { node, term, applied } => self.serves(*node, *term, *applied),
+            Fact::EffectBegan { node, pair, path } => self.effect_began(*node, *pair, path),
+            Fact::Seen(situation) => {
+                self.see(*situation);
+                Ok(())
+            }
+            Fact::Broken(reason) => broken(Law::NothingBreaks, reason.clone()),
+        }
+    }
+
+    fn serves(&mut self, node: NodeId, term: u64, applied: u64) -> Result<(), Violation> {
+        let first = *self.leaders.entry(term).or_insert(node);
+        if first != node {
+            return broken(Law::LeadersKnowTheLog, format!("{first} and {node} serve in term {term}"));
+        }
+        if applied < self.committed {
+            let detail = format!("{node} serves in term {term} having applied {applied} of {} entries", self.committed);
+            return broken(Law::LeadersKnowTheLog, detail);
+        }
+        Ok(())
+    }
+
+    fn effect_began(&mut self, node: NodeId, pair: Pair, path: &EffectPath) -> Result<(), Violation> {
+        self.effects_begun += 1;
+        if self.finished.contains(&(pair.job, path.clone())) {
+            let detail = format!("{node} begins {} of {} again, whose result is in the journal", path.0, pair.job);
+            return broken(Law::Promise(Invariant::NoFinishedEffectRunsAgain), detail);
+        }
+        if !self.jobs.get(&pair.job).is_some_and(|job| job.fences.contains(&pair.fence)) {
+            let detail =
+                format!("{node} begins {} of {} under fence {}, which nobody committed", path.0, pair.job, pair.fence);
+            return broken(Law::Promise(Invariant::GossipLeadsLogGuards), detail);
+        }
+        Ok(())
+    }
+
+    fn applied(&mut self, fact: &AppliedFact) -> Result<(), Violation> {
+        let (node, place) = (fact.node, fact.place);
+        let position = usize::try_from(place.1).unwrap_or_default();
+        self.committed = self.committed.max(place.1);
+        if let Some(known) = self.log.get(position - 1) {
+            if (known.place, &known.content) != (place, &fact.content) {
+                let detail =
+                    format!("{node} applies another entry at {place:?} than was committed at {:?}", known.place);
+                return broken(Law::Promise(Invariant::DurableAccept), detail);
+            }
+            if known.fingerprint != fact.fingerprint {
+                let detail = format!("{node} comes to another state by entry {place:?}");
+                return broken(Law::SameLogSameState, detail);
+            }
+            return Ok(());
+        }
+        if position != self.log.len() + 1 {
+            return broken(Law::NothingBreaks, format!("{node} applies entry {place:?} out of order"));
+        }
+        let (content, fingerprint) = (fact.content.clone(), fact.fingerprint.clone());
+        self.log.push(Known { place, content, fingerprint });
+        for (action, outcome) in fact.actions.iter().zip(&fact.outcomes) {
+            self.obeyed(action, outcome)?;
+        }
+        for event in &fact.events {
+            if let Event::JobChanged { job, to, .. } = event {
+                self.jobs.entry(*job).or_default().state = Some(*to);
+                match to {
+                    JobState::Waiting => self.see(Situation::JobParked),
+                    JobState::Suspended => self.see(Situation::JobSuspended),
+                    JobState::Cancelled => self.see(Situation::JobCancelled),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that `situation` came up.
+    pub(crate) fn see(&mut self, situation: Situation) {
+        *self.seen.entry(situation).or_default() += 1;
+    }
+
+    fn notice(&mut self, action: &Action, outcome: &Outcome) {
+        match (action, outcome) {
+            (_, Outcome::Refused(Refusal::StaleFence { .. })) => self.see(Situation::StaleFenceRefused),
+            (_, Outcome::Refused(Refusal::JobConflict(_))) => self.see(Situation::SubmitConflicts),
+            (_, Outcome::Submitted { created: false, .. }) => self.see(Situation::SubmitRepeated),
+            (Action::SubmitAssigned { .. }, Outcome::Assigned { .. }) => self.see(Situation::JobAssignedAtOnce),
+            (Action::FireTimers, Outcome::Fired { jobs, .. }) if *jobs > 0 => self.see(Situation::TimersFired),
+            (Action::Release { cause, .. }, Outcome::Changed { .. }) => self.see(match cause {
+                ReleaseCause::Lost => Situation::RobotLost,
+                ReleaseCause::Gone => Situation::RobotGone,
+                ReleaseCause::Stopped => Situation::RobotStopped,
+            }),
+            _ => {}
+        }
+    }
+
+    fn obeyed(&mut self, action: &Action, outcome: &Outcome) -> Result<(), Violation> {
+        self.notice(action, outcome);
+        if matches!(outcome, Outcome::Refused(_)) {
+            return Ok(());
+        }
+        match (action, outcome) {
+            (Action::Submit(submission), Outcome::Submitted { created: true, .. }) => self.created(submission.job),
+            (Action::SubmitAssigned { submission, .. }, Outcome::Submitted { created: true, .. }) => {
+                self.created(submission.job)
+            }
+            (Action::SubmitAssigned { submission, .. }, Outcome::Assigned { job, fence }) => {
+                self.created(submission.job)?;
+                self.assigned(*job, *fence)
+            }
+            (Action::Assign { .. }, Outcome::Assigned { job, fence }) => self.assigned(*job, *fence),
+            (Action::Record(records), Outcome::Recorded { .. }) => self.recorded(records),
+            (Action::Release { job, fence, .. }, _) => {
+                let facts = self.jobs.entry(*job).or_default();
+                facts.holder.take_if(|holder| holder == fence);
+                Ok(())
+            }
+            (Action::Stop { job, cause: fleet_store::record::StopCause::Cancel }, _) => {
+                self.jobs.entry(*job).or_default().was_cancelled = true;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn created(&mut self, job: JobId) -> Result<(), Violation> {
+        let facts = self.jobs.entry(job).or_default();
+        facts.created += 1;
+        match facts.created {
+            1 => Ok(()),
+            _ => broken(Law::Promise(Invariant::DurableAccept), format!("job {job} was made twice")),
+        }
+    }
+
+    fn assigned(&mut self, job: JobId, fence: Fence) -> Result<(), Violation> {
+        let facts = self.jobs.entry(job).or_default();
+        // A repeat of the same assignment has the same answer.
+        if let Some(holder) = facts.holder.filter(|holder| *holder != fence) {
+            let detail = format!("job {job} is assigned under {fence} while {holder} holds it");
+            return broken(Law::Promise(Invariant::AtMostOneActor), detail);
+        }
+        facts.fences.insert(fence);
+        facts.holder = Some(fence);
+        Ok(())
+    }
+
+    fn recorded(&mut self, records: &Records) -> Result<(), Violation> {
+        let facts = self.jobs.entry(records.job).or_default();
+        if facts.holder != Some(records.fence) && facts.settled != Some(records.fence) {
+            let detail = format!("records of {} count under the stale fence {}", records.job, records.fence);
+            return broken(Law::Promise(Invariant::AtMostOneActor), detail);
+        }
+        if records.next != Next::Continue && facts.holder == Some(records.fence) {
+            facts.settled = facts.holder.take();
+        }
+        for record in &records.records {
+            let Content::Inline(bytes) = &record.event else { continue };
+            if let Ok(event::Event::EffectEnded { path, .. }) = serde_json::from_slice(bytes.as_slice()) {
+                self.finished.insert((records.job, path));
+            }
+        }
+        Ok(())
+    }
+
+    /// No two robots may act for the same job now.
+    pub(crate) fn check_rights(&self, rights: &[(NodeId, Pair)]) -> Result<(), Violation> {
+        let mut actors: BTreeMap<JobId, NodeId> = BTreeMap::new();
+        for (node, pair) in rights {
+            if let Some(other) = actors.insert(pair.job, *node) {
+                let detail = format!("{other} and {node} may act for {}", pair.job);
+                return broken(Law::Promise(Invariant::AtMostOneActor), detail);
+            }
+        }
+        Ok(())
+    }
+
+    /// A client was told that `job` is accepted.
+    pub(crate) fn accepted(&self, job: JobId) -> Result<(), Violation> {
+        match self.jobs.get(&job) {
+            Some(_) => Ok(()),
+            None => broken(
+                Law::Promise(Invariant::DurableAccept),
+                format!("job {job} is said to be accepted and is not in the log"),
+            ),
+        }
+    }
+}
+
+/// `law` is broken.
+pub(crate) fn broken<T>(law: Law, detail: String) -> Result<T, Violation> {
+    Err(Violation { law, detail })
+}

@@ -1,0 +1,233 @@
+//! What travels in the simulation, what a node does in one step, and what the judge is told.
+
+use std::sync::Arc;
+
+use fleet_core::timing::Timing;
+use fleet_core::{BootInstant, JobId, NodeId, Timestamp};
+use fleet_node::link::{Heartbeat, WorkDown, WorkUp};
+use fleet_node::session::{BeatAnswer, Pair};
+use fleet_replication::PollAnswer;
+use fleet_replication::command::{Action, Outcome};
+use fleet_replication::fsm::Event;
+use fleet_sim::{Dice, Disk};
+use fleet_store::record::CommandId;
+use fleet_workflow::machine::command::EffectPath;
+
+use crate::bugs::PlantedBug;
+use crate::consensus::{DiskRecord, Place, Request, Response};
+
+/// What one node of the group asks another.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    Log(Request),
+    Poll,
+    Takeover { term: u64 },
+}
+
+/// What is answered.
+#[derive(Clone, Debug)]
+pub(crate) enum Said {
+    Log(Response),
+    Poll(PollAnswer),
+    Takeover { ago_us: u64 },
+    Refused,
+}
+
+/// What a client asks.
+#[derive(Clone, Debug)]
+pub(crate) enum Wish {
+    /// A change, named by the command id in every repeat.
+    Change(CommandId, Action),
+    /// Whether this job exists.
+    Read(JobId),
+}
+
+/// What a client is told.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    Outcome(Outcome),
+    Found(bool),
+    /// Another node leads, perhaps this one.
+    NotHere(Option<NodeId>),
+    /// It may have happened or not.
+    Unknown,
+}
+
+/// A message to a node or a client.
+#[derive(Clone, Debug)]
+pub(crate) enum Message {
+    Ask {
+        from: NodeId,
+        run: u64,
+        call: u64,
+        ask: Ask,
+    },
+    /// `run` is the asker's: another run of its process has other calls.
+    Said {
+        from: NodeId,
+        run: u64,
+        call: u64,
+        said: Said,
+    },
+    Heartbeat(Heartbeat),
+    BeatAnswer(BeatAnswer),
+    Up(WorkUp),
+    Down(Box<WorkDown>),
+    /// A node that is not a member yet wants to be one, in the place of another that is gone.
+    Join {
+        node: NodeId,
+        machine: usize,
+        replaces: NodeId,
+    },
+    Wish {
+        number: u64,
+        wish: Wish,
+    },
+}
+
+/// What a process is woken for.
+#[derive(Clone, Debug)]
+pub(crate) enum Alarm {
+    Tick,
+    Synced,
+    EffectOver { pair: Pair, path: EffectPath, token: u64 },
+}
+
+/// What the judge hears.
+#[derive(Clone, Debug)]
+pub(crate) enum Fact {
+    /// Some node holds everything up to this index committed.
+    Committed {
+        index: u64,
+    },
+    /// A node applied an entry.
+    Applied(Arc<AppliedFact>),
+    /// A leader begins to serve, having applied so much.
+    Serves {
+        node: NodeId,
+        term: u64,
+        applied: u64,
+    },
+    EffectBegan {
+        node: NodeId,
+        pair: Pair,
+        path: EffectPath,
+    },
+    /// A process broke by something that can never happen.
+    Broken(String),
+    /// Something that the simulation must not miss.
+    Seen(Situation),
+}
+
+/// What must come up in enough seeds, or the simulation shows less than it seems to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Situation {
+    LeaderElected,
+    /// A leader restarted and leads on in its old term.
+    LeaderResumed,
+    /// A follower dropped entries that another leader had not.
+    LogTruncated,
+    /// A node does not start, because its disk is damaged.
+    DamageReported,
+    /// A process ended because its disk was full.
+    DiskFull,
+    /// A node that lost its disk is a member again, as another one.
+    NodeReplaced,
+    /// Records came under a fence that was over, and were refused.
+    StaleFenceRefused,
+    /// A job was taken from a robot that was lost.
+    RobotLost,
+    RobotGone,
+    RobotStopped,
+    SubmitRepeated,
+    SubmitConflicts,
+    JobParked,
+    JobSuspended,
+    JobCancelled,
+    JobAssignedAtOnce,
+    TimersFired,
+}
+
+impl Situation {
+    pub(crate) const ALL: [Self; 17] = [
+        Self::LeaderElected,
+        Self::LeaderResumed,
+        Self::LogTruncated,
+        Self::DamageReported,
+        Self::DiskFull,
+        Self::NodeReplaced,
+        Self::StaleFenceRefused,
+        Self::RobotLost,
+        Self::RobotGone,
+        Self::RobotStopped,
+        Self::SubmitRepeated,
+        Self::SubmitConflicts,
+        Self::JobParked,
+        Self::JobSuspended,
+        Self::JobCancelled,
+        Self::JobAssignedAtOnce,
+        Self::TimersFired,
+    ];
+}
+
+/// What applying an entry did.
+#[derive(Clone, Debug)]
+pub(crate) struct AppliedFact {
+    pub(crate) node: NodeId,
+    pub(crate) place: Place,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) events: Vec<Event>,
+    /// Digest of what the entry asks.
+    pub(crate) content: String,
+    /// Digest of the outcomes, the events and every row of a job that changed.
+    pub(crate) fingerprint: String,
+}
+
+/// What a process wants done.
+#[derive(Clone, Debug)]
+pub(crate) enum Out {
+    Send {
+        to: NodeId,
+        message: Message,
+    },
+    /// An answer to the client's request of this number.
+    Tell {
+        number: u64,
+        told: Told,
+    },
+    Wake {
+        delay_us: u64,
+        alarm: Alarm,
+    },
+    Fact(Fact),
+    /// The process ends: its disk failed.
+    Fail(&'static str),
+}
+
+/// One step of a process: its clocks, its disk, the dice, and where its wishes go.
+pub(crate) struct Step<'a> {
+    pub(crate) now: BootInstant,
+    pub(crate) wall: Timestamp,
+    pub(crate) timing: Timing,
+    pub(crate) dice: &'a mut Dice,
+    pub(crate) disk: &'a mut Disk<DiskRecord>,
+    /// How much longer the disk takes than usual, microseconds.
+    pub(crate) disk_stall_us: u64,
+    pub(crate) bug: Option<PlantedBug>,
+    pub(crate) out: &'a mut Vec<Out>,
+}
+
+impl Step<'_> {
+    pub(crate) fn send(&mut self, to: NodeId, message: Message) {
+        self.out.push(Out::Send { to, message });
+    }
+
+    pub(crate) fn fact(&mut self, fact: Fact) {
+        self.out.push(Out::Fact(fact));
+    }
+
+    pub(crate) fn has(&self, bug: PlantedBug) -> bool {
+        self.bug == Some(bug)
+    }
+}

@@ -1,0 +1,246 @@
+//! Runs of the simulation: one seed, many seeds on all cores, and the suite of plain `cargo test`.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use fleet_sim::{EventLog, TestSize};
+
+use crate::bugs::PlantedBug;
+use crate::judge::Violation;
+use crate::message::Situation;
+use crate::workflows::Interpreter;
+use crate::world::World;
+
+/// Stack of a thread that runs simulations: definitions are read and run on it.
+const STACK_BYTES: usize = 64 * 1024 * 1024;
+/// Within how many seeds a planted bug must be found.
+const SEEDS_PER_BUG_MAX: u64 = 200;
+/// How often a run of many seeds says how far it is.
+const SEEDS_PER_LINE: u64 = 100;
+/// Seeds whose events are compared between processes.
+const REPEATED_SEEDS: [u64; 3] = [1, 2, 3];
+
+/// What came of a seed.
+struct Report {
+    seed: u64,
+    hash: u128,
+    lines: u64,
+    violation: Option<Violation>,
+    tail: Vec<String>,
+}
+
+/// What came of many seeds.
+#[derive(Default)]
+struct Totals {
+    seeds: u64,
+    virtual_seconds: f64,
+    jobs: usize,
+    effects: u64,
+    lines: u64,
+    seen: BTreeMap<Situation, u64>,
+    failed: Vec<Report>,
+}
+
+fn run(seed: u64, bug: Option<PlantedBug>, interpreter: &Interpreter) -> (Report, World) {
+    run_world(World::new(seed, bug, interpreter.clone()), seed)
+}
+
+fn run_world(mut world: World, seed: u64) -> (Report, World) {
+    let violation = world.run().err();
+    if let Some(violation) = &violation {
+        world.log.note(violation.to_string());
+    }
+    let tail = violation.iter().flat_map(|_| world.log.tail().map(str::to_owned)).collect();
+    let report = Report { seed, hash: world.log.hash(), lines: world.log.lines(), violation, tail };
+    (report, world)
+}
+
+fn explain(report: &Report) {
+    let Some(violation) = &report.violation else { return };
+    eprintln!("seed {}: the last of {} lines:", report.seed, report.lines);
+    report.tail.iter().for_each(|line| eprintln!("  {line}"));
+    eprintln!("seed {} breaks {violation}", report.seed);
+    eprintln!("repeat with SEED={} cargo test --release -p fleet --test sim -- --nocapture", report.seed);
+}
+
+/// One seed, and its line on stdout. Every event is told on stderr if `is_told`.
+pub(crate) fn one(seed: u64, bug: Option<PlantedBug>, is_told: bool) -> ExitCode {
+    let work = || {
+        let mut world = World::new(seed, bug, Interpreter::new());
+        if is_told {
+            world.log = EventLog::default().told();
+        }
+        run_world(world, seed)
+    };
+    let (report, _) = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let running = thread.spawn_scoped(scope, work).expect("a thread starts");
+        running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    println!("seed {seed} hash {:032x}", report.hash);
+    explain(&report);
+    code(report.violation.is_none())
+}
+
+/// The seeds from 0 to `count`, on all cores; with a planted bug, until one finds it.
+pub(crate) fn many(count: u64, bug: Option<PlantedBug>) -> ExitCode {
+    let totals = Batch::of(count, bug).run();
+    if bug.is_some() {
+        totals.failed.iter().for_each(explain);
+    }
+    code(totals.failed.is_empty())
+}
+
+fn code(is_good: bool) -> ExitCode {
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The seeds from 0 to `count`, shared by threads.
+struct Batch {
+    count: u64,
+    bug: Option<PlantedBug>,
+    began: Instant,
+    next: AtomicU64,
+    is_over: AtomicBool,
+    totals: Mutex<Totals>,
+}
+
+impl Batch {
+    fn of(count: u64, bug: Option<PlantedBug>) -> Self {
+        Self {
+            count,
+            bug,
+            began: Instant::now(),
+            next: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+            totals: Mutex::new(Totals::default()),
+        }
+    }
+
+    /// Runs them on all cores. Where a bug is planted, the first seed that finds it ends the batch.
+    fn run(self) -> Totals {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+                thread.spawn_scoped(scope, || self.work()).expect("a thread starts");
+            }
+        });
+        let mut totals = self.totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+        totals.failed.sort_by_key(|report| report.seed);
+        totals
+    }
+
+    fn totals(&self) -> MutexGuard<'_, Totals> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let interpreter = Interpreter::new();
+        while !self.is_over.load(Ordering::Relaxed) {
+            let seed = self.next.fetch_add(1, Ordering::Relaxed);
+            if seed >= self.count {
+                return;
+            }
+            let (report, world) = run(seed, self.bug, &interpreter);
+            self.count_in(report, &world);
+        }
+    }
+
+    fn count_in(&self, report: Report, world: &World) {
+        let mut totals = self.totals();
+        totals.seeds += 1;
+        totals.virtual_seconds += world.agenda.now_us() as f64 / 1e6;
+        totals.jobs += world.judge.jobs.len();
+        totals.effects += world.judge.effects_begun;
+        totals.lines += report.lines;
+        for (situation, times) in &world.judge.seen {
+            *totals.seen.entry(*situation).or_default() += times;
+        }
+        if let Some(violation) = &report.violation {
+            self.is_over.fetch_or(self.bug.is_some(), Ordering::Relaxed);
+            match (self.bug, totals.failed.is_empty()) {
+                (None, true) => explain(&report),
+                (None, false) => eprintln!("seed {} breaks {violation}", report.seed),
+                (Some(_), _) => {}
+            }
+            totals.failed.push(report);
+        }
+        if self.bug.is_none() && (totals.seeds.is_multiple_of(SEEDS_PER_LINE) || totals.seeds == self.count) {
+            let seconds = self.began.elapsed().as_secs_f64();
+            eprintln!(
+                "{} seeds in {seconds:.0} s, {:.2} seeds/s, {} failed: {:.0} virtual s, {} jobs, {} effects, {} events",
+                totals.seeds,
+                totals.seeds as f64 / seconds,
+                totals.failed.len(),
+                totals.virtual_seconds,
+                totals.jobs,
+                totals.effects,
+                totals.lines,
+            );
+        }
+    }
+}
+
+/// What `cargo test` runs. What takes hundreds of seeds to show is left to the larger sizes.
+pub(crate) fn suite() -> ExitCode {
+    let size = TestSize::from_env();
+    let mut is_good = true;
+    let mut check = |name: &str, holds: bool| {
+        eprintln!("test {name} ... {}", if holds { "ok" } else { "FAILED" });
+        is_good &= holds;
+    };
+    check("a_seed_repeats_across_processes", repeats_across_processes());
+    let totals = Batch::of(size.choose(16, 500, 10_000), None).run();
+    check("no_seed_breaks_a_law", totals.failed.is_empty());
+    if size > TestSize::Plain {
+        check("every_situation_comes_up", every_situation_comes_up(&totals.seen));
+        check("planted_bugs_are_caught", planted_bugs_are_caught());
+    }
+    code(is_good)
+}
+
+fn every_situation_comes_up(seen: &BTreeMap<Situation, u64>) -> bool {
+    let times = |situation: &Situation| seen.get(situation).copied().unwrap_or_default();
+    let all: Vec<String> =
+        Situation::ALL.iter().map(|situation| format!("{situation:?} {}", times(situation))).collect();
+    eprintln!("situations: {}", all.join(", "));
+    Situation::ALL.iter().all(|situation| times(situation) > 0)
+}
+
+/// The line that a process of its own prints for `seed`.
+fn line_of(seed: u64) -> Option<String> {
+    let this = env::current_exe().ok()?;
+    let output = Command::new(this).env("SEED", seed.to_string()).output().ok()?;
+    String::from_utf8(output.stdout).ok()
+}
+
+fn repeats_across_processes() -> bool {
+    REPEATED_SEEDS.into_iter().all(|seed| {
+        let (first, second) = (line_of(seed), line_of(seed));
+        let begins = format!("seed {seed} hash ");
+        let is_one_line = first.as_ref().is_some_and(|text| text.lines().count() == 1 && text.starts_with(&begins));
+        if !is_one_line || first != second {
+            eprintln!("seed {seed} printed {first:?} and then {second:?}");
+        }
+        is_one_line && first == second
+    })
+}
+
+fn planted_bugs_are_caught() -> bool {
+    let caught = PlantedBug::ALL.into_iter().map(|bug| {
+        let found = Batch::of(SEEDS_PER_BUG_MAX, Some(bug)).run();
+        match found.failed.first() {
+            Some(Report { seed, violation: Some(violation), .. }) => {
+                eprintln!("{bug:?}: caught by seed {seed}, after {} seeds: {violation}", found.seeds);
+            }
+            _ => eprintln!("{bug:?}: not caught by {SEEDS_PER_BUG_MAX} seeds"),
+        }
+        !found.failed.is_empty()
+    });
+    caught.fold(true, |all, one| all & one)
+}

@@ -1,0 +1,125 @@
+//! Carries out the faults of a plan.
+
+use fleet_sim::Weather;
+
+use crate::faults::Fault;
+use crate::world::{Event, World};
+
+/// How long a cut lasts at least, where it is to last longer than leases, microseconds.
+const LONG_CUT_US: u64 = 2_500_000;
+
+impl World {
+    /// The next fault strikes.
+    pub(crate) fn fault(&mut self) {
+        if self.is_healed {
+            return;
+        }
+        let Some(fault) = self.dice.pick(&self.plan.kinds).copied() else { return };
+        let lasts = matches!(fault, Fault::Isolate | Fault::Split) && self.dice.chance(50);
+        let longer_us = if lasts { LONG_CUT_US } else { 0 };
+        self.agenda.book(longer_us + self.plan.pause_us(&mut self.dice), Event::Fault);
+        let machine = self.dice.below(self.machines.len());
+        self.say(&format!("fault: {fault:?} at {machine}"));
+        match fault {
+            Fault::Kill => self.kill(machine, 3_000_000),
+            Fault::KillLeaderShortly => {
+                if let Some(leader) = self.leader() {
+                    self.kill(leader, 150_000);
+                }
+            }
+            Fault::LosePower => self.lose_power(machine),
+            Fault::LosePowerEverywhere => (0..self.machines.len()).for_each(|machine| self.lose_power(machine)),
+            Fault::Pause => {
+                if !self.machines[machine].is_paused {
+                    self.machines[machine].is_paused = true;
+                    self.agenda.book(50_000 + self.dice.below(5_000_000) as u64, Event::Resume { machine });
+                }
+            }
+            Fault::Isolate => {
+                let whom = if self.dice.chance(50) { self.leader().unwrap_or(machine) } else { machine };
+                self.isolate(whom);
+            }
+            Fault::CutOneWay => {
+                let to = self.dice.below(self.machines.len());
+                self.network.cut(machine, to);
+            }
+            Fault::Split => self.split(),
+            Fault::RestoreWays => self.network.restore_ways(),
+            Fault::Weather => self.change_weather(),
+            Fault::StallDisk => {
+                self.machines[machine].disk_stall_us = self.dice.below(900_000) as u64;
+                self.agenda.book(self.dice.below(3_000_000) as u64, Event::RoomAgain { machine });
+            }
+            Fault::FillDisk => {
+                self.machines[machine].disk.is_full = true;
+                self.agenda.book(self.dice.below(4_000_000) as u64, Event::RoomAgain { machine });
+            }
+            Fault::FlipBit | Fault::Wipe => self.lose_for_good(machine, fault),
+            Fault::SetClockWrong => {
+                let wrong_ms = self.plan.wall_wrong_ms;
+                self.machines[machine].clocks.wall_ahead_ms = self.dice.below(2 * wrong_ms) as i64 - wrong_ms as i64;
+            }
+        }
+    }
+
+    /// The machine of the node that serves, if any.
+    fn leader(&self) -> Option<usize> {
+        self.machines
+            .iter()
+            .position(|machine| machine.process.as_ref().is_some_and(|process| process.group.serving.is_some()))
+    }
+
+    fn kill(&mut self, machine: usize, down_us: usize) {
+        self.stop(machine, false);
+        self.agenda.book(20_000 + self.dice.below(down_us) as u64, Event::Start { machine });
+    }
+
+    fn lose_power(&mut self, machine: usize) {
+        self.stop(machine, true);
+        self.agenda.book(100_000 + self.dice.below(4_000_000) as u64, Event::Start { machine });
+    }
+
+    /// The machine itself and its clients stay together.
+    fn isolate(&mut self, machine: usize) {
+        for other in (0..self.machines.len()).filter(|other| *other != machine) {
+            self.network.cut(machine, other);
+            self.network.cut(other, machine);
+        }
+    }
+
+    fn split(&mut self) {
+        let sides: Vec<bool> = self.machines.iter().map(|_| self.dice.chance(50)).collect();
+        for (from, side) in sides.iter().enumerate() {
+            for (to, other) in sides.iter().enumerate() {
+                if side != other {
+                    self.network.cut(from, to);
+                }
+            }
+        }
+    }
+
+    fn change_weather(&mut self) {
+        let pick = |dice: &mut fleet_sim::Dice, of: &[usize]| dice.pick(of).copied().unwrap_or_default();
+        self.network.weather = Weather {
+            loss_percent: pick(&mut self.dice, &[0, 1, 5, 20]),
+            repeat_percent: pick(&mut self.dice, &[0, 0, 5, 20]),
+            slow_percent: pick(&mut self.dice, &[1, 5, 20]),
+            fast_us: pick(&mut self.dice, &[1_000, 5_000, 20_000]) as u64,
+            slow_us: pick(&mut self.dice, &[30_000, 300_000, 5_000_000]) as u64,
+        };
+    }
+
+    /// Loses a disk, but never so many voters that the group cannot go on.
+    fn lose_for_good(&mut self, machine: usize, fault: Fault) {
+        if self.machines.len() < 3 || self.permanent_losses > 0 {
+            return;
+        }
+        self.permanent_losses += 1;
+        self.stop(machine, true);
+        match fault {
+            Fault::FlipBit => self.machines[machine].disk.flip_a_bit(&mut self.dice),
+            _ => self.wipe(machine),
+        }
+        self.agenda.book(500_000 + self.dice.below(2_000_000) as u64, Event::Start { machine });
+    }
+}
