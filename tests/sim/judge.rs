@@ -190,11 +190,12 @@ impl Judge {
             (Action::Moving(Moving::Report(report)), Outcome::Done) if report.standing.state.is_ended() => {
                 self.see(Situation::MovedJobEnded);
             }
-            (Action::Release { cause, .. }, Outcome::Changed { .. }) => self.see(match cause {
-                ReleaseCause::Lost => Situation::RobotLost,
-                ReleaseCause::Gone => Situation::RobotGone,
-                ReleaseCause::Stopped => Situation::RobotStopped,
-            }),
+            (Action::Release { cause: ReleaseCause::Lost, .. }, Outcome::Changed { .. }) => {
+                self.see(Situation::RobotLost);
+            }
+            (Action::Release { cause: ReleaseCause::Stopped, .. }, Outcome::Changed { .. }) => {
+                self.see(Situation::RobotStopped);
+            }
             _ => {}
         }
     }

@@ -153,7 +153,6 @@ pub(crate) enum Situation {
     StaleFenceRefused,
     /// A job was taken from a robot that was lost.
     RobotLost,
-    RobotGone,
     RobotStopped,
     SubmitRepeated,
     SubmitConflicts,
@@ -171,7 +170,7 @@ pub(crate) enum Situation {
 }
 
 impl Situation {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::LeaderElected,
         Self::LeaderResumed,
         Self::LogTruncated,
@@ -180,7 +179,6 @@ impl Situation {
         Self::NodeReplaced,
         Self::StaleFenceRefused,
         Self::RobotLost,
-        Self::RobotGone,
         Self::RobotStopped,
         Self::SubmitRepeated,
         Self::SubmitConflicts,
