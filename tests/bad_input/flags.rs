@@ -12,7 +12,7 @@ const ROWS: &[(&str, &[&str], ErrorKind, &str)] = &[
     ("a priority too high", &["--priority", "21"], InvalidInput, "--priority"),
     ("a priority that is none", &["--priority", "urgent"], InvalidInput, "--priority"),
     ("an empty tag", &["--tag", ""], InvalidInput, "tag"),
-    ("a site that is not here", &["--site", "mars"], InvalidInput, "mars"),
+    ("a site that is not here", &["--site", "mars"], NotFound, "mars"),
     ("a time that is none", &["--wait", "--timeout", "soon"], InvalidInput, "--timeout"),
     ("a time for nothing", &["--timeout", "3s"], InvalidInput, "--wait"),
     ("an unknown flag", &["--fast"], InvalidInput, "--fast"),

@@ -46,7 +46,7 @@ async fn judge_submits(stage: &mut Stage) {
             InvalidInput,
             "tags",
         ),
-        ("another site", v1::SubmitRequest { site: "mars".to_owned(), ..submit() }, InvalidInput, "mars"),
+        ("another site", v1::SubmitRequest { site: "mars".to_owned(), ..submit() }, NotFound, "mars"),
     ];
     for (name, request, kind, word) in rows {
         let answer = stage.operator.submit(request).await;
@@ -151,7 +151,7 @@ async fn judge_tokens(stage: &mut Stage) {
         ("for ever", create(Some(u64::MAX), 1, ""), "30 days"),
         ("for no time", create(Some(0), 1, ""), "lives 0 s"),
         ("for everyone", create(None, u32::MAX, ""), "1000 nodes"),
-        ("for another site", create(None, 1, "mars"), "mars"),
+        ("for what is no site name", create(None, 1, "Mars!"), "not a site name"),
     ] {
         let answer = stage.operator.create_token(request).await;
         stage.row(&format!("create token: {name}"), answer, InvalidInput, word).await;

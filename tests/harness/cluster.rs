@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fleet_api::pb::v1;
 use fleet_api::{ClientOptions, Credential, FleetClient};
+use fleet_core::ErrorKind;
 
 use super::node::{Place, TestNode};
 use super::wait::until;
@@ -105,10 +106,22 @@ impl Cluster {
         self.token_for("", uses).await
     }
 
-    /// The same for `site`.
+    /// The same for `site`. Right after its founding a fleet makes none for other sites: it does not know yet that all of
+    /// its nodes have a program that knows of sites.
     pub async fn token_for(&self, site: &str, uses: u32) -> String {
         let request = v1::CreateTokenRequest { uses, site: site.to_owned(), ..v1::CreateTokenRequest::default() };
-        self.client_of(&[0]).create_token(request).await.expect("an operator may make tokens").token
+        let client = self.client_of(&[0]);
+        until("a token", START_BOUND, || {
+            let (client, request) = (client.clone(), request.clone());
+            async move {
+                match client.create_token(request).await {
+                    Ok(made) => Ok(made.token),
+                    Err(error) if error.kind == ErrorKind::Unavailable => Err(error.to_string()),
+                    Err(error) => panic!("an operator may make tokens: {error:?}"),
+                }
+            }
+        })
+        .await
     }
 
     /// Starts the process of a node: the first founds or resumes, the others join or resume by any of the others.

@@ -79,6 +79,7 @@ struct Leading {
 pub(crate) struct CourierState {
     arguments: Arc<CourierArguments>,
     known: Arc<KnownSites>,
+    standing: GroupStanding,
     leading: Option<Leading>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -104,7 +105,7 @@ impl Actor for Courier {
             tokio::spawn(crate::tasks::tick(myself, TICK, || CourierMessage::Tick)),
         ];
         let known = Arc::default();
-        Ok(CourierState { arguments, known, leading: None, tasks })
+        Ok(CourierState { arguments, known, standing: GroupStanding::default(), leading: None, tasks })
     }
 
     async fn handle(
@@ -157,8 +158,15 @@ fn peer_of(event: &Event) -> Option<GroupId> {
 impl CourierState {
     fn handle(&mut self, myself: &ActorRef<CourierMessage>, message: CourierMessage) -> Result<(), Error> {
         match message {
-            CourierMessage::Tick => self.look(myself)?,
-            CourierMessage::Standing(standing) => self.follow(standing)?,
+            CourierMessage::Tick => {
+                // A leader that has yet to found its site begins once it has.
+                self.follow()?;
+                self.look(myself)?;
+            }
+            CourierMessage::Standing(standing) => {
+                self.standing = standing;
+                self.follow()?;
+            }
             CourierMessage::Known(known) => self.learn(known),
             CourierMessage::News(peers) => self.note(peers)?,
             CourierMessage::Ended { term, peer, exchanged, told } => self.ended(term, peer, exchanged, told),
@@ -174,7 +182,8 @@ impl CourierState {
         Ok(())
     }
 
-    fn follow(&mut self, standing: GroupStanding) -> Result<(), Error> {
+    fn follow(&mut self) -> Result<(), Error> {
+        let standing = self.standing;
         if standing.serving == self.leading.as_ref().map(|leading| leading.term) {
             return Ok(());
         }

@@ -278,6 +278,41 @@ fn moved_jobs_are_listed_and_found_among_the_others() {
 }
 
 #[test]
+fn a_report_of_a_lower_generation_is_refused_also_when_the_job_went_to_the_same_site_again() {
+    let mut world = world();
+    let job = world.submit_to(0, 1, 1);
+    world.exchange_until_quiet();
+    world.assign(1, job);
+    let older = only(&world, 1, 0);
+    world.abandon(0, job);
+    world.begin(0, job, 1).accepted().unwrap();
+    let again = only(&world, 0, 1);
+    world.deliver(1, again);
+    let (to, answer) = world.in_flight.remove(0);
+    world.deliver(to, answer);
+    assert_eq!(world.seen(0, job), Some(JobState::Queued), "it is there again, and nothing was heard of it yet");
+    world.deliver(0, older);
+    assert_eq!(world.seen(0, job), Some(JobState::Queued));
+    let group = world.sites[1].group;
+    assert_eq!(moves::peer(&world.reader(0), group).unwrap().unwrap().reports_refused, 1);
+}
+
+#[test]
+fn an_older_report_that_comes_late_changes_nothing() {
+    let mut world = world();
+    let job = world.submit_to(0, 1, 1);
+    world.exchange_until_quiet();
+    world.assign(1, job);
+    let older = only(&world, 1, 0);
+    let fence = world.job(1, job).unwrap().assignment.unwrap().fence;
+    world.must(1, record(job, fence, 0, &["a"], Next::Continue));
+    world.exchange_until_quiet();
+    assert_eq!(world.seen(0, job), Some(JobState::Running));
+    world.deliver(0, older);
+    assert_eq!(world.seen(0, job), Some(JobState::Running));
+}
+
+#[test]
 fn a_recovered_source_uses_no_number_twice() {
     let mut world = world();
     let group = world.sites[0].group;
