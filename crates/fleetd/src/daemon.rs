@@ -54,7 +54,7 @@ use crate::site::Site;
 use crate::trust::keeper::TrustKeeper;
 use facts::NodeFacts;
 use observer::{Load, Observer};
-use parts::Parts;
+use parts::{Outside, Parts};
 use standing::Standing;
 
 /// How long calls under way may take once the node stops.
@@ -112,8 +112,13 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let effects = parts::open_effects(settings, directory).await?;
     let gossip_keys = watch::Sender::new(identity.keyring());
     let (sites, home) = between_sites::links(&site, &membership, &identity, &tls.trust);
-    let others = Arc::new(sites.clone());
-    let node = parts::start_node(peer, settings, &identity, boot, &site, &interpreter, effects.clone(), others).await?;
+    let outside = Outside {
+        site: site.clone(),
+        interpreter: interpreter.clone(),
+        effects: effects.clone(),
+        other_sites: Arc::new(sites.clone()),
+    };
+    let node = parts::start_node(peer, settings, &identity, boot, outside).await?;
     let links = links::start(settings.actor_links, &identity, &site, &node, &membership, peer).await;
 
     let (reserve_bytes, standing) = (settings.reserve_bytes, standing.clone());

@@ -325,17 +325,23 @@ pub(super) async fn open_effects(settings: &Settings, directory: &DataDir) -> Re
     Ok(OpenedEffects { port: EffectsPort::new(effects, logs), guards_gone: gone.is_ok() })
 }
 
+/// What the actors reach the outside by.
+pub(super) struct Outside {
+    pub(super) site: Site,
+    pub(super) interpreter: InterpreterPort,
+    pub(super) effects: OpenedEffects,
+    pub(super) other_sites: Arc<dyn Sites>,
+}
+
 /// Starts the actors on the runtime of peers: nothing that clients ask for may delay a heartbeat.
 pub(super) async fn start_node(
     runtime: &Handle,
     settings: &Settings,
     identity: &Identity,
     boot: u64,
-    site: &Site,
-    interpreter: &InterpreterPort,
-    effects: OpenedEffects,
-    sites: Arc<dyn Sites>,
+    outside: Outside,
 ) -> Result<Node, Error> {
+    let Outside { site, interpreter, effects, other_sites } = outside;
     let clock = clock();
     let config = NodeConfig {
         node: identity.node_id,
@@ -361,8 +367,8 @@ pub(super) async fn start_node(
         group: Arc::new(group),
         effects: Arc::new(effects.port),
         robot_link: Arc::new(LinkPort::new(site.peers().clone())),
-        interpreter: Arc::new(interpreter.clone()),
-        sites,
+        interpreter: Arc::new(interpreter),
+        sites: other_sites,
         own_journal: Arc::new(site.store().clone()),
     };
     let failed = || Error::new(ErrorKind::Internal, "start the node's actors");

@@ -42,11 +42,11 @@ fn what_a_lost_site_still_says_of_a_job_that_was_given_up_changes_nothing_once_m
 
 /// Every second seed, so that two tests share the runs and two cores the work.
 fn run_many(abandons: bool, half: u64) {
-    let store = RefCell::new((0, Store::in_memory().unwrap()));
-    for_each_seed(TestSize::from_env().choose(100, 2_500, 25_000), |seed| {
+    let store = RefCell::new((0_u64, Store::in_memory().unwrap()));
+    for_each_seed(TestSize::from_env().choose(100, 1_000, 25_000), |seed| {
         let mut shared = store.borrow_mut();
         shared.0 += 1;
-        if shared.0 % RUNS_PER_STORE == 0 {
+        if shared.0.is_multiple_of(RUNS_PER_STORE) {
             shared.1 = Store::in_memory().unwrap();
         }
         let world = World::new(shared.1.clone(), shared.0);

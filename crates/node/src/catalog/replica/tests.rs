@@ -240,7 +240,7 @@ proptest! {
         let mut straight = Copy::new(9);
         straight.merge(rows.clone());
         let mut other = Copy::new(8);
-        let mut order: Vec<_> = rows.iter().cloned().collect();
+        let mut order = rows.to_vec();
         let length = order.len().max(1);
         order.rotate_left(turned % length);
         order.reverse();
@@ -296,9 +296,9 @@ proptest! {
         told.push(copies[3].rows());
         settle(&mut copies, &members);
         prop_assert_eq!(copies[0].replica.deletions_waiting(), 0);
-        for who in 0..4 {
-            told.clone().into_iter().for_each(|rows| drop(copies[who].merge(rows)));
-            prop_assert_eq!(copies[who].files().len(), 0, "a deleted workflow came back");
+        for copy in &mut copies {
+            told.clone().into_iter().for_each(|rows| drop(copy.merge(rows)));
+            prop_assert_eq!(copy.files().len(), 0, "a deleted workflow came back");
         }
         settle(&mut copies, &members);
         for copy in &copies {
