@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::hmac;
 use fleet_core::{Error, ErrorKind, FleetId, GroupId, NodeId, SiteName};
 use fleet_store::record::{GossipKey, Keyring, Payload};
 use serde::{Deserialize, Serialize};
@@ -122,10 +123,23 @@ impl From<NewIdentity> for Identity {
 }
 
 impl Identity {
-    /// What the links of actors and gossip between sites are derived from: the same on every node of the fleet, and for ever. It was the fleet's first gossip
-    /// key, which a node that never saw a rotation still has.
+    /// What the links of actors within the site are derived from, for ever. At the first site it was the first gossip key,
+    /// which a node that never saw a rotation still has; at any other it is [`Self::secret_between_sites`].
     pub fn link_secret(&self) -> Option<[u8; 32]> {
         self.link_secret.or_else(|| self.gossip_keys.first().map(|stored| stored.key))
+    }
+
+    /// What gossip between sites is sealed with: the same on every node of the fleet, and for ever. Nobody can tell from it
+    /// what gossip within the first site is sealed with.
+    pub fn secret_between_sites(&self) -> Option<[u8; 32]> {
+        let secret = self.link_secret()?;
+        if !self.keeps_registry() {
+            return Some(secret);
+        }
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        let mut purpose = b"fleet between sites 1".to_vec();
+        purpose.extend(self.fleet_id.as_bytes());
+        hmac::sign(&key, &purpose).as_ref().try_into().ok()
     }
 
     /// The site whose nodes have their certificates from the fleet's root itself.
@@ -319,6 +333,21 @@ pub(crate) mod tests {
         };
         let again: Identity = serde_json::from_slice(&serde_json::to_vec(&rotated).expect("written")).expect("read");
         assert_eq!((again.link_secret(), again.keyring_generation), (Some([7; 32]), 4));
+    }
+
+    #[test]
+    fn what_other_sites_are_told_to_gossip_with_is_not_what_the_first_site_seals_with() {
+        let first = identity();
+        let told = first.secret_between_sites();
+        assert_ne!(told, first.link_secret());
+        let plant = Identity {
+            first_site: Some(SiteName::default()),
+            site: "plant".parse().expect("a name"),
+            gossip_keys: vec![StoredGossipKey { key_id: 1, key: [9; 32] }],
+            link_secret: told,
+            ..first
+        };
+        assert_eq!(plant.secret_between_sites(), told, "both sites gossip with the same");
     }
 
     #[test]

@@ -23,6 +23,8 @@ use crate::trust::keeper::site_certificate;
 const FORMAT: u8 = 1;
 /// Sites noted by one command: an entry of the log is bounded.
 const NOTES_AT_ONCE: usize = 8;
+/// How far ahead of this node's clock a word about another site may be stamped.
+const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(600);
 /// How often a site that is linked is asked.
 const ASK_EVERY: Duration = Duration::from_secs(30);
 
@@ -100,7 +102,7 @@ impl Notes {
             return Ok(());
         }
         let known = sites::sites(&state).map_err(read_failed)?;
-        let news = news(&known, from, &self.first_site, notes);
+        let news = news(&known, from, &self.first_site, notes, SystemClock.now());
         for notes in news.chunks(NOTES_AT_ONCE) {
             self.site.propose(Action::NoteSites { notes: notes.to_vec() }).await?;
         }
@@ -136,9 +138,15 @@ fn news(
     from: &SiteName,
     first_site: &SiteName,
     notes: Vec<SiteNote>,
+    now: Timestamp,
 ) -> Vec<SiteNote> {
-    let is_news = |note: &SiteNote| match known.iter().find(|(name, _)| *name == note.site) {
-        Some((_, record)) => record.group == note.record.group && record.contacts != note.record.contacts,
+    let known_of = |site: &SiteName| known.iter().find(|(name, _)| name == site).map(|(_, record)| record);
+    let is_news = |note: &SiteNote| match known_of(&note.site) {
+        Some(record) => {
+            record.group == note.record.group
+                && record.contacts != note.record.contacts
+                && record.contacts_at < note.record.contacts_at
+        }
         None => from == first_site,
     };
     let is_sound = |note: &SiteNote| {
@@ -151,6 +159,13 @@ fn news(
     let is_believed = |note: &SiteNote| note.site == *from || from == first_site;
     let mut notes = notes;
     notes.truncate(sites::SITES_MAX + 1);
+    for note in &mut notes {
+        // What a site says of itself now is the latest there is, whatever its clock shows or once showed.
+        if let Some(record) = known_of(&note.site).filter(|_| note.site == *from) {
+            note.record.contacts_at = note.record.contacts_at.min(now).max(Timestamp(record.contacts_at.0 + 1));
+        }
+        note.record.contacts_at = note.record.contacts_at.min(now.saturating_add(CLOCK_AHEAD_MAX));
+    }
     notes.retain(|note| is_believed(note) && is_sound(note) && is_news(note));
     notes
 }
@@ -234,15 +249,17 @@ mod tests {
         }
     }
 
+    const NOW: Timestamp = Timestamp(1_000_000);
+
     fn note(site: &str, group: u8, contact: &str) -> SiteNote {
-        SiteNote { site: name(site), record: record(group, contact) }
+        SiteNote { site: name(site), record: SiteRecord { contacts_at: Timestamp(2), ..record(group, contact) } }
     }
 
     #[test]
     fn of_a_site_only_itself_and_the_registry_are_believed() {
         let known = [(name("plant"), record(1, "plant:1"))];
         let told = |from: &str, notes: Vec<SiteNote>| {
-            let news = news(&known, &name(from), &name("default"), notes);
+            let news = news(&known, &name(from), &name("default"), notes, NOW);
             news.into_iter().map(|note| note.site.to_string()).collect::<Vec<_>>()
         };
         let all = || vec![note("plant", 1, "moved:1"), note("shop", 2, "shop:1")];
@@ -257,6 +274,31 @@ mod tests {
         let mut many = note("plant", 1, "a:1");
         many.record.contacts = vec!["a:1".to_owned(); limits::SITE_CONTACTS_MAX + 1];
         assert_eq!(told("plant", vec![many]), [""; 0]);
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_once_does_not_hold_a_sites_addresses_for_ever() {
+        let stamped = |at: u64, contact: &str| {
+            let mut note = note("plant", 1, contact);
+            note.record.contacts_at = Timestamp(at);
+            note
+        };
+        let told = |known: u64, from: &str, note: SiteNote| {
+            let mut record = record(1, "plant:1");
+            record.contacts_at = Timestamp(known);
+            let news = news(&[(name("plant"), record)], &name(from), &name("default"), vec![note], NOW);
+            news.first().map(|note| note.record.contacts_at)
+        };
+        let far = 9_000_000_000;
+        let bound = NOW.saturating_add(CLOCK_AHEAD_MAX);
+        assert_eq!(told(1, "default", stamped(far, "moved:1")), Some(bound), "no further ahead than clocks may be");
+        assert_eq!(told(1, "plant", stamped(far, "moved:1")), Some(NOW));
+        assert_eq!(
+            told(bound.0, "plant", stamped(5, "moved:1")),
+            Some(Timestamp(bound.0 + 1)),
+            "its own word is the latest"
+        );
+        assert_eq!(told(7, "default", stamped(5, "moved:1")), None, "an older word of somebody else");
     }
 
     #[test]

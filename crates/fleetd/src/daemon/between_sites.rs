@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fleet_api::Issuer;
 use fleet_core::{Clock, Error, GroupId, NodeId, SiteName, SystemClock};
-use fleet_membership::{Membership, Outlet, Passing, View, Way, site_mark, wan_nodes};
+use fleet_membership::{Membership, Outlet, Passing, View, WAN_NODES_MAX, Way, site_mark, wan_nodes};
 use fleet_node::ports::{RobotOffer, Sites};
 use fleet_node::site_link::{GossipPacket, Hello, LINK_VERSION, SiteReport, WanNode};
 use fleet_store::StateReader;
@@ -199,6 +199,8 @@ fn contacts(own: &SiteName, registered: Vec<(SiteName, SiteContact)>, wan: &View
     }
     for (site, mut members) in told {
         members.sort_unstable();
+        // What was recorded must stay within reach, whatever gossip says.
+        members.truncate(WAN_NODES_MAX);
         let Some((_, _, group)) = members.first().copied() else { continue };
         let contact = contacts.entry(site.clone()).or_insert_with(|| SiteContact { group, addresses: Vec::new() });
         let recorded = std::mem::take(&mut contact.addresses);

@@ -181,6 +181,10 @@ fn joined(
     response: &v1::JoinResponse,
 ) -> Result<Identity, Error> {
     let site = response.site.parse::<SiteName>().map_err(|_| malformed("the site's name"))?;
+    if let Some(wanted) = settings.site.as_ref().filter(|wanted| **wanted != site) {
+        let message = format!("the seed's answer is refused: it admits to site `{site}`, not to `{wanted}`");
+        return Err(Error::new(ErrorKind::Unauthenticated, message));
+    }
     Ok(NewIdentity {
         fleet_id: FleetId::from_slice(&response.fleet_id).ok_or_else(|| malformed("the fleet's id"))?,
         node_id: node,

@@ -248,7 +248,7 @@ pub(super) fn ring(identity: &Identity) -> Result<fleet_membership::Keyring, Err
 /// The key of gossip between sites: the same on every node of the fleet, and not rotated, for sites may be cut off from each
 /// other for as long as they like. Whoever has it may only mislead: what is decided is decided by links and logs.
 pub(super) fn wan_ring(identity: &Identity) -> Option<fleet_membership::Keyring> {
-    identity.link_secret().map(|secret| fleet_membership::Keyring::single(GossipKey::new(secret)))
+    identity.secret_between_sites().map(|secret| fleet_membership::Keyring::single(GossipKey::new(secret)))
 }
 
 /// What a leader remembers of the keyring between two looks.

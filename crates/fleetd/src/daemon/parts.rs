@@ -312,6 +312,7 @@ pub(super) async fn open_effects(settings: &Settings, directory: &DataDir) -> Re
     let gone = fleet_effects::guard::wait_until_gone(&guard_dir, Timing::LAN.robot_lease).await;
     let effects = Effects::new(Options {
         http_timeout: HTTP_TIMEOUT,
+        allowed: settings.allow.capabilities().into_iter().collect(),
         allowed_hosts: settings.allow.http.clone(),
         extra_authorities_pem: Vec::new(),
         environment: environment(),

@@ -80,6 +80,10 @@ impl AdmissionService {
             check_token(&state, token, &site)?;
             return Ok(v1::JoinResponse { unfounded: true, ..v1::JoinResponse::default() });
         };
+        if sites::site(&state, &site).map_err(read_failed)?.is_none() {
+            // Whoever can reach the port may ask: the root signs, and the log grows, only for who has a token.
+            check_token(&state, token, &site)?;
+        }
         let malformed = || Error::new(ErrorKind::InvalidInput, "found a site: the group's id is not 16 bytes");
         let authority = self.trust.authority(&state)?;
         let signed = authority.issue_site(&SigningRequest::parse(&founding.csr)?, &site, self.trust.now())?;
@@ -122,7 +126,7 @@ impl AdmissionService {
             group_id: record.group.as_bytes().to_vec(),
             dev: self.identity.dev,
             first_site: self.identity.first_site().to_string(),
-            link_secret: self.identity.link_secret().map(|secret| secret.to_vec()).unwrap_or_default(),
+            link_secret: self.identity.secret_between_sites().map(|secret| secret.to_vec()).unwrap_or_default(),
             founded: Some(v1::SiteFounded {
                 token_id: token.map(|token| token.id.0),
                 token_secret: token.map(|token| token.secret.0.to_vec()).unwrap_or_default(),

@@ -20,6 +20,8 @@ use super::relay::Within;
 
 /// Most links of one node.
 const LINKS_MAX: usize = 1_024;
+/// Most links to one site at once: one stays, others end as soon as both sides have seen them.
+const LINKS_OF_SITE_MAX: usize = 8;
 
 /// Where packets of gossip go that came over a link.
 pub(super) type Inlet = Arc<dyn Fn(GossipPacket) + Send + Sync>;
@@ -125,6 +127,9 @@ impl SiteLinks {
             if table.links.len() >= LINKS_MAX {
                 return Err("this node holds too many links");
             }
+            if table.links.values().filter(|other| other.site == held.site).count() >= LINKS_OF_SITE_MAX {
+                return Err("this node holds too many links to its site");
+            }
             table.last_number += 1;
             let number = table.last_number;
             table.heard.note(&held.site, held.group, SystemClock.now(), None);
@@ -215,7 +220,10 @@ impl SiteLinks {
     pub fn site_at(&self, address: SocketAddr) -> Option<SiteName> {
         let table = self.table();
         let said = |heard: &HeardSite| heard.report.nodes.iter().any(|node| node.gossip == address);
-        table.heard.0.iter().find(|(_, heard)| said(heard)).map(|(site, _)| site.clone())
+        let mut claims = table.heard.0.iter().filter(|(_, heard)| said(heard)).map(|(site, _)| site);
+        let site = claims.next()?;
+        // Private addresses may repeat: a packet that could be for either goes its own way.
+        claims.next().is_none().then(|| site.clone())
     }
 
     /// Where the nodes of `site` that gossip between sites said their packets go.

@@ -21,6 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+use super::home::SiteContact;
 use super::hub::{Held, SiteLinks};
 use crate::listener::PeerIdentity;
 
@@ -149,6 +150,10 @@ impl LinkEvents for Events {
         let registered = self.links.home().contacts();
         if registered.get(&peer.site).is_some_and(|contact| contact.group != peer.group) {
             return Err("its group is not the one that was recorded for its site");
+        }
+        let is_taken = |(site, contact): (&SiteName, &SiteContact)| *site != peer.site && contact.group == peer.group;
+        if peer.group == self.own.group || registered.iter().any(is_taken) {
+            return Err("its group is another site's");
         }
         let rank = LinkRank::of(if self.is_dialled { &self.own } else { peer });
         let number = self.links.hold(Held {

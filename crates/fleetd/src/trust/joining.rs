@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use fleet_api::chain::SiteFacts;
+use fleet_api::chain::{Chain, Issuer, SiteFacts};
 use fleet_api::connect::{Connector, Established};
 use fleet_api::identity::{CertificateFacts, RootFacts, Subject};
 use fleet_api::pb::v1;
@@ -108,6 +108,15 @@ pub fn accept(
     }
     if facts.name.fleet != root.fleet {
         return Err(refused("its fleet and its root differ"));
+    }
+    let is_first = response.first_site.is_empty() || response.first_site == response.site;
+    let root = chain.last().ok_or_else(|| refused("it has no certificate"))?;
+    let is_of_site = match Chain::read(leaf, &chain[1..], root)?.issuer {
+        Issuer::Root => is_first,
+        Issuer::Site(site) => !is_first && site.as_str() == response.site,
+    };
+    if !is_of_site {
+        return Err(refused("its certificate is of another site than it says"));
     }
     key.with_chain(chain)
 }

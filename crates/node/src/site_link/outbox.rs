@@ -93,6 +93,11 @@ impl Outbox {
         self.lanes[lane(topic)].push_back(Outgoing { call, part, bytes, sent: 0 });
     }
 
+    /// How many refusals of `topic` wait.
+    pub(super) fn refusals(&self, topic: SiteTopic) -> usize {
+        self.lanes[lane(topic)].iter().filter(|message| message.part == Part::Refusal).count()
+    }
+
     /// Drops the rest of the question of `call`, and says how much of it the other side may have.
     pub(super) fn withdraw_ask(&mut self, topic: SiteTopic, call: CallNumber) -> Withdrawn {
         let lane = &mut self.lanes[lane(topic)];

@@ -21,6 +21,8 @@ pub const LINK_VERSION: u16 = 1;
 pub(super) const MESSAGE_BYTES_MAX: usize = fleet_core::limits::GRPC_MESSAGE_BYTES_MAX;
 /// Most calls of one topic under way in one direction.
 pub(super) const CALLS_MAX: usize = 16;
+/// Most refusals of one topic that wait to be sent; a side that keeps to [`CALLS_MAX`] needs none.
+const REFUSALS_MAX: usize = 4 * CALLS_MAX;
 /// A side that sent nothing for this long says that it lives.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// A link that is silent for this long is cut.
@@ -237,7 +239,7 @@ impl Protocol {
             (Taken::Unfinished, _) => {}
             (Taken::Violation(reason), _) => self.close(reason, commands),
             (Taken::Whole(message), Part::Ask(topic)) => self.asked(piece.call, topic, message, commands),
-            (Taken::Discarded, Part::Ask(topic)) => self.refuse(piece.call, topic),
+            (Taken::Discarded, Part::Ask(topic)) => self.refuse(piece.call, topic, commands),
             (taken, part) => {
                 let outcome = match (taken, part) {
                     (Taken::Whole(message), Part::Answer) => Ok(message),
@@ -255,13 +257,16 @@ impl Protocol {
             return self.close("it used the number of a call twice", commands);
         }
         if self.serving.values().filter(|served| **served == topic).count() >= CALLS_MAX {
-            return self.refuse(call, topic);
+            return self.refuse(call, topic, commands);
         }
         self.serving.insert(call, topic);
         commands.push(Command::Asked { call, topic, message });
     }
 
-    fn refuse(&mut self, call: CallNumber, topic: SiteTopic) {
+    fn refuse(&mut self, call: CallNumber, topic: SiteTopic, commands: &mut Vec<Command>) {
+        if self.outbox.refusals(topic) >= REFUSALS_MAX {
+            return self.close("it asks more than it may, and takes no answers", commands);
+        }
         let error = Error::new(ErrorKind::ResourceExhausted, "answer another site: too much is asked at once")
             .with_retry_after(Duration::from_secs(1));
         self.outbox.push_message(topic, call, Part::Refusal, Failure::of(&error).encode());
