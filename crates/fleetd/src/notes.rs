@@ -160,11 +160,12 @@ fn news(
     let mut notes = notes;
     notes.truncate(sites::SITES_MAX + 1);
     for note in &mut notes {
-        // What a site says of itself now is the latest there is, whatever its clock shows or once showed.
-        if let Some(record) = known_of(&note.site).filter(|_| note.site == *from) {
-            note.record.contacts_at = note.record.contacts_at.min(now).max(Timestamp(record.contacts_at.0 + 1));
-        }
-        note.record.contacts_at = note.record.contacts_at.min(now.saturating_add(CLOCK_AHEAD_MAX));
+        let said_at = note.record.contacts_at;
+        note.record.contacts_at = match known_of(&note.site).filter(|_| note.site == *from) {
+            // What a site says of itself now is the latest there is, whatever its clock shows or once showed.
+            Some(record) => said_at.min(now).max(Timestamp(record.contacts_at.0.saturating_add(1))),
+            None => said_at.min(now.saturating_add(CLOCK_AHEAD_MAX)),
+        };
     }
     notes.retain(|note| is_believed(note) && is_sound(note) && is_news(note));
     notes

@@ -49,6 +49,8 @@ pub(super) async fn found_site(
         }))
         .await?;
     }
+    // This node is the only member there is, and knows all that it proposes; who knows less is not admitted later.
+    site.propose(Action::Gate { version: COMMAND_VERSION }).await?;
     site.propose(parts.trust.founding_rows(&foundation.authority)?).await?;
     if members::keyring(&site.reader()?).map_err(read_failed)?.keys.is_empty() {
         site.propose(Action::PutKeyring(keyring(identity))).await?;
@@ -68,8 +70,6 @@ pub(super) async fn found_site(
 
 /// Writes down what the registry gave the new site: what is left of its token, and the other sites.
 async fn take_over(site: &Site, identity: &Identity, foundation: &Foundation) -> Result<(), Error> {
-    // This node is the only member there is, and knows all that it proposes.
-    site.propose(Action::Gate { version: COMMAND_VERSION }).await?;
     if let Some(FoundingToken { id, secret, uses_left, expires_at }) = foundation.token.clone().filter(is_of_use) {
         let (token, site_name) = (id, identity.site.clone());
         let grant = TokenGrant { token, secret, site: site_name, uses: uses_left, expires_at };
