@@ -10,8 +10,8 @@ use fleet_core::{Error, ErrorKind};
 use fleet_store::record::{CatalogEntry, CatalogKey, Payload};
 
 use super::message::{Answer, Exchange, Request, pack, pack_sums, unpack, unpack_sums};
-use super::replica::{Exact, Merge, Replica};
-use super::row::Row;
+use super::replica::{Exact, Head, Merge, Replica};
+use super::row::{FILES_BYTES_MAX, Row};
 use super::sums::{BITS_MAX, bits_for, part_of, short};
 
 /// Most entries named in one question.
@@ -43,6 +43,31 @@ pub(super) fn answer_compare(replica: &Replica, root: u128, bits: u8) -> (Answer
     }
     let bits = bits.max(bits_for(replica.len())).min(BITS_MAX);
     (Answer::Differ { bits, sums: pack_sums(&replica.sums().of_parts(bits)) }, false)
+}
+
+/// What still goes into a message of rows; the first of them always does.
+#[derive(Debug)]
+struct Room {
+    bytes: usize,
+    file_bytes: usize,
+    is_empty: bool,
+}
+
+impl Room {
+    fn new(bytes: usize) -> Self {
+        Self { bytes, file_bytes: FILES_BYTES_MAX, is_empty: true }
+    }
+
+    /// Whether the entry with `head` goes in; then it has.
+    fn takes(&mut self, head: &Head) -> bool {
+        if !self.is_empty && (head.bytes > self.bytes || head.file_bytes() > self.file_bytes) {
+            return false;
+        }
+        self.bytes = self.bytes.saturating_sub(head.bytes);
+        self.file_bytes = self.file_bytes.saturating_sub(head.file_bytes());
+        self.is_empty = false;
+        true
+    }
 }
 
 /// A run of who asks.
@@ -111,13 +136,12 @@ impl Run {
     /// If an entry cannot be read.
     pub(super) fn ask(&mut self, replica: &Replica, load: Load<'_>) -> Result<Option<Request>, Error> {
         let mut keys = Vec::new();
-        let mut room = self.room_bytes;
+        let mut room = Room::new(self.room_bytes);
         while let Some(hash) = self.give.front().copied() {
-            if let Some((key, bytes)) = replica.key_of(hash).and_then(|key| Some((key, replica.head(key)?.bytes))) {
-                if bytes > room && !keys.is_empty() {
+            if let Some((key, head)) = replica.key_of(hash).and_then(|key| Some((key, replica.head(key)?))) {
+                if !room.takes(head) {
                     break;
                 }
-                room = room.saturating_sub(bytes);
                 keys.push(key.clone());
             }
             self.give.pop_front();
@@ -196,20 +220,19 @@ pub(super) fn answer_exchange(
     waiting: &Waiting,
     load: Load<'_>,
 ) -> Result<Answer, Error> {
-    let mut room = usize::try_from(asked.room_bytes).unwrap_or(usize::MAX).min(ROOM_BYTES_MAX);
+    let mut room = Room::new(usize::try_from(asked.room_bytes).unwrap_or(usize::MAX).min(ROOM_BYTES_MAX));
     let bits = asked.bits.min(BITS_MAX);
     let is_gone: BTreeSet<Exact> = gone.iter().copied().collect();
     let (mut keys, mut wanted, mut done) = (Vec::new(), Vec::new(), 0_u16);
-    'parts: for (part, names) in &asked.parts {
+    'parts: for (part, names) in asked.parts.iter().take(PARTS_MAX) {
         let theirs: BTreeSet<Exact> = unpack(names).collect();
         for (hash, key, head) in replica.part(*part, bits) {
             if theirs.contains(&(hash, short(head.digest))) {
                 continue;
             }
-            if head.bytes > room && !keys.is_empty() {
+            if !room.takes(head) {
                 break 'parts;
             }
-            room = room.saturating_sub(head.bytes);
             keys.push(key.clone());
         }
         let is_lacking = |exact: &&Exact| {

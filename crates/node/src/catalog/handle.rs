@@ -13,18 +13,20 @@ use fleet_core::{Clock, Digest, Error, ErrorKind, NodeId, Timestamp};
 use fleet_store::record::{CatalogContent, CatalogEntry, CatalogKey, CatalogVector, Payload, SignedBy, WorkflowName};
 use fleet_store::{CatalogChange, Store};
 use metrics::{counter, gauge};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 
 use super::exchange::{Waiting, answer_compare, answer_exchange};
 use super::message::{Answer, Exchange, Request, decode, encode, unpack};
 use super::replica::{Exact, Kind, Merge, Replica};
-use super::row::{self, Row, Signatures};
+use super::row::{self, FILES_BYTES_MAX, Row, Signatures};
 use super::version;
 
 /// Most bytes of this node's own news that are offered at once; the rest is found by comparing.
 const OFFER_BYTES_MAX: usize = 256 * 1024;
 /// Most rows that are remembered as not taken yet, so that they are not sent again and again.
 const WAITING_MAX: usize = 16_384;
+/// Most messages whose rows are checked at once.
+const CHECKS_MAX: usize = 4;
 
 /// The catalog of one node.
 #[derive(Clone)]
@@ -39,6 +41,8 @@ struct Shared {
     replica: RwLock<Replica>,
     /// Rows that were not taken, and until when they would not be.
     waiting: std::sync::Mutex<BTreeMap<Exact, Timestamp>>,
+    /// Held by whoever checks the rows of others.
+    checks: Arc<Semaphore>,
     /// Held by whoever changes the copy.
     turn: Mutex<()>,
     /// Raised at every change.
@@ -97,6 +101,7 @@ impl Catalog {
             signatures,
             replica: RwLock::new(replica),
             waiting: std::sync::Mutex::default(),
+            checks: Arc::new(Semaphore::new(CHECKS_MAX)),
             turn: Mutex::new(()),
             revision: watch::Sender::new(0),
         };
@@ -283,19 +288,43 @@ impl Catalog {
         entry.map_err(|source| Error::new(source.kind(), "read an entry of the catalog").with_source(source))
     }
 
+    /// Tells what is acceptable of `rows` from the names of what is not, on a thread that may take its time.
+    async fn checked(&self, rows: Vec<Row>) -> Result<(Vec<Row>, Vec<Exact>), Error> {
+        if row::file_bytes(&rows) > FILES_BYTES_MAX as u64 {
+            let message =
+                format!("take rows of the catalog: their files have more than {FILES_BYTES_MAX} bytes together");
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
+            Error::new(ErrorKind::Internal, "check rows of the catalog").with_source(source)
+        };
+        let place = Arc::clone(&self.shared.checks).acquire_owned().await.map_err(|source| failed(source.into()))?;
+        let signatures = Arc::clone(&self.shared.signatures);
+        let check = move || {
+            // Kept until the work is done, even if nobody waits for it any more.
+            let _place = place;
+            let (good, bad): (Vec<Row>, Vec<Row>) =
+                rows.into_iter().partition(|row| row::is_acceptable(row, &*signatures));
+            let mut names = Vec::with_capacity(bad.len());
+            for (key, entry) in &bad {
+                let (digest, _) = row::measure(key, entry)?;
+                names.push((row::hash_of(key), super::sums::short(digest)));
+            }
+            Ok((good, names))
+        };
+        tokio::task::spawn_blocking(check).await.map_err(|source| failed(source.into()))?
+    }
+
     /// Takes what is acceptable of `rows`.
+    ///
+    /// # Errors
+    /// `InvalidInput` if their files are too large together; otherwise if the store failed.
     pub(super) async fn merge(&self, rows: Vec<Row>) -> Result<Merge, Error> {
         if rows.is_empty() {
             return Ok(Merge::default());
         }
         let came = rows.len();
-        let signatures = &*self.shared.signatures;
-        let (good, bad): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row::is_acceptable(row, signatures));
-        let mut bad_names = Vec::new();
-        for row in &bad {
-            let (digest, _) = row::measure(&row.0, &row.1)?;
-            bad_names.push((row::hash_of(&row.0), super::sums::short(digest)));
-        }
+        let (good, bad_names) = self.checked(rows).await?;
         let plan = move |replica: &Replica, now| {
             let mut merge = replica.plan_merge(good, now)?;
             let change = std::mem::take(&mut merge.change);
@@ -304,16 +333,17 @@ impl Catalog {
         let mut merge = self.change(plan).await?;
         let later = self.shared.clock.now().saturating_add(CATALOG_CLOCK_AHEAD_MAX);
         self.wait_for(merge.waiting.iter().copied().chain(bad_names.iter().map(|exact| (*exact, later))));
+        let refused = bad_names.len() + merge.unbelievable;
         merge.not_taken.extend(bad_names);
         counter!("fleet_catalog_rows_received_total").increment(came as u64);
-        counter!("fleet_catalog_rows_refused_total").increment(bad.len() as u64);
+        counter!("fleet_catalog_rows_refused_total").increment(refused as u64);
         counter!("fleet_catalog_rows_held_back_total").increment(merge.held_back as u64);
         counter!("fleet_catalog_conflicts_total").increment(merge.conflicts.len() as u64);
         for name in &merge.conflicts {
             tracing::warn!(workflow = %name, "two different files were deployed as this version; one of them is lost");
         }
-        if !bad.is_empty() || merge.no_room > 0 {
-            tracing::warn!(refused = bad.len(), no_room = merge.no_room, "rows of the catalog were not taken");
+        if refused > 0 || merge.no_room > 0 {
+            tracing::warn!(refused, no_room = merge.no_room, "rows of the catalog were not taken");
         }
         Ok(merge)
     }
@@ -341,18 +371,20 @@ impl Catalog {
     /// This node's own writes above number `after`, as one offer, and the highest number among them; nothing where there
     /// are none, or more than fit.
     pub(super) fn news(&self, after: u64) -> Result<(Option<Payload>, u64), Error> {
-        let (mut keys, mut last, mut bytes) = (Vec::new(), after, 0);
+        let (mut keys, mut last, mut bytes, mut file_bytes) = (Vec::new(), after, 0, 0);
         {
             let replica = self.replica();
             for (number, key) in replica.own_after(after) {
                 last = number;
-                bytes += replica.head(key).map_or(0, |head| head.bytes);
-                if bytes <= OFFER_BYTES_MAX {
+                let Some(head) = replica.head(key) else { continue };
+                bytes += head.bytes;
+                file_bytes += head.file_bytes();
+                if bytes <= OFFER_BYTES_MAX && file_bytes <= FILES_BYTES_MAX {
                     keys.push(key.clone());
                 }
             }
         }
-        if keys.is_empty() || bytes > OFFER_BYTES_MAX {
+        if keys.is_empty() || bytes > OFFER_BYTES_MAX || file_bytes > FILES_BYTES_MAX {
             return Ok((None, last));
         }
         let mut rows = Vec::with_capacity(keys.len());

@@ -122,6 +122,76 @@ async fn what_is_not_sound_is_not_taken_from_anybody() {
 }
 
 #[tokio::test]
+async fn files_that_are_small_deflated_come_in_as_many_messages_as_their_bytes_need() {
+    let (one, other) = (open(Store::in_memory().unwrap()), open(Store::in_memory().unwrap()));
+    let large = |number| (name(number), format!("{number}{}", "x".repeat(1_000_000)).into_bytes());
+    one.deploy((0..40).map(large).collect()).await.unwrap();
+    assert!(one.news(0).unwrap().0.is_none(), "too much for one offer");
+    let rows = (0..40).map(|number| CatalogKey::Workflow(name(number)));
+    let rows: Vec<_> = rows.map(|key| (key.clone(), one.load(&key).unwrap().unwrap())).collect();
+    assert_eq!(other.merge(rows.clone()).await.unwrap_err().kind, ErrorKind::InvalidInput);
+    assert_eq!(other.workflows(None).len(), 0);
+    sync(&other, Pace::SITE, asking(&one)).await.unwrap();
+    assert_eq!((root(&one), other.workflows(None).len()), (root(&other), 40));
+    let third = open(Store::in_memory().unwrap());
+    sync(&one, Pace::SITE, asking(&third)).await.unwrap();
+    assert_eq!(root(&one), root(&third));
+    // What says less than it is, is not inflated, nor taken.
+    let (key, mut entry) = rows[0].clone();
+    if let CatalogContent::Workflow { file_bytes, .. } = &mut entry.content {
+        *file_bytes = 1;
+    }
+    let fourth = open(Store::in_memory().unwrap());
+    assert_eq!(fourth.merge(vec![(key, entry)]).await.unwrap().not_taken.len(), 1);
+}
+
+/// Waits, wherever it is asked, until it is let on.
+struct Slow {
+    asked: std::sync::mpsc::Sender<()>,
+    on: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl Signatures for Slow {
+    fn is_valid(&self, _: &SignedBy, _: &[u8]) -> bool {
+        self.asked.send(()).unwrap();
+        self.on.lock().unwrap().recv().is_ok()
+    }
+}
+
+#[tokio::test]
+async fn rows_are_checked_beside_the_runtime_and_few_at_once() {
+    let (asked, was_asked) = std::sync::mpsc::channel();
+    let (let_on, on) = std::sync::mpsc::channel();
+    let slow = Slow { asked, on: std::sync::Mutex::new(on) };
+    let catalog = Catalog::open(Store::in_memory().unwrap(), Arc::new(SystemClock), Arc::new(slow)).unwrap();
+    let signer = open(Store::in_memory().unwrap());
+    let key = CatalogKey::RevokedNode(NodeId::generate());
+    signer.revoke(vec![(key.clone(), SignedBy::Nobody)]).await.unwrap();
+    let row = (key.clone(), signer.load(&key).unwrap().unwrap());
+    let merges: Vec<_> = (0..6)
+        .map(|_| {
+            let (catalog, row) = (catalog.clone(), row.clone());
+            tokio::spawn(async move { catalog.merge(vec![row]).await.map(|_| ()) })
+        })
+        .collect();
+    // This runtime has one thread, which goes on while they wait.
+    let was_asked = tokio::task::spawn_blocking(move || {
+        (0..4).for_each(|_| was_asked.recv().unwrap());
+        was_asked
+    });
+    let was_asked = was_asked.await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(was_asked.try_recv().is_err(), "four are at work, and no more");
+    (0..6).for_each(|_| let_on.send(()).unwrap());
+    for merge in merges {
+        merge.await.unwrap().unwrap();
+    }
+    assert_eq!(was_asked.try_iter().count(), 2);
+}
+
+#[tokio::test]
 async fn all_files_of_a_deployment_are_taken_or_none() {
     let catalog = open(Store::in_memory().unwrap());
     catalog.deploy(files(1..2)).await.unwrap();

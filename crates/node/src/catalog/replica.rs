@@ -4,6 +4,7 @@
 //! What makes copies agree: of two entries of a key the greater (stamp, then digest) stays. What makes deletions last: a
 //! write that this copy has seen, by its node's number, and that is not here any more was outlived, and is not taken again.
 
+mod believed;
 mod deletion;
 mod write;
 
@@ -19,7 +20,8 @@ use fleet_store::record::{
     CatalogContent, CatalogEntry, CatalogFacts, CatalogKey, CatalogStamp, CatalogTime, CatalogVector, WorkflowName,
 };
 
-use super::row::{Row, hash_of, measure};
+use self::believed::is_believable;
+use super::row::{NODES_MAX, Row, hash_of, measure};
 use super::sums::{Sums, bounds, short};
 
 /// What is kept in memory of an entry.
@@ -57,6 +59,14 @@ impl Head {
         Ok(Self { stamp: entry.stamp, number: entry.number, digest, bytes, kind })
     }
 
+    /// Bytes of the file that it says it is.
+    pub(super) fn file_bytes(&self) -> usize {
+        match self.kind {
+            Kind::Workflow { file_bytes, .. } => file_bytes as usize,
+            _ => 0,
+        }
+    }
+
     /// Its place in the order of the key's entries: total, so that the same one stays everywhere.
     fn rank(&self) -> (CatalogStamp, u128) {
         (self.stamp, self.digest)
@@ -82,6 +92,8 @@ pub(super) struct Merge {
     pub(super) held_back: usize,
     /// How many of those find no room.
     pub(super) no_room: usize,
+    /// How many of those have numbers that nothing known here comes near.
+    pub(super) unbelievable: usize,
     /// Workflows of which two files were written that did not know of each other; one of them is lost.
     pub(super) conflicts: Vec<WorkflowName>,
 }
@@ -215,11 +227,17 @@ impl Replica {
         let mut written = self.facts.written;
         for row in rows {
             let head = Head::of(&row)?;
+            let exact = (hash_of(&row.0), short(head.digest));
+            if !self.believes(&row.0, &head) {
+                merge.unbelievable += 1;
+                merge.waiting.push((exact, now.saturating_add(CATALOG_CLOCK_AHEAD_MAX)));
+                merge.not_taken.push(exact);
+                continue;
+            }
             if head.stamp.node == self.node {
                 // An older state of this node's disk came back: its numbers are used up all the same.
                 written = written.max(head.number);
             }
-            let exact = (hash_of(&row.0), short(head.digest));
             let here = taken.get(&row.0).map(|(head, _)| head).or_else(|| self.heads.get(&row.0));
             if here.is_some_and(|here| here.digest == head.digest) {
                 continue;
@@ -233,7 +251,10 @@ impl Replica {
             } else if !is_revocation && is_ahead(head.stamp.time, now) {
                 merge.held_back += 1;
                 merge.waiting.push((exact, Timestamp(head.stamp.time.at.0.saturating_sub(ahead_max_ms()))));
-            } else if here.is_none() && !has_room(entries, bytes, head.bytes) || head.bytes > CATALOG_ENTRY_BYTES_MAX {
+            } else if here.is_none() && !is_revocation && !has_room(entries, bytes, head.bytes)
+                || head.bytes > CATALOG_ENTRY_BYTES_MAX
+            {
+                // What is revoked is signed by whoever may, so nobody fills the catalog with it, and it always has room.
                 merge.no_room += 1;
                 merge.waiting.push((exact, now.saturating_add(CATALOG_CLOCK_AHEAD_MAX)));
             } else {
@@ -268,15 +289,25 @@ impl Replica {
         CatalogChange { put: Vec::new(), remove, facts }
     }
 
-    /// The change that takes over what another copy has seen, which had the same entries as this one.
+    /// The change that takes over what another copy has seen, which had the same entries as this one, as far as it can be
+    /// believed.
     pub(super) fn plan_adopt(&self, seen: &CatalogVector, outlived: u64) -> CatalogChange {
         let mut facts = self.facts.clone();
         for (node, number) in seen {
+            let is_new = !facts.seen.contains_key(node);
+            let has_place = *node == self.node || facts.seen.len() < NODES_MAX - 1;
+            if !is_believable(*number, self.reached_by(*node)) || is_new && !has_place {
+                continue;
+            }
             let known = facts.seen.entry(*node).or_default();
             *known = (*known).max(*number);
+            if *node == self.node {
+                facts.written = facts.written.max(*number);
+            }
         }
-        facts.written = facts.written.max(seen.get(&self.node).copied().unwrap_or_default());
-        facts.outlived = facts.outlived.max(outlived);
+        if is_believable(outlived, facts.outlived) {
+            facts.outlived = facts.outlived.max(outlived);
+        }
         CatalogChange { facts: (facts != self.facts).then_some(facts), ..CatalogChange::default() }
     }
 

@@ -12,10 +12,12 @@ pub(super) type Row = (CatalogKey, CatalogEntry);
 
 /// How hard to deflate: beyond this it takes much longer and saves little.
 const DEFLATE_LEVEL: u8 = 6;
+/// Most bytes of files, inflated, in the rows of one message.
+pub(super) const FILES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Longest part of a key that is text, bytes.
 const KEY_TEXT_BYTES_MAX: usize = 255;
-/// Most nodes that an acknowledgement may name.
-const ACKNOWLEDGED_NODES_MAX: usize = 10_000;
+/// Most nodes of which it is known how much they wrote, and which an acknowledgement may name.
+pub(super) const NODES_MAX: usize = 10_000;
 
 /// Proves who vouches for an entry.
 pub trait Signatures: Send + Sync + 'static {
@@ -67,10 +69,11 @@ pub(super) fn is_acceptable((key, entry): &Row, signatures: &dyn Signatures) -> 
         }
         (CatalogKey::RevokedNode(_) | CatalogKey::RevokedSerial(_), CatalogContent::Revocation) => {
             let is_short = !matches!(key, CatalogKey::RevokedSerial(serial) if serial.len() > KEY_TEXT_BYTES_MAX);
-            entry.number > 0 && is_short && signatures.is_valid(&entry.signed_by, &signed_bytes(key))
+            // Its number is not signed, so nothing is asked of it.
+            is_short && signatures.is_valid(&entry.signed_by, &signed_bytes(key))
         }
         (CatalogKey::Acknowledgement(node), CatalogContent::Acknowledgement(seen)) => {
-            entry.number == 0 && entry.stamp.node == *node && seen.len() <= ACKNOWLEDGED_NODES_MAX
+            entry.number == 0 && entry.stamp.node == *node && seen.len() <= NODES_MAX
         }
         _ => false,
     }
@@ -80,12 +83,24 @@ pub(super) fn is_acceptable((key, entry): &Row, signatures: &dyn Signatures) -> 
 fn is_whole(entry: &CatalogEntry) -> bool {
     match &entry.content {
         CatalogContent::Workflow { digest, file_bytes, deflated } => {
+            let file_bytes = *file_bytes as usize;
+            // No more is inflated than it says, which is what was counted before, and one byte to see that it is more.
             deflated.as_slice().len() <= CATALOG_ENTRY_BYTES_MAX
-                && inflate(deflated)
-                    .is_ok_and(|file| file.len() == *file_bytes as usize && Digest::of(&file) == *digest)
+                && file_bytes <= WORKFLOW_FILE_BYTES_MAX
+                && decompress_to_vec_with_limit(deflated.as_slice(), file_bytes + 1)
+                    .is_ok_and(|file| file.len() == file_bytes && Digest::of(&file) == *digest)
         }
         _ => true,
     }
+}
+
+/// Bytes of the files that `rows` say they are.
+pub(super) fn file_bytes(rows: &[Row]) -> u64 {
+    let of_row = |(_, entry): &Row| match &entry.content {
+        CatalogContent::Workflow { file_bytes, .. } => u64::from(*file_bytes),
+        _ => 0,
+    };
+    rows.iter().map(of_row).sum()
 }
 
 /// The content of an entry for the workflow file `file`.

@@ -419,6 +419,81 @@ fn a_full_catalog_takes_no_more_but_what_others_have() {
     assert_eq!(copy.merge(late.rows()).no_room, 0, "others took it in good faith");
 }
 
+#[test]
+fn a_full_catalog_takes_revocations_all_the_same() {
+    let mut copy = Copy::new(1);
+    let full = CATALOG_ENTRIES_MAX + CATALOG_ENTRIES_MAX / 8;
+    let filler = (0..full).map(|number| {
+        let content = CatalogContent::Deleted { digest: fleet_core::Digest::of(b"x") };
+        let workflow = WorkflowName { name: number.to_string(), ..name(0) };
+        let mut row = copy.replica.row(CatalogKey::Workflow(workflow), content, SignedBy::Nobody, NOON);
+        (row.1.stamp.node, row.1.number) = (node(2), number as u64 + 1);
+        row
+    });
+    let filler = filler.collect();
+    assert_eq!(copy.merge(filler).no_room, 0);
+    let mut other = Copy::new(3);
+    other.deploy(1, "x").unwrap();
+    let key = CatalogKey::RevokedSerial("0a".to_owned());
+    let change = other.replica.plan_revoke(vec![(key.clone(), SignedBy::Nobody)], NOON);
+    other.apply(change);
+    assert_eq!(copy.merge(other.rows()).no_room, 1, "the workflow");
+    assert!(copy.entries.contains_key(&key));
+}
+
+#[test]
+fn no_message_uses_the_counters_up() {
+    let (mut copy, mut other) = (Copy::new(1), Copy::new(2));
+    other.deploy(1, "x").unwrap();
+    let (key, good) = other.rows().remove(0);
+    let stamp = |version, who| CatalogStamp { version, node: node(who), ..good.stamp };
+    let far = u64::from(u32::MAX) + 1;
+    let with = |stamp, number| (key.clone(), CatalogEntry { stamp, number, ..good.clone() });
+    let said = CatalogContent::Acknowledgement([(node(2), u64::MAX)].into());
+    let poison = vec![
+        with(stamp(1, 1), u64::MAX),
+        with(stamp(1, 2), far),
+        with(stamp(u64::MAX, 2), 1),
+        with(stamp(far, 2), 1),
+        (
+            CatalogKey::Acknowledgement(node(1)),
+            CatalogEntry { content: said, stamp: stamp(1, 1), number: 0, ..good.clone() },
+        ),
+    ];
+    let count = poison.len();
+    let merge = copy.merge(poison);
+    assert_eq!((merge.unbelievable, merge.not_taken.len(), copy.entries.len()), (count, count, 0));
+    let lies = (1..=9).map(|number| (node(number), u64::MAX)).collect();
+    assert!(copy.replica.plan_adopt(&lies, u64::MAX).is_empty(), "nothing of it is believed");
+    assert!(copy.replica.plan_adopt(&lies, far).is_empty());
+    let many = (0..20_000_u32).map(|number| {
+        let mut bytes = [7; 16];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        (NodeId::from_bytes(bytes), 1)
+    });
+    let change = copy.replica.plan_adopt(&many.collect(), 0);
+    copy.apply(change);
+    assert_eq!(copy.replica.seen().len(), row::NODES_MAX - 1, "with a place for its own");
+    // All goes on as ever: it writes, and takes what the other wrote.
+    assert_eq!(copy.merge(other.rows()).not_taken, []);
+    copy.deploy(2, "y").unwrap();
+    assert_eq!(copy.entries[&CatalogKey::Workflow(name(2))].number, 1);
+    assert_eq!(copy.replica.seen().len(), row::NODES_MAX);
+    assert_eq!(copy.files().len(), 2);
+}
+
+#[test]
+fn counters_at_their_end_stay_there() {
+    let facts = fleet_store::record::CatalogFacts { written: u64::MAX, seen: Default::default(), outlived: u64::MAX };
+    let mut copy = Copy { replica: Replica::new(node(1), facts), ..Copy::new(1) };
+    copy.deploy(1, "x").unwrap();
+    copy.delete(1).unwrap();
+    let key = CatalogKey::RevokedSerial("0a".to_owned());
+    let change = copy.replica.plan_revoke(vec![(key, SignedBy::Nobody)], NOON);
+    copy.apply(change);
+    assert!(copy.entries.values().all(|entry| entry.number == u64::MAX && entry.stamp.version == u64::MAX));
+}
+
 /// A definition that is about a kibibyte deflated: half of its text cannot be foreseen.
 fn definition(number: usize) -> String {
     let mut text = String::with_capacity(2_048);

@@ -27,7 +27,7 @@ impl Replica {
                 continue;
             }
             let mut row = self.row(CatalogKey::Workflow(name.clone()), content, SignedBy::Nobody, now);
-            written += 1;
+            written = written.saturating_add(1);
             row.1.number = written;
             let (_, more_bytes) = measure(&row.0, &row.1)?;
             bytes += more_bytes as u64;
@@ -72,7 +72,7 @@ impl Replica {
         let mut change = CatalogChange::default();
         let mut written = self.facts.written;
         for (key, signed_by) in revoked.into_iter().filter(|(key, _)| self.head(key).is_none()) {
-            written += 1;
+            written = written.saturating_add(1);
             let mut row = self.row(key, CatalogContent::Revocation, signed_by, now);
             row.1.number = written;
             change.put.push(row);
@@ -90,8 +90,9 @@ impl Replica {
         now: Timestamp,
     ) -> (CatalogKey, CatalogEntry) {
         let seen = self.head(&key).map_or(self.facts.outlived, |head| head.stamp.version);
-        let number = if matches!(content, CatalogContent::Acknowledgement(_)) { 0 } else { self.facts.written + 1 };
-        let stamp = CatalogStamp { version: seen + 1, time: self.next_time(&key, now), node: self.node };
+        let next = self.facts.written.saturating_add(1);
+        let number = if matches!(content, CatalogContent::Acknowledgement(_)) { 0 } else { next };
+        let stamp = CatalogStamp { version: seen.saturating_add(1), time: self.next_time(&key, now), node: self.node };
         (key, CatalogEntry { stamp, number, content, signed_by })
     }
 
