@@ -1,5 +1,6 @@
 //! The handle: runs effects within their lease, their deadline and their bounds.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -22,6 +23,8 @@ use crate::process::Processes;
 pub struct Options {
     /// Longest an HTTP call may take whose task sets no timeout of its own.
     pub http_timeout: Duration,
+    /// Capabilities ([`Effect::capability`]) of the effects that may run here, whoever asks for them. None if empty.
+    pub allowed: BTreeSet<String>,
     /// Hosts that HTTP calls and the fetching of script sources may send to: names, `*.suffix`, or `*`. None if empty.
     pub allowed_hosts: Vec<String>,
     /// Certificate authorities trusted beside the public ones, PEM.
@@ -57,6 +60,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             http_timeout: Duration::from_secs(300),
+            allowed: BTreeSet::new(),
             allowed_hosts: Vec::new(),
             extra_authorities_pem: Vec::new(),
             environment: BaseEnvironment::default(),
@@ -77,6 +81,7 @@ pub struct Effects {
 struct Inner {
     http: HttpClient,
     processes: Processes,
+    allowed: BTreeSet<String>,
     http_timeout: Duration,
 }
 
@@ -88,11 +93,16 @@ impl Effects {
     pub fn new(options: Options) -> Result<Self, Error> {
         let http = HttpClient::new(&options.extra_authorities_pem, &options.allowed_hosts)?;
         let processes = Processes::new(&options, http.clone());
-        Ok(Self { inner: Arc::new(Inner { http, processes, http_timeout: options.http_timeout }) })
+        let Options { allowed, http_timeout, .. } = options;
+        Ok(Self { inner: Arc::new(Inner { http, processes, allowed, http_timeout }) })
     }
 
-    /// Runs `effect` to its end. Dropping the future ends the effect too.
+    /// Runs `effect` to its end, unless its capability is not allowed here. Dropping the future ends the effect too.
     pub async fn run(&self, context: EffectContext, effect: &Effect) -> EffectReport {
+        // Placement goes by what is said of a job; only the effect itself says for sure what it does.
+        if !self.inner.allowed.contains(effect.capability()) {
+            return EffectReport::of(Outcome::Err(not_allowed(effect.capability())));
+        }
         let report = match effect {
             Effect::Http(request) => {
                 let bound = SystemClock.now().saturating_add(self.inner.http_timeout);
@@ -116,6 +126,17 @@ impl Effects {
     pub async fn end_all(&self) {
         self.inner.processes.end_detached(None).await;
     }
+}
+
+/// The refusal of an effect, with the key that would allow it.
+fn not_allowed(capability: &str) -> ErrorObject {
+    let detail = match capability.split_once(':') {
+        Some((key, value)) => {
+            format!("this robot does not allow {key} in {value}: see `robot.allow.{key}` in its configuration")
+        }
+        None => format!("this robot does not allow {capability}: see `robot.allow.{capability}` in its configuration"),
+    };
+    ErrorObject::standard("authorization", 403, "capability not allowed", detail)
 }
 
 /// What ended an effect from outside.

@@ -45,7 +45,7 @@ fn context() -> (watch::Sender<bool>, EffectContext) {
 
 fn options(allowed_hosts: &[&str]) -> Options {
     let allowed_hosts = allowed_hosts.iter().map(|host| (*host).to_owned()).collect();
-    Options { allowed_hosts, ..Options::default() }
+    Options { allowed: Effect::CAPABILITIES.map(str::to_owned).into(), allowed_hosts, ..Options::default() }
 }
 
 fn effects(options: Options) -> Effects {

@@ -12,6 +12,7 @@ use crate::fixture::{Case, Fixture, alive, block_on, error, eventually, ok, shel
 
 pub(crate) const CASES: &[Case] = &[
     ("the_environment_is_exact", || block_on(the_environment_is_exact())),
+    ("what_is_not_allowed_is_not_started", || block_on(what_is_not_allowed_is_not_started())),
     ("results_and_failures", || block_on(results_and_failures())),
     ("a_large_input_does_not_block", || block_on(a_large_input_does_not_block())),
     ("scripts_run_by_their_interpreters", || block_on(scripts_run_by_their_interpreters())),
@@ -48,6 +49,28 @@ async fn each_job_has_the_end_of_its_own_lease() {
     tokio::join!(stopped, finished);
     drop(job);
     assert!(alive(&other.key()).is_empty());
+}
+
+/// Whatever was said of the job when it was placed.
+async fn what_is_not_allowed_is_not_started() {
+    let script = |language| ProcessRequest {
+        program: Program::Script { language, source: ScriptSource::Code("open('begun', 'w')".to_owned()) },
+        ..shell("", ProcessReturn::Stdout)
+    };
+    let cases = [
+        (shell("touch begun", ProcessReturn::Stdout), "shell", "robot.allow.shell"),
+        (script(ScriptLanguage::Python), "script:python", "robot.allow.script"),
+        (script(ScriptLanguage::Js), "script:js", "robot.allow.script"),
+    ];
+    for (request, capability, key) in cases {
+        let others: Vec<&str> = Effect::CAPABILITIES.into_iter().filter(|word| *word != capability).collect();
+        let fixture = Fixture::allowing(&others, Lease::unlimited());
+        let error = error(fixture.run(request).await);
+        assert_eq!((error.status, error.title.as_deref()), (403, Some("capability not allowed")));
+        assert!(error.type_uri.ends_with("/authorization"), "{error:?}");
+        assert!(error.detail.as_deref().is_some_and(|detail| detail.contains(key)), "{error:?}");
+        assert!(!fixture.directory.path().join("begun").exists(), "{capability} ran");
+    }
 }
 
 async fn the_environment_is_exact() {

@@ -34,9 +34,14 @@ impl Fixture {
     }
 
     pub(crate) fn with_lease(lease: Lease) -> Self {
+        Self::allowing(&Effect::CAPABILITIES, lease)
+    }
+
+    pub(crate) fn allowing(allowed: &[&str], lease: Lease) -> Self {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let directory = tempfile::tempdir().unwrap();
         let options = Options {
+            allowed: allowed.iter().map(|word| (*word).to_owned()).collect(),
             guard_dir: Some(directory.path().to_owned()),
             work_dir: Some(directory.path().to_owned()),
             environment: fleet_effects::BaseEnvironment {

@@ -30,7 +30,8 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     let directory = arguments.next().unwrap();
     let length = Duration::from_millis(arguments.next().unwrap().parse().unwrap());
     block_on(async move {
-        let options = Options { guard_dir: Some(directory.into()), ..Options::default() };
+        let allowed = ["shell".to_owned()].into();
+        let options = Options { allowed, guard_dir: Some(directory.into()), ..Options::default() };
         let effects = Effects::new(options).unwrap();
         let (keeper, lease) = Lease::until(SystemClock.boot_now().saturating_add(length));
         let (_cancel, cancelled) = watch::channel(false);

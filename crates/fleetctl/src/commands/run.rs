@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fleet_core::{Error, ErrorKind, JobId};
 use fleet_effects::{BaseEnvironment, Effects, Options};
+use fleet_workflow::machine::effect::Effect;
 use fleet_workflow::machine::event::ErrorObject;
 use fleet_workflow::machine::{CompiledWorkflow, JobContext, Machine};
 
@@ -25,9 +26,10 @@ pub(crate) async fn run(flags: RunFlags, format: Format) -> Result<(), Failure> 
     let job_id = JobId::generate();
     let context = JobContext { job_id: job_id.to_string(), runtime_version: env!("CARGO_PKG_VERSION").to_owned() };
     let machine = Machine::start(workflow, context, &input);
-    // Its user is its operator: it may call whatever they can.
+    // Its user is its operator: it may do and call whatever they can.
     let allowed_hosts = vec!["*".to_owned()];
-    let options = Options { allowed_hosts, environment: environment(), ..Options::default() };
+    let allowed = Effect::CAPABILITIES.map(str::to_owned).into();
+    let options = Options { allowed, allowed_hosts, environment: environment(), ..Options::default() };
     let effects =
         Effects::new(options).map_err(|error| Error::new(error.kind(), error.to_string()).with_source(error))?;
     let run = Runner::new(machine, effects, job_id, NODE_NAME, flags.verbose).run();

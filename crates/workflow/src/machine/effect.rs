@@ -14,6 +14,9 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// Every word that [`Self::capability`] may give.
+    pub const CAPABILITIES: [&str; 4] = ["http", "shell", "script:python", "script:js"];
+
     /// The capability a robot must allow: `http`, `shell`, `script:python`, `script:js`.
     pub fn capability(&self) -> &'static str {
         match self {
