@@ -7,7 +7,7 @@ use ractor::ActorRef;
 use fleet_core::{BootInstant, Timestamp};
 use fleet_replication::command::{Action, Outcome};
 use fleet_store::StateReader;
-use fleet_store::state::{members, queue};
+use fleet_store::state::{members, moves, queue};
 
 use super::actor::{SchedulerMessage, SchedulerState, cast};
 use crate::Error;
@@ -41,7 +41,9 @@ impl SchedulerState {
 
 fn is_anything_over(reader: &StateReader, before: Timestamp) -> Result<bool, Error> {
     let read = |result| Error::store("look for what is long over")(result);
-    if !queue::ended_before(reader, before, 1).map_err(read)?.is_empty() {
+    if !queue::ended_before(reader, before, 1).map_err(read)?.is_empty()
+        || !moves::ended_before(reader, before, 1).map_err(read)?.is_empty()
+    {
         return Ok(true);
     }
     let tokens = members::tokens(reader, None, TOKENS_LOOKED_AT_MAX).map_err(read)?;
