@@ -3,7 +3,7 @@
 //! Invariants: the first decision of a move is kept in `ARRIVALS` until the source's watermark has passed it, never for a
 //! time; after that every move below the watermark is refused. A refusal because of a full queue decides nothing.
 
-use fleet_core::limits::{ARRIVALS_PASSED_PER_ENTRY_MAX, QUEUE_JOBS_MAX};
+use fleet_core::limits::{ARRIVALS_PASSED_PER_ENTRY_MAX, PRIORITY_MAX, QUEUE_JOBS_MAX};
 use fleet_core::{GroupId, JobId};
 use fleet_store::StateRead;
 use fleet_store::record::{Arrival, Job, JobSpec, JobState, Origin, Peer, PeerSite, Serial, StopCause, Verdict};
@@ -15,6 +15,9 @@ use super::submit::{is_repeat, store_contents};
 use super::transition::Transition;
 use super::{control, reports};
 use crate::command::{Arriving, Outcome, Refusal};
+
+/// Longest that a robot may run a job on while cut off, milliseconds: what the language allows.
+const FINISH_WITHIN_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 
 /// Takes a job over, unless its move is decided already.
 pub(super) fn accept(scope: &mut Scope<'_, '_>, arriving: &Arriving) -> Result<Outcome, Halt> {
@@ -33,6 +36,9 @@ pub(super) fn accept(scope: &mut Scope<'_, '_>, arriving: &Arriving) -> Result<O
             false => keep(scope, source, *number, Verdict::Conflict),
         };
     }
+    if let Some(why) = why_never(arriving) {
+        return keep(scope, source, *number, Verdict::Declined(why));
+    }
     let queued = scope.site.counters.jobs_in(JobState::Queued);
     if queued >= QUEUE_JOBS_MAX {
         return Err(Refusal::QueueFull(queued).into());
@@ -41,11 +47,24 @@ pub(super) fn accept(scope: &mut Scope<'_, '_>, arriving: &Arriving) -> Result<O
     let spec = JobSpec { site, ..submission.spec.clone() };
     store_contents(scope, submission, &spec)?;
     scope.site.counters.submitted += 1;
-    let mut job = Job::queued(scope.site.counters.submitted, submission.priority, *created_at);
+    let mut job = Job::queued(scope.site.counters.submitted, submission.priority, scope.now.min(*created_at));
     job.generation = *generation;
     Transition::create(id, job).save(scope)?;
     note_origin(scope, arriving)?;
     keep(scope, source, *number, Verdict::Accepted)
+}
+
+/// Why a job is never taken over as it comes: it breaks a bound that its own site should have kept.
+fn why_never(arriving: &Arriving) -> Option<String> {
+    let Arriving { generation, submission, .. } = arriving;
+    if *generation == 0 {
+        return Some("it comes by a move without a generation".to_owned());
+    }
+    if submission.priority > PRIORITY_MAX {
+        return Some(format!("its priority is {}, the highest is {PRIORITY_MAX}", submission.priority));
+    }
+    let within_ms = submission.spec.finish_within_ms.filter(|within_ms| *within_ms > FINISH_WITHIN_MS_MAX)?;
+    Some(format!("it may go on cut off for {within_ms} ms, the longest is {FINISH_WITHIN_MS_MAX} ms"))
 }
 
 /// The job is here already, accepted under the same key: the source is told how it goes.

@@ -8,7 +8,7 @@ use fleet_store::record::{DefinitionUse, Ending, Job};
 use fleet_store::state::index::state_key;
 use fleet_store::state::tables::{
     DEFINITION_USES, DEFINITIONS, INBOX, JOB_ENDINGS, JOB_INPUTS, JOB_SPECS, JOBS, JOBS_BY_STATE, JOURNAL, MOVES,
-    REDEMPTIONS, TOKENS,
+    ORIGINS, REDEMPTIONS, REPORTS, TOKENS,
 };
 use fleet_store::state::{jobs, members, moves, queue};
 use fleet_store::{Error, StateRead};
@@ -82,6 +82,12 @@ fn remove_rows(scope: &mut Scope<'_, '_>, id: JobId, job: &Job) -> Result<(), Er
     for position in 0..job.inbox_length {
         if let Some(event) = scope.transaction.take(&INBOX, &(id, position))? {
             scope.release_blob(&event)?;
+        }
+    }
+    for (group, origin) in moves::origins(scope.transaction, id)? {
+        scope.transaction.remove(&ORIGINS, &(id, group))?;
+        if let Some(pending) = origin.pending {
+            scope.transaction.remove(&REPORTS, &(group, pending))?;
         }
     }
     remove_contents(scope, id)?;

@@ -30,6 +30,8 @@ pub(super) fn hear(scope: &mut Scope<'_, '_>, report: &Report) -> Result<Outcome
     if mirror.standing.state.is_ended() {
         let ended_at = mirror.standing.ended_at.unwrap_or(scope.now);
         mirror.standing.ended_at = Some(ended_at);
+        // How long it is kept must not follow from the other site's clock, nor from how long the report was under way.
+        mirror.ended_here = Some(scope.now);
         scope.transaction.remove(&CANCELS, &(report.from, report.number))?;
         if let Some(ending) = &report.ending {
             let (Ending::Output(content) | Ending::Error(content)) = ending;

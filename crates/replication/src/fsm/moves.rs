@@ -14,7 +14,7 @@ use fleet_store::state::tables::{CANCELS, MOVES, OUTBOX, PEERS};
 use fleet_store::state::{index, moves, tables};
 
 use super::scope::{Halt, Scope};
-use super::submit::accept_new;
+use super::submit::{accept_new, is_known};
 use super::transition::Transition;
 use super::{Event, mirrors};
 use crate::command::{Outcome, Refusal, Submission};
@@ -26,7 +26,9 @@ pub(super) fn submit_to(
     to: &PeerSite,
     because: &str,
 ) -> Result<Outcome, Halt> {
-    check_room(scope, to)?;
+    if !is_known(scope, submission.job)? {
+        check_room(scope, to)?;
+    }
     let outcome = accept_new(scope, submission)?;
     if matches!(outcome, Outcome::Submitted { created: true, .. }) {
         let transition = Transition::load(scope, submission.job)?;
@@ -134,7 +136,7 @@ fn hand_over(scope: &mut Scope<'_, '_>, transition: Transition, mut row: Move) -
     let id = transition.id;
     let Job { number, priority, created_at, .. } = transition.job;
     transition.remove(scope)?;
-    let mirror = Mirror { number, priority, created_at, standing: Standing::queued(), heard: None };
+    let mirror = Mirror { number, priority, created_at, standing: Standing::queued(), heard: None, ended_here: None };
     scope.transaction.put(&tables::MIRRORS_BY_STATE, &index::mirror_key(&mirror), &id)?;
     if row.wish == Some(MoveWish::Cancel) {
         scope.transaction.put(&CANCELS, &(row.to.group, row.number), &Outgoing { job: id })?;

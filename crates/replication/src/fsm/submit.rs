@@ -39,7 +39,8 @@ pub(super) fn accept_new(scope: &mut Scope<'_, '_>, submission: &Submission) -> 
     Ok(Outcome::Submitted { job: id, created: true })
 }
 
-fn is_known(scope: &Scope<'_, '_>, id: JobId) -> Result<bool, Halt> {
+/// Whether the job was accepted before.
+pub(super) fn is_known(scope: &Scope<'_, '_>, id: JobId) -> Result<bool, Halt> {
     Ok(known_priority(scope, id)?.is_some())
 }
 

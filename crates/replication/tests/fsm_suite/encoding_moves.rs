@@ -78,8 +78,14 @@ fn every_command_about_a_move_is_read_as_it_was_meant() {
 #[test]
 fn every_record_of_a_move_is_read_as_it_was_meant() {
     let peer_row = Peer { moved: SERIAL, reported: SERIAL, passed: SERIAL, reports_refused: 7, ..Peer::new(site()) };
-    let mirror =
-        Mirror { number: 9, priority: 15, created_at: Timestamp(1), standing: standing(), heard: Some(SERIAL) };
+    let mirror = Mirror {
+        number: 9,
+        priority: 15,
+        created_at: Timestamp(1),
+        standing: standing(),
+        heard: Some(SERIAL),
+        ended_here: Some(Timestamp(6)),
+    };
     let moved = Move {
         to: peer(),
         number: SERIAL,

@@ -160,6 +160,7 @@ fn a_full_target_decides_nothing_and_takes_the_job_later() {
 #[test]
 fn the_outbox_is_bounded() {
     let mut world = world();
+    let accepted = world.submit_to(0, 3, 1);
     let group = world.sites[0].group;
     let fill = world.store.apply(group, |state| {
         let mut site = jobs::site(state)?;
@@ -173,6 +174,65 @@ fn the_outbox_is_bounded() {
     submission.spec.site = world.sites[0].site.clone();
     let submit = Moving::SubmitTo { submission, to: world.sites[1].clone(), because: String::new() };
     assert_eq!(world.refused(0, submit), Refusal::OutboxFull(OUTBOX_JOBS_MAX));
+    assert_eq!(world.submit_to(0, 3, 1), accepted, "what was accepted needs no room");
+}
+
+#[test]
+fn what_breaks_a_bound_is_not_taken_over_and_no_job_is_older_than_its_clock() {
+    let mut world = world();
+    world.submit_to(0, 1, 1);
+    let Message::Move { arriving, .. } = only(&world, 0, 1) else { panic!("a move") };
+    let mut cases = [(); 3].map(|()| arriving.clone());
+    cases[0].generation = 0;
+    cases[1].submission.priority = 21;
+    cases[2].submission.spec.finish_within_ms = Some(86_400_001);
+    for (position, mut arriving) in cases.into_iter().enumerate() {
+        arriving.number = number(50 + position as u64);
+        let outcome = world.must(1, Moving::Accept(arriving.clone()));
+        assert!(matches!(outcome, Outcome::Decided(Verdict::Declined(_))), "{arriving:?}: {outcome:?}");
+        assert!(world.job(1, job_id(1)).is_none());
+    }
+    let mut arriving = arriving;
+    arriving.created_at = Timestamp(u64::MAX);
+    arriving.submission.priority = 20;
+    arriving.submission.spec.finish_within_ms = Some(86_400_000);
+    assert_eq!(world.must(1, Moving::Accept(arriving)), Outcome::Decided(Verdict::Accepted));
+    assert_eq!(world.job(1, job_id(1)).unwrap().created_at, Timestamp(world.now));
+}
+
+#[test]
+fn a_forgotten_job_leaves_nothing_to_be_reported() {
+    let mut world = world();
+    world.submit_to(0, 1, 1);
+    let Message::Move { mut arriving, .. } = only(&world, 0, 1) else { panic!("a move") };
+    let job = world.submit(1, 1);
+    arriving.generation = 0;
+    assert_eq!(world.must(1, Moving::Accept(arriving)), Outcome::Decided(Verdict::Accepted));
+    world.assign(1, job);
+    world.finish(1, job);
+    let before = Timestamp(world.now + 1);
+    assert_eq!(world.must(1, Action::Forget { before }), Outcome::Forgotten { jobs: 1, more: false });
+    assert!(world.outgoing(1, 0).is_empty());
+    check_consistency(&world.reader(1));
+}
+
+#[test]
+fn a_mirror_is_kept_from_when_its_end_was_heard_whatever_the_other_clock_says() {
+    for ended_at in [0, u64::MAX] {
+        let mut world = world();
+        let job = world.submit_to(0, 1, 1);
+        world.exchange_until_quiet();
+        world.assign(1, job);
+        world.finish(1, job);
+        let Message::Report(mut report) = only(&world, 1, 0) else { panic!("a report") };
+        report.standing.ended_at = Some(Timestamp(ended_at));
+        let heard_from = world.now;
+        world.deliver(0, Message::Report(report));
+        let forget = |world: &mut World, before| world.must(0, Action::Forget { before: Timestamp(before) });
+        assert_eq!(forget(&mut world, heard_from), Outcome::Forgotten { jobs: 0, more: false });
+        let now = world.now;
+        assert_eq!(forget(&mut world, now), Outcome::Forgotten { jobs: 1, more: false });
+    }
 }
 
 #[test]

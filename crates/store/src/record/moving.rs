@@ -107,6 +107,8 @@ pub struct Mirror {
     pub standing: Standing,
     /// The last report that was heard of it.
     pub heard: Option<Serial>,
+    /// When this group heard of its end, by the clock of this site.
+    pub ended_here: Option<Timestamp>,
 }
 
 /// How a job stands, as one site tells another.

@@ -97,7 +97,7 @@ pub fn origins(state: &impl StateRead, job: JobId) -> Result<Vec<(GroupId, Origi
     Ok(rows.into_iter().map(|((_, group), origin)| (group, origin)).collect())
 }
 
-/// At most `limit` jobs that ended at another site before `before`, as [`super::queue::ended_before`] finds those that
+/// At most `limit` jobs of whose end at another site this group heard before `before`, as [`super::queue::ended_before`] finds those that
 /// ended here.
 pub fn ended_before(state: &impl StateRead, before: Timestamp, limit: usize) -> Result<Vec<JobId>, Error> {
     let mut ended = Vec::new();
@@ -110,7 +110,7 @@ pub fn ended_before(state: &impl StateRead, before: Timestamp, limit: usize) -> 
                 return Err(Error::corrupt("mirrors_by_state", format!("job {job} has no mirror")));
             };
             debug_assert_eq!(mirror_key(&mirror).0, wanted.number(), "job {job}: mirror and index disagree");
-            if mirror.standing.ended_at.is_some_and(|at| at < before) {
+            if mirror.ended_here.is_some_and(|at| at < before) {
                 ended.push(job);
             }
         }
