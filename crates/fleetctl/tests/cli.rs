@@ -77,6 +77,8 @@ fn help_names_every_noun_and_verb() {
         "token",
         "status",
         "top",
+        "outbox",
+        "workflow",
         "doctor",
         "version",
         "completion",
@@ -84,9 +86,11 @@ fn help_names_every_noun_and_verb() {
         assert!(text.lines().any(|line| line.trim_start().starts_with(word)), "{word} is missing in:\n{text}");
     }
     for (noun, verbs) in [
-        ("job", "list get watch logs journal cancel retry pause resume"),
+        ("job", "list get watch logs journal cancel recall retry pause resume"),
         ("node", "list get drain resume remove"),
         ("site", "list get recover"),
+        ("outbox", "list abandon"),
+        ("workflow", "deploy list get delete export import"),
         ("token", "create list revoke"),
     ] {
         let text = stdout(&fleetctl(&[noun, "--help"]));
