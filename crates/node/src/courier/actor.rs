@@ -10,11 +10,12 @@ use ractor_cluster::RactorMessage;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
-use fleet_core::{Clock, GroupId, SiteName};
+use fleet_core::limits::OUTBOX_JOBS_MAX;
+use fleet_core::{BootInstant, Clock, GroupId, SiteName};
 use fleet_replication::AppliedEntry;
-use fleet_replication::command::{Moving, SITES_VERSION};
+use fleet_replication::command::{Moving, Outcome, Refusal, SITES_VERSION};
 use fleet_replication::fsm::Event;
-use fleet_store::record::{PeerSite, Serial};
+use fleet_store::record::{JobState, PeerSite, Serial};
 use fleet_store::state::queue::QueuePlace;
 use fleet_store::state::{jobs, moves, queue};
 use uuid::Uuid;
@@ -31,6 +32,11 @@ const TICK: Duration = Duration::from_millis(100);
 /// Queued jobs that are looked at between two ticks.
 const LOOKED_AT_PER_TICK: usize = 256;
 
+/// After how long the queued jobs are looked at again of which none was left: robots of this site may have gone.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// After how long those are looked at again that could not be sent: the outbox is full, or the group did not answer.
+const BLOCKED_FOR: Duration = Duration::from_secs(1);
+
 /// What the courier is told.
 #[derive(Debug, RactorMessage)]
 pub(crate) enum CourierMessage {
@@ -46,10 +52,10 @@ pub(crate) enum CourierMessage {
         exchanged: Exchanged,
         told: Serial,
     },
-    /// Queued jobs were looked at, up to this place; `None`: all of them.
+    /// Queued jobs were looked at, and those that another site has robots for are on their way.
     LookedAt {
         term: LeaderTerm,
-        up_to: Option<QueuePlace>,
+        look: Look,
     },
 }
 
@@ -62,10 +68,36 @@ pub(crate) struct CourierArguments {
 
 /// Where the look at queued jobs stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
-    Done,
+pub(crate) enum Look {
+    /// It goes on after this place, at the next tick.
     From(Option<QueuePlace>),
+    /// As `From`, but not yet.
+    Rests {
+        until: BootInstant,
+        after: Option<QueuePlace>,
+    },
     UnderWay,
+}
+
+impl Look {
+    /// Everything was looked at.
+    fn done(now: BootInstant) -> Self {
+        Self::Rests { until: now.saturating_add(LOOK_AGAIN_AFTER), after: None }
+    }
+
+    /// The jobs after `after` are to be looked at again.
+    fn blocked(now: BootInstant, after: Option<QueuePlace>) -> Self {
+        Self::Rests { until: now.saturating_add(BLOCKED_FOR), after }
+    }
+
+    /// After which place to go on now, if so.
+    fn due(self, now: BootInstant) -> Option<Option<QueuePlace>> {
+        match self {
+            Self::From(after) => Some(after),
+            Self::Rests { until, after } => (now >= until).then_some(after),
+            Self::UnderWay => None,
+        }
+    }
 }
 
 /// One leadership of this node.
@@ -170,11 +202,11 @@ impl CourierState {
             CourierMessage::Known(known) => self.learn(known),
             CourierMessage::News(peers) => self.note(peers)?,
             CourierMessage::Ended { term, peer, exchanged, told } => self.ended(term, peer, exchanged, told),
-            CourierMessage::LookedAt { term, up_to } => {
+            CourierMessage::LookedAt { term, look } => {
                 if let Some(leading) = self.leading.as_mut().filter(|leading| leading.term == term)
                     && leading.look == Look::UnderWay
                 {
-                    leading.look = up_to.map_or(Look::Done, |place| Look::From(Some(place)));
+                    leading.look = look;
                 }
             }
         }
@@ -253,24 +285,32 @@ impl CourierState {
     /// Looks at some of the queued jobs for which another site may have a robot.
     fn look(&mut self, myself: &ActorRef<CourierMessage>) -> Result<(), Error> {
         let Some(leading) = &mut self.leading else { return Ok(()) };
-        let Look::From(after) = leading.look else { return Ok(()) };
+        let clock = Arc::clone(&self.arguments.clock);
+        let Some(after) = leading.look.due(clock.boot_now()) else { return Ok(()) };
         if self.known.values().all(|site| site.robots.is_empty()) {
-            leading.look = Look::Done;
+            leading.look = Look::done(clock.boot_now());
             return Ok(());
         }
-        let (moving, up_to) = begin_moves(&*self.arguments.group, &self.known, after)?;
+        let Looked { moving, up_to, has_room } = begin_moves(&*self.arguments.group, &self.known, after)?;
         leading.look = Look::UnderWay;
         let (term, myself) = (leading.term, myself.clone());
         let proposed = join_all(moving.into_iter().map(|moving| self.arguments.group.propose(moving.into())));
         tokio::spawn(async move {
-            let failed = proposed.await.into_iter().filter(Result::is_err).count();
+            let is_unsent =
+                |outcome: &Result<_, _>| matches!(outcome, Err(_) | Ok(Outcome::Refused(Refusal::OutboxFull(_))));
+            let failed = proposed.await.iter().filter(|outcome| is_unsent(outcome)).count();
             if failed > 0 {
                 tracing::debug!(
                     failed,
                     "jobs that another site has robots for were not sent: they are looked at again"
                 );
             }
-            cast(&myself, CourierMessage::LookedAt { term, up_to });
+            let look = match up_to {
+                _ if failed > 0 || !has_room => Look::blocked(clock.boot_now(), after),
+                Some(place) => Look::From(Some(place)),
+                None => Look::done(clock.boot_now()),
+            };
+            cast(&myself, CourierMessage::LookedAt { term, look });
         });
         Ok(())
     }
@@ -283,17 +323,24 @@ impl Leading {
     }
 }
 
-/// The moves of queued jobs after `after` for which only other sites have a robot, and where to go on; `None`: at the end.
-fn begin_moves(
-    group: &dyn Group,
-    known: &KnownSites,
-    after: Option<QueuePlace>,
-) -> Result<(Vec<Moving>, Option<QueuePlace>), Error> {
+/// What a look at some of the queued jobs found.
+struct Looked {
+    moving: Vec<Moving>,
+    /// Where to go on; `None`: this was the end.
+    up_to: Option<QueuePlace>,
+    /// Whether everything that is to go fits into the outbox.
+    has_room: bool,
+}
+
+/// The moves of queued jobs after `after` for which only other sites have a robot.
+fn begin_moves(group: &dyn Group, known: &KnownSites, after: Option<QueuePlace>) -> Result<Looked, Error> {
     let failed = || Error::store("look at queued jobs");
     let reader = group.reader()?;
-    if jobs::site(&reader).map_err(failed())?.gate < SITES_VERSION {
-        return Ok((Vec::new(), None));
+    let site = jobs::site(&reader).map_err(failed())?;
+    if site.gate < SITES_VERSION {
+        return Ok(Looked { moving: Vec::new(), up_to: None, has_room: true });
     }
+    let mut room = OUTBOX_JOBS_MAX.saturating_sub(site.counters.jobs_in(JobState::Transferring));
     let own = own_robots(&reader).map_err(failed())?;
     let heads = queue::heads(&reader, after, LOOKED_AT_PER_TICK).map_err(failed())?;
     let up_to = heads.last().map(|(place, _)| *place).filter(|_| heads.len() == LOOKED_AT_PER_TICK);
@@ -309,10 +356,14 @@ fn begin_moves(
             continue;
         }
         if let Some(route) = route(&needs_anywhere(&spec), &own, known) {
+            if room == 0 {
+                return Ok(Looked { moving, up_to, has_room: false });
+            }
+            room -= 1;
             moving.push(Moving::Begin { job, generation: 0, to: route.to, because: route.because });
         }
     }
-    Ok((moving, up_to))
+    Ok(Looked { moving, up_to, has_room: true })
 }
 
 fn offers(known: &KnownSites) -> Vec<(&SiteName, GroupId, &[RobotOffer])> {

@@ -8,10 +8,10 @@ use futures_util::future::join_all;
 
 use fleet_core::limits::CHUNK_BYTES;
 use fleet_core::{Digest, Error, ErrorKind};
-use fleet_replication::command::Moving;
+use fleet_replication::command::{Moving, Outcome};
 use fleet_store::record::{Content, Payload, PeerSite, Serial};
 
-use super::letter::{committed_by, compose};
+use super::letter::{Asked, compose};
 use super::pace::Exchanged;
 use super::wire::{Answer, Ask, Part, decode, encode};
 use crate::ports::{Group, SiteTopic, Sites};
@@ -46,16 +46,17 @@ impl Post {
         if says_nothing && watermark <= told {
             return Ok((Exchanged::Nothing, told));
         }
+        let asked = Asked::by(&letter);
         let answer = self.ask(peer, &Ask::Letter(Box::new(letter))).await?;
-        let Answer::Letter(reply) = answer else { return Err(misunderstood(peer)) };
-        let moving = committed_by(&reply, peer.group);
-        let has_settled = !moving.is_empty();
-        self.commit(moving).await?;
-        let has_sent = self.send_blobs(peer, &reply.needs, &blobs).await?;
-        let exchanged = match (has_settled || has_sent, says_nothing) {
-            (true, _) => Exchanged::Progress,
-            (false, true) => Exchanged::Nothing,
-            (false, false) => Exchanged::Later,
+        let Answer::Letter(mut reply) = answer else { return Err(misunderstood(peer)) };
+        let needs = std::mem::take(&mut reply.needs);
+        let has_settled = self.commit(asked.committed_by(reply, peer.group)).await?;
+        let has_sent = self.send_blobs(peer, &needs, &blobs).await?;
+        let exchanged = match (has_settled, has_sent, says_nothing) {
+            (true, _, _) => Exchanged::Progress,
+            (false, true, _) => Exchanged::Sent,
+            (false, false, true) => Exchanged::Nothing,
+            (false, false, false) => Exchanged::Later,
         };
         Ok((exchanged, watermark))
     }
@@ -64,15 +65,18 @@ impl Post {
         decode(&self.sites.ask(peer.site.clone(), SiteTopic::Courier, encode(ask)?).await?)
     }
 
-    /// Commits all of `moving`; they ride in few entries. Refusals are answers that came late: the state knows better.
-    async fn commit(&self, moving: Vec<Moving>) -> Result<(), Error> {
+    /// Commits all of `moving`; they ride in few entries. Whether any changed something: refusals are answers that came
+    /// late, and the state knows better.
+    async fn commit(&self, moving: Vec<Moving>) -> Result<bool, Error> {
         let proposed = join_all(moving.into_iter().map(|moving| self.group.propose(moving.into()))).await;
+        let mut has_settled = false;
         for outcome in proposed {
-            if let Err(refusal) = outcome?.accepted() {
-                tracing::debug!(%refusal, "an answer of another site came late");
+            match outcome?.accepted() {
+                Ok(outcome) => has_settled |= outcome != Outcome::Unchanged,
+                Err(refusal) => tracing::debug!(%refusal, "an answer of another site came late"),
             }
         }
-        Ok(())
+        Ok(has_settled)
     }
 
     /// Sends the blobs of `needs` that the letter named; whether any went.

@@ -12,6 +12,8 @@ use super::wire::Part;
 
 /// Most whole blobs that are remembered, so that they are not asked for again.
 const WHOLE_MAX: usize = 4_096;
+/// Most blobs that wait for their next part.
+const PARTIAL_MAX: usize = 256;
 /// Largest blob that a transfer has.
 const BLOB_BYTES_MAX: usize = {
     let largest = if DEFINITION_BYTES_MAX > INPUT_BYTES_MAX { DEFINITION_BYTES_MAX } else { INPUT_BYTES_MAX };
@@ -57,7 +59,10 @@ impl Incoming {
         }
         if content.len() < length {
             let have = content.len() as u64;
-            self.keep(part.digest, content);
+            // A part that does not begin the blob leaves nothing that would have to be remembered.
+            if have > 0 {
+                self.keep(part.digest, content);
+            }
             return Taken::More(have);
         }
         if content.len() == length && Digest::of(&content) == part.digest {
@@ -70,7 +75,7 @@ impl Incoming {
     fn keep(&mut self, digest: Digest, content: Vec<u8>) {
         self.bytes += content.len();
         self.partial.push_back((digest, content));
-        while self.bytes > INCOMING_BLOB_BYTES_MAX {
+        while self.bytes > INCOMING_BLOB_BYTES_MAX || self.partial.len() > PARTIAL_MAX {
             let Some((_, dropped)) = self.partial.pop_front() else { return };
             self.bytes -= dropped.len();
         }
@@ -135,6 +140,13 @@ mod tests {
             let content = vec![number; BLOB_BYTES_MAX];
             assert_eq!(incoming.take(&part(&content, 0, BLOB_BYTES_MAX - 1)), Taken::More(BLOB_BYTES_MAX as u64 - 1));
             assert!(incoming.bytes <= INCOMING_BLOB_BYTES_MAX);
+        }
+        for number in 0..2 * PARTIAL_MAX as u64 {
+            let content = [number.to_le_bytes(), [1; 8]].concat();
+            assert_eq!(incoming.take(&part(&content, 8, 8)), Taken::More(0));
+            assert!(incoming.partial.iter().all(|(digest, _)| *digest != Digest::of(&content)), "nothing of it came");
+            assert_eq!(incoming.take(&part(&content, 0, 8)), Taken::More(8));
+            assert!(incoming.partial.len() <= PARTIAL_MAX);
         }
         let kept: usize = incoming.partial.iter().map(|(_, content)| content.len()).sum();
         assert_eq!(kept, incoming.bytes);

@@ -70,9 +70,13 @@ fn add_reports(state: &impl StateRead, own: GroupId, composed: &mut Composed, ro
 
 fn add_moves(state: &impl StateRead, own: &PeerSite, composed: &mut Composed, room: &mut usize) -> Result<(), Error> {
     let mut known = BTreeSet::new();
+    let mut is_full = false;
     for (number, job) in moves::outbox(state, composed.letter.to, None, LETTER_ITEMS_MAX)? {
         if moves::of_job(state, job)?.is_some_and(|moved| moved.wish.is_some()) {
             composed.letter.recalls.push(number);
+            continue;
+        }
+        if is_full {
             continue;
         }
         let Some(arriving) = outgoing::arriving(state, own, number, job)? else { continue };
@@ -83,7 +87,9 @@ fn add_moves(state: &impl StateRead, own: &PeerSite, composed: &mut Composed, ro
         let new_definition = definition.filter(|_| !known.contains(&digest));
         let bytes = size(&moved) + new_definition.as_ref().map_or(0, size);
         if *room < bytes && !composed.letter.moves.is_empty() {
-            break;
+            // What is taken back takes hardly any room, and is looked for further on.
+            is_full = true;
+            continue;
         }
         *room = room.saturating_sub(bytes);
         composed.name_blob(&moved.submission.input);
@@ -102,24 +108,80 @@ fn size(part: &impl serde::Serialize) -> usize {
     postcard::serialize_with_flavor(part, postcard::ser_flavors::Size::default()).unwrap_or(usize::MAX / 4)
 }
 
-/// What is to be committed here after the reply of `peer`.
-pub(super) fn committed_by(reply: &Reply, peer: GroupId) -> Vec<Moving> {
-    let settle = |(number, verdict): &(Serial, _)| Moving::Settle {
-        target: peer,
-        number: *number,
-        verdict: Clone::clone(verdict),
-    };
-    let mut moving: Vec<Moving> = reply.verdicts.iter().map(settle).collect();
-    if !reply.obeyed.is_empty() {
-        moving.push(Moving::Obeyed { target: peer, numbers: reply.obeyed.clone() });
+/// What a letter asked, by number: nothing else is answered by its reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    moves: BTreeSet<Serial>,
+    cancels: BTreeSet<Serial>,
+    reports: BTreeSet<Serial>,
+}
+
+impl Asked {
+    /// What `letter` asks.
+    pub(super) fn by(letter: &Letter) -> Self {
+        let moves = letter.moves.iter().map(|moved| moved.number).chain(letter.recalls.iter().copied());
+        Self {
+            moves: moves.collect(),
+            cancels: letter.cancels.iter().map(|(number, _)| *number).collect(),
+            reports: letter.reports.iter().map(|report| report.serial).collect(),
+        }
     }
-    if !reply.heard.is_empty() {
-        moving.push(Moving::Acknowledge { source: peer, reports: reply.heard.clone() });
+
+    /// What is to be committed here after the `reply` of `peer`: each answer once, and only to what was asked.
+    pub(super) fn committed_by(mut self, reply: Reply, peer: GroupId) -> Vec<Moving> {
+        let mut moving = Vec::new();
+        for (number, verdict) in reply.verdicts {
+            if self.moves.remove(&number) {
+                moving.push(Moving::Settle { target: peer, number, verdict });
+            }
+        }
+        let numbers: Vec<Serial> = reply.obeyed.into_iter().filter(|number| self.cancels.remove(number)).collect();
+        if !numbers.is_empty() {
+            moving.push(Moving::Obeyed { target: peer, numbers });
+        }
+        let reports: Vec<Serial> = reply.heard.into_iter().filter(|serial| self.reports.remove(serial)).collect();
+        if !reports.is_empty() {
+            moving.push(Moving::Acknowledge { source: peer, reports });
+        }
+        moving
     }
-    moving
 }
 
 /// Whether the state has a definition, so that it need not be sent along.
 pub(super) fn has_definition(state: &impl StateRead, digest: Digest) -> Result<bool, Error> {
     Ok(jobs::definition_uses(state, digest)? > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::JobId;
+    use fleet_store::record::Verdict;
+
+    use super::*;
+
+    #[test]
+    fn a_reply_counts_once_for_each_thing_that_was_asked_and_for_nothing_else() {
+        let number = |number| Serial { epoch: 1, number };
+        let (own, peer) = (GroupId::from_bytes([1; 16]), GroupId::from_bytes([2; 16]));
+        let letter = Letter {
+            from: own,
+            to: peer,
+            watermark: number(1),
+            definitions: Vec::new(),
+            moves: Vec::new(),
+            recalls: vec![number(1)],
+            cancels: vec![(number(2), JobId::from_bytes([3; 16]))],
+            reports: Vec::new(),
+        };
+        let verdict = Verdict::Recalled;
+        let reply = Reply {
+            verdicts: [1, 1, 2].map(|at| (number(at), verdict.clone())).to_vec(),
+            obeyed: [2, 2, 1].map(number).to_vec(),
+            heard: vec![number(1)],
+            needs: Vec::new(),
+        };
+        let moving = Asked::by(&letter).committed_by(reply, peer);
+        let settle = Moving::Settle { target: peer, number: number(1), verdict };
+        assert_eq!(moving, [settle, Moving::Obeyed { target: peer, numbers: vec![number(2)] }]);
+    }
 }

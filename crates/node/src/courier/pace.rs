@@ -9,6 +9,9 @@ use fleet_core::BootInstant;
 
 /// The first rest.
 const REST_MIN: Duration = Duration::from_millis(250);
+/// Letters in a row of which only blobs were sent after which that counts as progress no more: with sixteen blobs each,
+/// more than one letter can name.
+const SENT_IN_A_ROW_MAX: u32 = 128;
 /// The longest rest.
 const REST_MAX: Duration = Duration::from_secs(30);
 
@@ -19,6 +22,8 @@ pub enum Exchanged {
     Nothing,
     /// Something was settled; there may be more.
     Progress,
+    /// Nothing was settled, but blobs that the other site asked for were sent.
+    Sent,
     /// It was answered, and nothing of it was taken: the other site is full, or lacks blobs.
     Later,
     /// There was no answer.
@@ -31,6 +36,7 @@ pub struct Pace {
     is_under_way: bool,
     has_news: bool,
     failures: u32,
+    sent_in_a_row: u32,
     rests_until: Option<BootInstant>,
 }
 
@@ -59,13 +65,18 @@ impl Pace {
     /// A letter came to its end. `jitter` is random, up to 1,000.
     pub fn ended(&mut self, now: BootInstant, exchanged: Exchanged, jitter: u32) {
         self.is_under_way = false;
+        self.sent_in_a_row = if exchanged == Exchanged::Sent { self.sent_in_a_row.saturating_add(1) } else { 0 };
         match exchanged {
+            Exchanged::Sent if self.sent_in_a_row <= SENT_IN_A_ROW_MAX => {
+                self.linked();
+                self.has_news = true;
+            }
             Exchanged::Nothing => self.linked(),
             Exchanged::Progress => {
                 self.linked();
                 self.has_news = true;
             }
-            Exchanged::Later | Exchanged::Failed => {
+            Exchanged::Sent | Exchanged::Later | Exchanged::Failed => {
                 let rest = REST_MIN.saturating_mul(2_u32.saturating_pow(self.failures.min(16))).min(REST_MAX);
                 self.failures = self.failures.saturating_add(1);
                 self.rests_until = Some(now.saturating_add(rest / 2 + rest * jitter.min(1_000) / 2_000));
@@ -97,6 +108,23 @@ mod tests {
         assert!(pace.begin(at(3)), "there may be more");
         pace.ended(at(4), Exchanged::Nothing, 0);
         assert!(!pace.begin(at(5)));
+    }
+
+    #[test]
+    fn a_site_that_asks_for_blobs_without_end_is_not_sent_them_without_rest() {
+        let mut pace = Pace::default();
+        pace.news();
+        for _ in 0..SENT_IN_A_ROW_MAX {
+            assert!(pace.begin(at(0)));
+            pace.ended(at(0), Exchanged::Sent, 1_000);
+        }
+        assert!(pace.begin(at(0)));
+        pace.ended(at(0), Exchanged::Sent, 1_000);
+        assert!(!pace.begin(at(249)) && pace.begin(at(250)));
+        pace.ended(at(250), Exchanged::Progress, 0);
+        assert!(pace.begin(at(250)));
+        pace.ended(at(250), Exchanged::Sent, 1_000);
+        assert!(pace.begin(at(250)), "after progress it counts anew");
     }
 
     #[test]

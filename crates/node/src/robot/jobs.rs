@@ -37,6 +37,10 @@ struct Running {
     is_cut_off: bool,
     /// Whether its execution knows that.
     is_told: bool,
+    /// The highest stop that its execution was told.
+    stop_told: Option<StopCause>,
+    /// Journal length and whether the job is over, as committed, that its execution was too busy to hear.
+    commit_untold: Option<(u32, bool)>,
     /// Whether it ever went on cut off, so that records of it may be written down here.
     was_cut_off: bool,
 }
@@ -175,6 +179,8 @@ impl Jobs {
             lease: keeper,
             is_cut_off: false,
             is_told: true,
+            stop_told: None,
+            commit_untold: None,
             was_cut_off: false,
         };
         self.running.insert(pair.job, running);
@@ -218,9 +224,12 @@ impl Jobs {
         true
     }
 
-    /// Tells executions again that were too busy to hear whether they are cut off.
+    /// Tells executions again that were too busy to hear what is committed, or whether they are cut off.
     pub(super) fn tell_positions(&mut self) {
-        self.running.values_mut().for_each(tell_position);
+        for running in self.running.values_mut() {
+            tell_commit(running);
+            tell_position(running);
+        }
     }
 
     /// Moves the ends of the leases of jobs that may be finished cut off.
@@ -247,21 +256,25 @@ impl Jobs {
     pub(super) fn committed(&mut self, pair: Pair, journal_len: u32, is_over: bool) {
         if let Some(running) = self.running.get_mut(&pair.job).filter(|running| running.pair == pair) {
             running.unacknowledged.acknowledged(journal_len, is_over);
-            tell_execution(running, Control::Committed { journal_len, is_over });
+            let (len, over) = running.commit_untold.unwrap_or_default();
+            running.commit_untold = Some((len.max(journal_len), over || is_over));
+            tell_commit(running);
         }
     }
 
     /// Tells the execution of `pair` to stop. `false` if it does not run.
     pub(super) fn stop(&mut self, pair: Pair, cause: StopCause) -> bool {
-        let Some(running) = self.running.get(&pair.job).filter(|running| running.pair == pair) else { return false };
-        tell_execution(running, Control::Stop(cause));
+        let Some(running) = self.running.get_mut(&pair.job).filter(|running| running.pair == pair) else {
+            return false;
+        };
+        tell_stop(running, cause);
         true
     }
 
     /// Tells every execution to stop.
-    pub(super) fn stop_all(&self, cause: StopCause) {
-        for running in self.running.values() {
-            tell_execution(running, Control::Stop(cause));
+    pub(super) fn stop_all(&mut self, cause: StopCause) {
+        for running in self.running.values_mut() {
+            tell_stop(running, cause);
         }
     }
 
@@ -307,17 +320,76 @@ fn tell_position(running: &mut Running) {
     }
 }
 
-/// An execution that does not listen gets the same again: stops are resent, and commits come one at a time.
-fn tell_execution(running: &Running, control: Control) {
-    if let Some(sender) = &running.control
-        && sender.try_send(control).is_err()
+/// Nothing else tells of this commit again: what does not fit is kept for the next tick.
+fn tell_commit(running: &mut Running) {
+    if let Some((journal_len, is_over)) = running.commit_untold
+        && tell_execution(running, Control::Committed { journal_len, is_over })
     {
+        running.commit_untold = None;
+    }
+}
+
+/// Stops are resent until the job has left, so one that does not fit comes again; one that was told takes no more room.
+fn tell_stop(running: &mut Running, cause: StopCause) {
+    if running.stop_told < Some(cause) && tell_execution(running, Control::Stop(cause)) {
+        running.stop_told = Some(cause);
+    }
+}
+
+/// Whether the execution will hear of it.
+fn tell_execution(running: &Running, control: Control) -> bool {
+    let is_told = running.control.as_ref().is_some_and(|sender| sender.try_send(control).is_ok());
+    if !is_told {
         tracing::debug!(job = %running.pair.job, "an execution is busy or over");
     }
+    is_told
 }
 
 fn tell(robot: &ActorRef<RobotMessage>, message: RobotMessage) {
     if robot.cast(message).is_err() {
         tracing::debug!("the robot is gone");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::Fence;
+
+    use super::*;
+
+    #[test]
+    fn a_busy_execution_hears_each_stop_once_and_of_its_commit_once_it_listens() {
+        let pair = Pair { job: JobId::from_bytes([1; 16]), fence: Fence::mint(1, 1, 1) };
+        let (sender, mut control) = mpsc::channel(CONTROL_DEPTH);
+        let running = Running {
+            pair,
+            control: Some(sender.clone()),
+            unacknowledged: Unacknowledged::default(),
+            lease: None,
+            is_cut_off: false,
+            is_told: true,
+            stop_told: None,
+            commit_untold: None,
+            was_cut_off: false,
+        };
+        let mut jobs = Jobs { running: BTreeMap::from([(pair.job, running)]), ..Jobs::default() };
+        for cause in [StopCause::Pause, StopCause::Cancel, StopCause::Pause, StopCause::Cancel] {
+            assert!(jobs.stop(pair, cause));
+        }
+        jobs.stop_all(StopCause::Cancel);
+        assert_eq!(control.len(), 2, "a repeat takes no room");
+        while sender.try_send(Control::Rejoined).is_ok() {}
+        jobs.committed(pair, 3, true);
+        jobs.tell_positions();
+        let mut heard = Vec::new();
+        while let Ok(told) = control.try_recv() {
+            heard.push(told);
+        }
+        assert_eq!(heard[..2], [Control::Stop(StopCause::Pause), Control::Stop(StopCause::Cancel)]);
+        assert!(!heard.iter().any(|told| matches!(told, Control::Committed { .. })));
+        jobs.tell_positions();
+        assert_eq!(control.try_recv(), Ok(Control::Committed { journal_len: 3, is_over: true }));
+        jobs.tell_positions();
+        assert!(control.try_recv().is_err(), "it is told once");
     }
 }
