@@ -7,9 +7,9 @@
 //!   not have any more was outlived by a deletion, and is never taken again.
 //! - A deletion is an entry of its own until every member is known to have it.
 //!
-//! Decisions are pure: [`replica`] says what changes, [`exchange`] what two nodes say to each other to agree. [`handle`]
-//! carries them out on the store, [`driver`] over
-//! the network within a site, [`between`] with other sites.
+//! Decisions are pure: `replica` says what changes, `exchange` what two nodes say to each other to agree. `handle`
+//! carries them out on the store, `driver` over
+//! the network within a site, `between` with other sites.
 
 mod between;
 mod driver;

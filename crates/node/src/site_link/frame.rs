@@ -78,7 +78,7 @@ pub struct SiteReport {
     pub at: Timestamp,
     /// Its nodes that gossip with other sites; at most eight.
     pub nodes: Vec<WanNode>,
-    /// What its robots offer; at most [`super::report::ROBOTS_MAX`].
+    /// What its robots offer; at most `ROBOTS_MAX`.
     pub robots: Vec<RobotOffer>,
 }
 

@@ -12,7 +12,7 @@ const NODES_MAX: usize = 8;
 /// The length of a report in its frame leaves room for the frame's own bytes.
 const REPORT_BYTES_MAX: usize = FRAME_BYTES_MAX - 16;
 
-/// `report` so that it fits a frame. Where there are more than [`ROBOTS_MAX`] robots, those with the same tags and
+/// `report` so that it fits a frame. Where there are more than `ROBOTS_MAX` robots, those with the same tags and
 /// capabilities become one without a name that has all their slots; what still does not fit is left out, those that
 /// offer least first.
 pub fn bounded(mut report: SiteReport) -> SiteReport {
