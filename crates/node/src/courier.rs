@@ -3,12 +3,14 @@
 //!
 //! Everything it says is read from the applied state, everything it hears becomes a proposal: it may be lost at any moment.
 //! For each other site one letter is under way at a time; a letter takes all that waits, up to a bound, so a thousand jobs
-//! cost a few round trips. Decisions are in [`pace`] (when), [`letter`] (what) and [`incoming`] (parts of blobs).
+//! cost a few round trips. Decisions are in [`pace`] (when), [`letter`] (what), [`look`] (which queued jobs go) and
+//! [`incoming`] (parts of blobs).
 
 pub(crate) mod actor;
 mod exchange;
 mod incoming;
 mod letter;
+mod look;
 mod pace;
 mod server;
 mod wire;

@@ -10,33 +10,23 @@ use ractor_cluster::RactorMessage;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
-use fleet_core::limits::OUTBOX_JOBS_MAX;
-use fleet_core::{BootInstant, Clock, GroupId, SiteName};
+use fleet_core::{Clock, GroupId, SiteName};
 use fleet_replication::AppliedEntry;
-use fleet_replication::command::{Moving, Outcome, Refusal, SITES_VERSION};
+use fleet_replication::command::{Outcome, Refusal};
 use fleet_replication::fsm::Event;
-use fleet_store::record::{JobState, PeerSite, Serial};
-use fleet_store::state::queue::QueuePlace;
-use fleet_store::state::{jobs, moves, queue};
+use fleet_store::record::{PeerSite, Serial};
+use fleet_store::state::{jobs, moves};
 use uuid::Uuid;
 
 use super::exchange::Post;
+use super::look::{Look, Looked, begin_moves};
 use super::pace::{Exchanged, Pace};
 use crate::Error;
 use crate::ports::{Group, GroupStanding, KnownSites, RobotOffer, Sites};
-use crate::routing::{needs_anywhere, own_robots, route};
 use crate::session::LeaderTerm;
 
 /// How often rests are looked at, and queued jobs for which there may be a robot elsewhere.
 const TICK: Duration = Duration::from_millis(100);
-/// Queued jobs that are looked at between two ticks.
-const LOOKED_AT_PER_TICK: usize = 256;
-
-/// After how long the queued jobs are looked at again of which none was left: robots of this site may have gone.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(30);
-/// After how long those are looked at again that could not be sent: the outbox is full, or the group did not answer.
-const BLOCKED_FOR: Duration = Duration::from_secs(1);
-
 /// What the courier is told.
 #[derive(Debug, RactorMessage)]
 pub(crate) enum CourierMessage {
@@ -64,40 +54,6 @@ pub(crate) struct CourierArguments {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) group: Arc<dyn Group>,
     pub(crate) sites: Arc<dyn Sites>,
-}
-
-/// Where the look at queued jobs stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
-    /// It goes on after this place, at the next tick.
-    From(Option<QueuePlace>),
-    /// As `From`, but not yet.
-    Rests {
-        until: BootInstant,
-        after: Option<QueuePlace>,
-    },
-    UnderWay,
-}
-
-impl Look {
-    /// Everything was looked at.
-    fn done(now: BootInstant) -> Self {
-        Self::Rests { until: now.saturating_add(LOOK_AGAIN_AFTER), after: None }
-    }
-
-    /// The jobs after `after` are to be looked at again.
-    fn blocked(now: BootInstant, after: Option<QueuePlace>) -> Self {
-        Self::Rests { until: now.saturating_add(BLOCKED_FOR), after }
-    }
-
-    /// After which place to go on now, if so.
-    fn due(self, now: BootInstant) -> Option<Option<QueuePlace>> {
-        match self {
-            Self::From(after) => Some(after),
-            Self::Rests { until, after } => (now >= until).then_some(after),
-            Self::UnderWay => None,
-        }
-    }
 }
 
 /// One leadership of this node.
@@ -321,49 +277,6 @@ impl Leading {
         // Nothing has to be passed before the first move.
         self.paces.entry(peer).or_insert_with(|| (Pace::default(), Serial::default().next(0)))
     }
-}
-
-/// What a look at some of the queued jobs found.
-struct Looked {
-    moving: Vec<Moving>,
-    /// Where to go on; `None`: this was the end.
-    up_to: Option<QueuePlace>,
-    /// Whether everything that is to go fits into the outbox.
-    has_room: bool,
-}
-
-/// The moves of queued jobs after `after` for which only other sites have a robot.
-fn begin_moves(group: &dyn Group, known: &KnownSites, after: Option<QueuePlace>) -> Result<Looked, Error> {
-    let failed = || Error::store("look at queued jobs");
-    let reader = group.reader()?;
-    let site = jobs::site(&reader).map_err(failed())?;
-    if site.gate < SITES_VERSION {
-        return Ok(Looked { moving: Vec::new(), up_to: None, has_room: true });
-    }
-    let mut room = OUTBOX_JOBS_MAX.saturating_sub(site.counters.jobs_in(JobState::Transferring));
-    let own = own_robots(&reader).map_err(failed())?;
-    let heads = queue::heads(&reader, after, LOOKED_AT_PER_TICK).map_err(failed())?;
-    let up_to = heads.last().map(|(place, _)| *place).filter(|_| heads.len() == LOOKED_AT_PER_TICK);
-    let mut moving = Vec::new();
-    for (_, job) in heads {
-        let (Some(row), Some(spec)) =
-            (jobs::job(&reader, job).map_err(failed())?, jobs::spec(&reader, job).map_err(failed())?)
-        else {
-            continue;
-        };
-        // One that came back, or that a robot had, stays.
-        if row.generation > 0 || row.attempt > 0 {
-            continue;
-        }
-        if let Some(route) = route(&needs_anywhere(&spec), &own, known) {
-            if room == 0 {
-                return Ok(Looked { moving, up_to, has_room: false });
-            }
-            room -= 1;
-            moving.push(Moving::Begin { job, generation: 0, to: route.to, because: route.because });
-        }
-    }
-    Ok(Looked { moving, up_to, has_room: true })
 }
 
 fn offers(known: &KnownSites) -> Vec<(&SiteName, GroupId, &[RobotOffer])> {

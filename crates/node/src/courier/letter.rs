@@ -154,10 +154,52 @@ pub(super) fn has_definition(state: &impl StateRead, digest: Digest) -> Result<b
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::JobId;
-    use fleet_store::record::Verdict;
+    use fleet_core::{JobId, SiteName, Timestamp};
+    use fleet_store::Store;
+    use fleet_store::record::{Job, JobSpec, Move, MoveWish, Outgoing, Verdict, WorkflowName};
+    use fleet_store::state::tables::{JOB_INPUTS, JOB_SPECS, JOBS, MOVES, OUTBOX};
 
     use super::*;
+
+    #[test]
+    fn a_recall_goes_although_the_moves_before_it_do_not_fit() {
+        let site =
+            |number, name: &str| PeerSite { group: GroupId::from_bytes([number; 16]), site: name.parse().unwrap() };
+        let (own, peer) = (site(1, "here"), site(2, "there"));
+        let to = peer.clone();
+        let store = Store::in_memory().unwrap();
+        let fill = store.apply(own.group, move |state| {
+            for number in 1..=4_u8 {
+                let job = JobId::from_bytes([number; 16]);
+                let spec = JobSpec {
+                    workflow: WorkflowName { namespace: "n".into(), name: "w".into(), version: "1.0.0".into() },
+                    definition: Digest::of(b"definition"),
+                    interpreter: 1,
+                    site: SiteName::default(),
+                    tags: Vec::new(),
+                    capabilities: Vec::new(),
+                    lost_max: 5,
+                    finish_within_ms: None,
+                    retry_of: None,
+                };
+                let wish = (number == 3).then_some(MoveWish::Recall);
+                let serial = Serial { epoch: 1, number: u64::from(number) };
+                let (to, since) = (to.clone(), Timestamp(1));
+                state.put(&MOVES, &job, &Move { to, number: serial, generation: 1, since, wish, mirror: None })?;
+                state.put(&OUTBOX, &(peer.group, serial), &Outgoing { job })?;
+                state.put(&JOBS, &job, &Job::queued(u64::from(number), 10, since))?;
+                state.put(&JOB_SPECS, &job, &spec)?;
+                let length = if number == 4 { 1 } else { LETTER_BYTES_MAX / 2 };
+                state.put(&JOB_INPUTS, &job, &Content::inline(vec![b'1'; length]))?;
+            }
+            Ok(())
+        });
+        fill.wait().unwrap();
+        let letter = compose(&store.reader(own.group).unwrap(), &own, site(2, "there").group).unwrap().letter;
+        let moves: Vec<u64> = letter.moves.iter().map(|moved| moved.number.number).collect();
+        assert_eq!(moves, [1], "they go in their order");
+        assert_eq!(letter.recalls, [Serial { epoch: 1, number: 3 }]);
+    }
 
     #[test]
     fn a_reply_counts_once_for_each_thing_that_was_asked_and_for_nothing_else() {
