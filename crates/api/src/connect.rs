@@ -22,7 +22,6 @@ use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::cut::CutStream;
-use crate::identity::CertificateFacts;
 use crate::platform;
 use crate::tls::{ClientTls, Trust, error_of_tls, is_revoked_here};
 
@@ -99,7 +98,7 @@ impl Connector {
         let broken = |source: io::Error| broken_tls(address, source);
         let unproven = |source: io::Error| without_revocation(address, broken_tls(address, source));
         let stream = TlsConnector::from(Arc::clone(&self.config)).connect(name, tcp).await.map_err(unproven)?;
-        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first().cloned());
+        let (facts, issuer) = self.tls.read(stream.get_ref().1.peer_certificates().unwrap_or_default())?;
         if stream.get_ref().1.alpn_protocol() != self.config.alpn_protocols.first().map(Vec::as_slice) {
             let message = format!("the server at {address} does not speak this protocol");
             return Err(Error::new(ErrorKind::Unsupported, message));
@@ -108,13 +107,9 @@ impl Connector {
         if self.established == Established::FirstByte && stream.fill_buf().await.map_err(broken)?.is_empty() {
             return Err(Error::new(ErrorKind::Unavailable, format!("the node at {address} closed the connection")));
         }
-        let facts = match &certificate {
-            Some(leaf) => CertificateFacts::read(leaf)?,
-            None => return Err(Error::new(ErrorKind::Unauthenticated, format!("{address} showed no certificate"))),
-        };
         let revocations = self.tls.revocations.clone();
         Ok(CutStream::new(stream, async move {
-            revocations.revoked(facts).await;
+            revocations.revoked(facts, issuer).await;
             "the node was removed from the fleet"
         }))
     }

@@ -6,8 +6,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use fleet_core::NodeId;
 use tokio::sync::watch;
 
+use crate::chain::Issuer;
 use crate::identity::{CertificateFacts, Subject};
 
 /// What is void.
@@ -17,6 +19,10 @@ pub enum Revocation {
     Subject(Subject),
     /// The certificate with this serial number, lower-case hexadecimal.
     Serial(String),
+    /// Every certificate that this authority gave this node.
+    NodeOf(Issuer, NodeId),
+    /// The certificate of this authority with this serial number.
+    SerialOf(Issuer, String),
 }
 
 /// A cheap handle to what is void.
@@ -29,9 +35,9 @@ impl Revocations {
         Self(Arc::new(watch::Sender::new(BTreeSet::new())))
     }
 
-    /// Whether `certificate` is void.
-    pub fn cover(&self, certificate: &CertificateFacts) -> bool {
-        covers(&self.0.borrow(), certificate)
+    /// Whether `certificate`, which `issuer` signed, is void.
+    pub fn cover(&self, certificate: &CertificateFacts, issuer: &Issuer) -> bool {
+        covers(&self.0.borrow(), certificate, issuer)
     }
 
     /// Adds `revocations`. Open connections of theirs are cut.
@@ -43,19 +49,28 @@ impl Revocations {
         });
     }
 
-    /// Resolves once `certificate` is void; never, if it never is.
-    pub async fn revoked(self, certificate: CertificateFacts) {
+    /// Resolves once `certificate`, which `issuer` signed, is void; never, if it never is.
+    pub async fn revoked(self, certificate: CertificateFacts, issuer: Issuer) {
         let mut changes = self.0.subscribe();
-        if changes.wait_for(|set| covers(set, &certificate)).await.is_err() {
+        if changes.wait_for(|set| covers(set, &certificate, &issuer)).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 }
 
-fn covers(set: &BTreeSet<Revocation>, certificate: &CertificateFacts) -> bool {
-    !set.is_empty()
-        && (set.contains(&Revocation::Subject(certificate.name.subject))
-            || set.contains(&Revocation::Serial(certificate.serial.clone())))
+fn covers(set: &BTreeSet<Revocation>, certificate: &CertificateFacts, issuer: &Issuer) -> bool {
+    if set.is_empty() {
+        return false;
+    }
+    let subject = certificate.name.subject;
+    let is_node_void = match subject {
+        Subject::Node(node) => set.contains(&Revocation::NodeOf(issuer.clone(), node)),
+        Subject::Admin(_) => false,
+    };
+    is_node_void
+        || set.contains(&Revocation::Subject(subject))
+        || set.contains(&Revocation::Serial(certificate.serial.clone()))
+        || set.contains(&Revocation::SerialOf(issuer.clone(), certificate.serial.clone()))
 }
 
 impl Default for Revocations {
@@ -84,11 +99,34 @@ mod tests {
     async fn a_wait_ends_when_its_certificate_is_void() {
         let set = Revocations::new();
         let (mine, other) = (certificate("01"), certificate("02"));
-        let waiting = tokio::spawn(set.clone().revoked(mine.clone()));
+        let waiting = tokio::spawn(set.clone().revoked(mine.clone(), Issuer::Root));
         set.extend([Revocation::Subject(other.name.subject)]);
-        assert!(set.cover(&other) && !set.cover(&mine) && !waiting.is_finished());
+        let covers = |facts| set.cover(facts, &Issuer::Root);
+        assert!(covers(&other) && !covers(&mine) && !waiting.is_finished());
         set.extend([Revocation::Serial("01".to_owned())]);
         waiting.await.unwrap();
-        assert!(set.cover(&mine) && set.cover(&other));
+        assert!(covers(&mine) && covers(&other));
+    }
+
+    #[tokio::test]
+    async fn an_authority_voids_only_what_it_issued() {
+        let [plant, shop] = ["plant", "shop"].map(|site| Issuer::Site(site.parse().unwrap()));
+        for by_serial in [true, false] {
+            let set = Revocations::new();
+            let facts = certificate("01");
+            let Subject::Node(node) = facts.name.subject else { unreachable!() };
+            let waits =
+                [plant.clone(), shop.clone()].map(|issuer| tokio::spawn(set.clone().revoked(facts.clone(), issuer)));
+            set.extend([if by_serial {
+                Revocation::SerialOf(plant.clone(), facts.serial.clone())
+            } else {
+                Revocation::NodeOf(plant.clone(), node)
+            }]);
+            let [of_plant, of_shop] = waits;
+            of_plant.await.unwrap();
+            assert!(set.cover(&facts, &plant) && !of_shop.is_finished());
+            assert!(!set.cover(&facts, &shop) && !set.cover(&facts, &Issuer::Root));
+            of_shop.abort();
+        }
     }
 }

@@ -145,6 +145,14 @@ impl ClientTls {
         }
     }
 
+    /// Whose certificate the first of `shown` is, and who issued it. Not a verification.
+    pub(crate) fn read(&self, shown: &[CertificateDer<'_>]) -> Result<(CertificateFacts, Issuer), Error> {
+        let missing = || Error::new(ErrorKind::Unauthenticated, "the node shows no certificate");
+        let (leaf, others) = shown.split_first().ok_or_else(missing)?;
+        let root = believed_root(&self.trust, others)?;
+        Ok((CertificateFacts::read(leaf)?, Chain::read(leaf, others, &root)?.issuer))
+    }
+
     /// The configuration for one protocol.
     pub fn config(&self, alpn: &[u8]) -> Result<ClientConfig, Error> {
         let builder = ClientConfig::builder_with_provider(provider())
@@ -200,11 +208,11 @@ impl NodeVerifier {
             let message = "a node of another site answered than the one meant";
             return Err(refused(Error::new(ErrorKind::Unavailable, message)).into());
         }
-        self.verify_name(leaf, fleet)?;
+        self.verify_name(leaf, fleet, &chain.issuer)?;
         Ok(())
     }
 
-    fn verify_name(&self, leaf: &CertificateDer<'_>, fleet: FleetId) -> Result<(), CertificateError> {
+    fn verify_name(&self, leaf: &CertificateDer<'_>, fleet: FleetId, issuer: &Issuer) -> Result<(), CertificateError> {
         let facts = CertificateFacts::read(leaf).map_err(refused)?;
         if facts.name.fleet != fleet {
             let message = format!("{} answered, which is of another fleet", facts.name);
@@ -220,7 +228,7 @@ impl NodeVerifier {
                 format!("node {node} answered at the address of node {expected}"),
             )));
         }
-        if self.tls.revocations.cover(&facts) {
+        if self.tls.revocations.cover(&facts, issuer) {
             return Err(CertificateError::Revoked);
         }
         Ok(())

@@ -89,7 +89,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::{Digest, NodeId, Timestamp};
+    use fleet_core::{Digest, NodeId, SiteName, Timestamp};
 
     use super::*;
     use crate::MemoryDisk;
@@ -121,14 +121,14 @@ mod tests {
         let first = vec![
             (key("1.0.0"), entry(1)),
             (key("2.0.0"), entry(2)),
-            (CatalogKey::RevokedSerial("0a".into()), entry(3)),
+            (CatalogKey::RevokedSerial(SiteName::default(), "0a".into()), entry(3)),
         ];
         store.change_catalog(change(first, Vec::new(), 3)).wait().unwrap();
         store.change_catalog(change(vec![(key("1.0.0"), entry(4))], vec![key("2.0.0")], 4)).wait().unwrap();
         let store = disk.lose_power().open().unwrap();
         let mut found = Vec::new();
         store.each_catalog_entry(|key, entry| found.push((key, entry.number))).unwrap();
-        assert_eq!(found, [(key("1.0.0"), 4), (CatalogKey::RevokedSerial("0a".into()), 3)]);
+        assert_eq!(found, [(key("1.0.0"), 4), (CatalogKey::RevokedSerial(SiteName::default(), "0a".into()), 3)]);
         assert_eq!(store.catalog_facts().unwrap().written, 4);
         assert_eq!(store.catalog_entry(&key("1.0.0")).unwrap(), Some(entry(4)));
         assert_eq!(store.catalog_entry(&key("2.0.0")).unwrap(), None);
@@ -137,11 +137,18 @@ mod tests {
     #[test]
     fn keys_survive_the_round_trip_and_rubbish_is_no_key() {
         let node = NodeId::from_bytes([7; 16]);
-        let serial = CatalogKey::RevokedSerial("ff".to_owned());
-        for key in [key("1.0.0-a\u{0}"), CatalogKey::RevokedNode(node), serial, CatalogKey::Acknowledgement(node)] {
+        let serial = CatalogKey::RevokedSerial(SiteName::default(), "ff".to_owned());
+        for key in [
+            key("1.0.0-a\u{0}"),
+            CatalogKey::RevokedNode("plant".parse().unwrap(), node),
+            serial,
+            CatalogKey::Acknowledgement(node),
+        ] {
             assert_eq!(CatalogKey::from_bytes(&key.to_bytes()).unwrap(), key);
             assert!(CatalogKey::from_bytes(&[key.to_bytes(), vec![0]].concat()).is_err());
         }
         assert!(CatalogKey::from_bytes(&[]).is_err() && CatalogKey::from_bytes(&[9, 1]).is_err());
+        let no_site = [vec![3], b"NO\0\0ff\0\0".to_vec()].concat();
+        assert!(CatalogKey::from_bytes(&no_site).is_err(), "it names no site");
     }
 }

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fleet_core::{Digest, NodeId, Timestamp};
+use fleet_core::{Digest, NodeId, SiteName, Timestamp};
 use fleet_store::codec::{decode, encode};
 use fleet_store::record::{
     CatalogContent, CatalogEntry, CatalogFacts, CatalogKey, CatalogStamp, CatalogTime, CatalogVector, Payload,
@@ -35,8 +35,14 @@ fn entries() -> Vec<(CatalogKey, CatalogEntry)> {
     vec![
         (workflow.clone(), entry(300, file, SignedBy::Nobody)),
         (workflow, entry(301, CatalogContent::Deleted { digest }, SignedBy::Nobody)),
-        (CatalogKey::RevokedNode(node), entry(1, CatalogContent::Revocation, SignedBy::Root(Payload::from("signed")))),
-        (CatalogKey::RevokedSerial("0aff".to_owned()), entry(2, CatalogContent::Revocation, site)),
+        (
+            CatalogKey::RevokedNode(SiteName::default(), node),
+            entry(1, CatalogContent::Revocation, SignedBy::Root(Payload::from("signed"))),
+        ),
+        (
+            CatalogKey::RevokedSerial("plant".parse().unwrap(), "0aff".to_owned()),
+            entry(2, CatalogContent::Revocation, site),
+        ),
         (CatalogKey::Acknowledgement(node), entry(0, CatalogContent::Acknowledgement(seen()), SignedBy::Nobody)),
     ]
 }

@@ -30,7 +30,7 @@ pub(super) async fn open(store: &Store, tls: &Tls) -> Result<Catalog, Error> {
     let opened = tokio::task::spawn_blocking(move || Catalog::open(store, clock(), signatures)).await;
     let catalog =
         opened.map_err(|source| Error::new(ErrorKind::Internal, "open the catalog").with_source(source))??;
-    tls.revocations.extend(catalog.revoked().into_iter().filter_map(revocation_of));
+    tls.revocations.extend(catalog.revoked().into_iter().filter_map(|key| revocation_of(key, &tls.trust)));
     Ok(catalog)
 }
 
@@ -40,16 +40,17 @@ pub(super) async fn keep(parts: Parts) {
     catalog::run(parts.catalog, Arc::new(port), Pace::SITE).await;
 }
 
-/// Makes void what the catalog says is, as that grows.
+/// Makes void what the catalog says is, as that grows; what this node's own site removed, is kept out of its gossip too.
 pub(super) async fn obey(parts: Parts) {
     let mut changes = parts.catalog.changes();
     let mut known = BTreeSet::new();
     loop {
         let revoked = parts.catalog.revoked();
         if revoked.len() > known.len() {
-            parts.tls.revocations.extend(revoked.iter().cloned().filter_map(revocation_of));
+            let void = revoked.iter().cloned().filter_map(|key| revocation_of(key, &parts.tls.trust));
+            parts.tls.revocations.extend(void);
             parts.membership.ban(revoked.iter().filter_map(|key| match key {
-                CatalogKey::RevokedNode(node) => Some(*node),
+                CatalogKey::RevokedNode(site, node) if *site == parts.identity.site => Some(*node),
                 _ => None,
             }));
             known.extend(revoked);
@@ -79,7 +80,8 @@ async fn look(parts: &Parts) -> Result<(), Error> {
     let nodes = members::nodes(&state).map_err(read_failed)?;
     let known: BTreeSet<CatalogKey> = parts.catalog.revoked().into_iter().collect();
     let all = revoked::read(&state, &nodes)?;
-    let news: Vec<CatalogKey> = all.iter().filter_map(key_of).filter(|key| !known.contains(key)).collect();
+    let keys = all.iter().filter_map(|revocation| key_of(revocation, &parts.identity.site));
+    let news: Vec<CatalogKey> = keys.filter(|key| !known.contains(key)).collect();
     if news.is_empty() {
         return Ok(());
     }

@@ -145,12 +145,12 @@ fn admit(
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.split_first());
     let read = shown.map(|(leaf, shown)| {
         let issuer = Chain::read(leaf, shown, &trust.root)?.issuer;
-        Ok::<_, Error>((CertificateFacts::read(leaf)?, trust.site_of(issuer)?))
+        Ok::<_, Error>((CertificateFacts::read(leaf)?, issuer.clone(), trust.site_of(issuer)?))
     });
     let read = read.transpose()?;
-    let certificate = read.as_ref().map(|(facts, site)| (facts, site.clone()));
+    let certificate = read.as_ref().map(|(facts, _, site)| (facts, site.clone()));
     let identity = PeerIdentity::of(certificate, &trust.own_site, shared.options.policy, trust.validity.now())?;
-    let facts = read.map(|(facts, _)| facts);
+    let shown = read.map(|(facts, issuer, _)| (facts, issuer));
     let Some(place) = shared.place(protocol) else {
         return Err(Error::new(ErrorKind::ResourceExhausted, format!("no connection is left for {remote}")));
     };
@@ -159,8 +159,8 @@ fn admit(
     let age = age_max(&identity);
     let end = async move {
         let revoked = async {
-            match facts {
-                Some(facts) => revocations.revoked(facts).await,
+            match shown {
+                Some((facts, issuer)) => revocations.revoked(facts, issuer).await,
                 None => std::future::pending().await,
             }
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fleet_api::chain::{Chain, Issuer, SiteFacts};
 use fleet_api::identity::CertificateFacts;
-use fleet_api::{Revocations, ValidityClock};
+use fleet_api::{Revocation, Revocations, ValidityClock};
 use fleet_core::{BootInstant, Clock, ErrorKind, FleetId, NodeId, SiteName, Timestamp};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer as Signer, KeyPair, SanType};
 use rustls::server::danger::ClientCertVerifier;
@@ -122,6 +122,23 @@ fn a_node_is_known_with_its_site_and_only_to_its_own_as_one_of_it() {
         for at in ["default", "plant", "shop"] {
             let expected = if at == of { PeerIdentity::Node(id) } else { PeerIdentity::OtherSite(id, site(of)) };
             assert_eq!(fleet.identity(at, FOUNDED, &chain), Some(expected), "{of} at {at}");
+        }
+    }
+}
+
+#[test]
+fn what_a_site_revoked_is_void_only_where_it_issued_it() {
+    let fleet = Fleet::found();
+    let (id, chain) = node(&fleet.plant);
+    for by in [Issuer::Root, Issuer::Site(site("shop")), Issuer::Site(site("plant"))] {
+        let serial = CertificateFacts::read(&chain[0]).unwrap().serial;
+        for void in [Revocation::NodeOf(by.clone(), id), Revocation::SerialOf(by.clone(), serial)] {
+            let trust = fleet.trust("shop", FOUNDED);
+            trust.revocations.extend([void]);
+            let time = UnixTime::since_unix_epoch(Duration::from_millis(FOUNDED.0));
+            let verifier = ClientVerifier::new(trust, Demand::Node).unwrap();
+            let passes = verifier.verify_client_cert(&chain[0], &chain[1..], time).is_ok();
+            assert_eq!(passes, by != Issuer::Site(site("plant")), "{by:?}");
         }
     }
 }

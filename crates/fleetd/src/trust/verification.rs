@@ -132,7 +132,7 @@ impl ClientCertVerifier for ClientVerifier {
             self.chain.verify_client_cert(end_entity, intermediates, now)?;
             return Err(CertificateError::ApplicationVerificationFailure.into());
         };
-        let is_void = self.trust.revocations.cover(&facts);
+        let is_void = self.trust.revocations.cover(&facts, &chain.issuer);
         let at = self.judged_at(&facts, &chain.issuer, is_void);
         let verified = self.chain.verify_client_cert(end_entity, chain.intermediates(), at)?;
         if is_void {

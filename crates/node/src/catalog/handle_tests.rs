@@ -22,7 +22,7 @@ use crate::ports::{KnownSite, KnownSites, SiteServer, SiteTopic, Sites};
 struct Repeated;
 
 impl Signatures for Repeated {
-    fn is_valid(&self, signed_by: &SignedBy, bytes: &[u8]) -> bool {
+    fn is_valid(&self, signed_by: &SignedBy, _: &SiteName, bytes: &[u8]) -> bool {
         matches!(signed_by, SignedBy::Root(signature) if signature.as_slice() == bytes)
     }
 }
@@ -85,7 +85,7 @@ async fn what_is_not_sound_is_not_taken_from_anybody() {
     spoiled.truncate(spoiled.len() - 1);
     let content =
         |deflated: Vec<u8>, file_bytes| CatalogContent::Workflow { digest, file_bytes, deflated: deflated.into() };
-    let revoked = CatalogKey::RevokedNode(NodeId::generate());
+    let revoked = CatalogKey::RevokedNode(SiteName::default(), NodeId::generate());
     let revocation = |signed_by| fleet_store::record::CatalogEntry {
         content: CatalogContent::Revocation,
         signed_by,
@@ -152,7 +152,7 @@ struct Slow {
 }
 
 impl Signatures for Slow {
-    fn is_valid(&self, _: &SignedBy, _: &[u8]) -> bool {
+    fn is_valid(&self, _: &SignedBy, _: &SiteName, _: &[u8]) -> bool {
         self.asked.send(()).unwrap();
         self.on.lock().unwrap().recv().is_ok()
     }
@@ -165,7 +165,7 @@ async fn rows_are_checked_beside_the_runtime_and_few_at_once() {
     let slow = Slow { asked, on: std::sync::Mutex::new(on) };
     let catalog = Catalog::open(Store::in_memory().unwrap(), Arc::new(SystemClock), Arc::new(slow)).unwrap();
     let signer = open(Store::in_memory().unwrap());
-    let key = CatalogKey::RevokedNode(NodeId::generate());
+    let key = CatalogKey::RevokedNode(SiteName::default(), NodeId::generate());
     signer.revoke(vec![(key.clone(), SignedBy::Nobody)]).await.unwrap();
     let row = (key.clone(), signer.load(&key).unwrap().unwrap());
     let merges: Vec<_> = (0..6)

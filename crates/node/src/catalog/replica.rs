@@ -153,8 +153,10 @@ impl Replica {
 
     /// What is revoked.
     pub(super) fn revoked(&self) -> impl Iterator<Item = &CatalogKey> {
-        let (first, end) = (NodeId::from_bytes([0; 16]), NodeId::from_bytes([0; 16]));
-        self.heads.range(CatalogKey::RevokedNode(first)..CatalogKey::Acknowledgement(end)).map(|(key, _)| key)
+        // They stand last before the acknowledgements.
+        let end = CatalogKey::Acknowledgement(NodeId::from_bytes([0; 16]));
+        let before = self.heads.range(..end).rev().map(|(key, _)| key);
+        before.take_while(|key| key.revoking_site().is_some())
     }
 
     pub(super) fn key_of(&self, hash: u64) -> Option<&CatalogKey> {

@@ -1,7 +1,7 @@
 //! One row of the catalog on its own: its digests, what makes it acceptable, and workflow files deflated and back.
 
 use fleet_core::limits::{CATALOG_ENTRY_BYTES_MAX, WORKFLOW_FILE_BYTES_MAX};
-use fleet_core::{Digest, Error, ErrorKind};
+use fleet_core::{Digest, Error, ErrorKind, SiteName};
 use fleet_store::codec::encode;
 use fleet_store::record::{CatalogContent, CatalogEntry, CatalogKey, Payload, SignedBy};
 use miniz_oxide::deflate::compress_to_vec;
@@ -21,8 +21,8 @@ pub(super) const NODES_MAX: usize = 10_000;
 
 /// Proves who vouches for an entry.
 pub trait Signatures: Send + Sync + 'static {
-    /// Whether `signed_by` is a signature over `bytes` of somebody who may give it.
-    fn is_valid(&self, signed_by: &SignedBy, bytes: &[u8]) -> bool;
+    /// Whether `signed_by` is a signature over `bytes` of somebody who may speak for `site`.
+    fn is_valid(&self, signed_by: &SignedBy, site: &SiteName, bytes: &[u8]) -> bool;
 }
 
 /// Believes no signature: a copy with it takes only what needs none.
@@ -30,7 +30,7 @@ pub trait Signatures: Send + Sync + 'static {
 pub struct NoSignatures;
 
 impl Signatures for NoSignatures {
-    fn is_valid(&self, _: &SignedBy, _: &[u8]) -> bool {
+    fn is_valid(&self, _: &SignedBy, _: &SiteName, _: &[u8]) -> bool {
         false
     }
 }
@@ -67,10 +67,10 @@ pub(super) fn is_acceptable((key, entry): &Row, signatures: &dyn Signatures) -> 
                 && texts.iter().all(|text| (1..=KEY_TEXT_BYTES_MAX).contains(&text.len()))
                 && is_whole(entry)
         }
-        (CatalogKey::RevokedNode(_) | CatalogKey::RevokedSerial(_), CatalogContent::Revocation) => {
-            let is_short = !matches!(key, CatalogKey::RevokedSerial(serial) if serial.len() > KEY_TEXT_BYTES_MAX);
+        (CatalogKey::RevokedNode(site, _) | CatalogKey::RevokedSerial(site, _), CatalogContent::Revocation) => {
+            let is_short = !matches!(key, CatalogKey::RevokedSerial(_, serial) if serial.len() > KEY_TEXT_BYTES_MAX);
             // Its number is not signed, so nothing is asked of it.
-            is_short && signatures.is_valid(&entry.signed_by, &signed_bytes(key))
+            is_short && signatures.is_valid(&entry.signed_by, site, &signed_bytes(key))
         }
         (CatalogKey::Acknowledgement(node), CatalogContent::Acknowledgement(seen)) => {
             entry.number == 0 && entry.stamp.node == *node && seen.len() <= NODES_MAX

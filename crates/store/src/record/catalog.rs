@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use fleet_core::{Digest, NodeId, Timestamp};
+use fleet_core::{Digest, NodeId, SiteName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::content::Payload;
@@ -18,10 +18,10 @@ use crate::key::StateKey;
 pub enum CatalogKey {
     /// A version of a workflow.
     Workflow(WorkflowName),
-    /// A node that was removed: all its certificates are void.
-    RevokedNode(NodeId),
-    /// A certificate that is void, by its serial number, lower-case hexadecimal.
-    RevokedSerial(String),
+    /// A node that this site removed: all certificates are void that the site's authority gave it.
+    RevokedNode(SiteName, NodeId),
+    /// A certificate of this site's authority that is void, by its serial number, lower-case hexadecimal.
+    RevokedSerial(SiteName, String),
     /// How much a node has seen.
     Acknowledgement(NodeId),
 }
@@ -31,6 +31,14 @@ impl CatalogKey {
     const REVOKED_NODE: u8 = 2;
     const REVOKED_SERIAL: u8 = 3;
     const ACKNOWLEDGEMENT: u8 = 4;
+
+    /// The site whose certificates it says are void; none where it is about something else.
+    pub fn revoking_site(&self) -> Option<&SiteName> {
+        match self {
+            Self::RevokedNode(site, _) | Self::RevokedSerial(site, _) => Some(site),
+            Self::Workflow(_) | Self::Acknowledgement(_) => None,
+        }
+    }
 
     /// The key's bytes, in the store and under a signature.
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -42,12 +50,14 @@ impl CatalogKey {
                     part.encode_into(&mut bytes);
                 }
             }
-            Self::RevokedNode(node) => {
+            Self::RevokedNode(site, node) => {
                 bytes.push(Self::REVOKED_NODE);
+                site.as_str().to_owned().encode_into(&mut bytes);
                 node.encode_into(&mut bytes);
             }
-            Self::RevokedSerial(serial) => {
+            Self::RevokedSerial(site, serial) => {
                 bytes.push(Self::REVOKED_SERIAL);
+                site.as_str().to_owned().encode_into(&mut bytes);
                 serial.encode_into(&mut bytes);
             }
             Self::Acknowledgement(node) => {
@@ -65,8 +75,10 @@ impl CatalogKey {
         let key = match *kind {
             Self::WORKFLOW => <(String, String, String)>::decode_from(&mut rest)
                 .map(|(namespace, name, version)| Self::Workflow(WorkflowName { namespace, name, version })),
-            Self::REVOKED_NODE => NodeId::decode_from(&mut rest).map(Self::RevokedNode),
-            Self::REVOKED_SERIAL => String::decode_from(&mut rest).map(Self::RevokedSerial),
+            Self::REVOKED_NODE => <(String, NodeId)>::decode_from(&mut rest)
+                .and_then(|(site, node)| Some(Self::RevokedNode(site.parse().ok()?, node))),
+            Self::REVOKED_SERIAL => <(String, String)>::decode_from(&mut rest)
+                .and_then(|(site, serial)| Some(Self::RevokedSerial(site.parse().ok()?, serial))),
             Self::ACKNOWLEDGEMENT => NodeId::decode_from(&mut rest).map(Self::Acknowledgement),
             _ => None,
         };

@@ -35,7 +35,8 @@ impl Replica {
         if self.deleted.is_empty() {
             return CatalogChange::default();
         }
-        let here = self.acknowledging().filter(|node| self.head(&CatalogKey::RevokedNode(*node)).is_none());
+        let removed: BTreeSet<NodeId> = self.revoked().filter_map(removed_node).collect();
+        let here = self.acknowledging().filter(|node| !removed.contains(node));
         let members: BTreeSet<NodeId> = members.iter().copied().chain(here).collect();
         let Some(acknowledged) = members.iter().map(|node| self.acknowledged_by(*node)).collect::<Option<Vec<_>>>()
         else {
@@ -86,6 +87,14 @@ impl Replica {
             Kind::Acknowledgement(seen) => Some(seen),
             _ => None,
         }
+    }
+}
+
+/// The node that `key` says was removed.
+fn removed_node(key: &CatalogKey) -> Option<NodeId> {
+    match key {
+        CatalogKey::RevokedNode(_, node) => Some(*node),
+        _ => None,
     }
 }
 

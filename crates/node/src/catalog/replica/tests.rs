@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::limits::{CATALOG_CLOCK_AHEAD_MAX, CATALOG_ENTRIES_MAX};
-use fleet_core::{ErrorKind, NodeId, Timestamp};
+use fleet_core::{ErrorKind, NodeId, SiteName, Timestamp};
 use fleet_store::record::{
     CatalogContent, CatalogEntry, CatalogKey, CatalogStamp, CatalogTime, SignedBy, WorkflowName,
 };
@@ -407,7 +407,7 @@ fn a_full_catalog_takes_no_more_but_what_others_have() {
     let mut copy = Copy::new(1);
     let other = Copy::new(2);
     let filler = (0..CATALOG_ENTRIES_MAX).map(|number| {
-        let key = CatalogKey::RevokedSerial(number.to_string());
+        let key = CatalogKey::RevokedSerial(SiteName::default(), number.to_string());
         let mut row = other.replica.row(key, CatalogContent::Revocation, SignedBy::Nobody, NOON);
         row.1.number = number as u64 + 1;
         row
@@ -434,7 +434,7 @@ fn a_full_catalog_takes_revocations_all_the_same() {
     assert_eq!(copy.merge(filler).no_room, 0);
     let mut other = Copy::new(3);
     other.deploy(1, "x").unwrap();
-    let key = CatalogKey::RevokedSerial("0a".to_owned());
+    let key = CatalogKey::RevokedSerial(SiteName::default(), "0a".to_owned());
     let change = other.replica.plan_revoke(vec![(key.clone(), SignedBy::Nobody)], NOON);
     other.apply(change);
     assert_eq!(copy.merge(other.rows()).no_room, 1, "the workflow");
@@ -488,7 +488,7 @@ fn counters_at_their_end_stay_there() {
     let mut copy = Copy { replica: Replica::new(node(1), facts), ..Copy::new(1) };
     copy.deploy(1, "x").unwrap();
     copy.delete(1).unwrap();
-    let key = CatalogKey::RevokedSerial("0a".to_owned());
+    let key = CatalogKey::RevokedSerial(SiteName::default(), "0a".to_owned());
     let change = copy.replica.plan_revoke(vec![(key, SignedBy::Nobody)], NOON);
     copy.apply(change);
     assert!(copy.entries.values().all(|entry| entry.number == u64::MAX && entry.stamp.version == u64::MAX));
