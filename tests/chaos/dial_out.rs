@@ -30,6 +30,11 @@ const LAST_CUT_MS: u64 = 15_000;
 /// How long a healed fleet may take until its sites see each other, and accept jobs for each other.
 const HEAL_BOUND: Duration = Duration::from_secs(60);
 
+/// No job is under way to another site.
+const IS_TAKEN: fn(&v1::ListOutboxResponse) -> bool = |outbox| outbox.waiting == 0;
+/// Nor open there.
+const IS_EMPTY: fn(&v1::ListOutboxResponse) -> bool = |outbox| outbox.waiting == 0 && outbox.jobs.is_empty();
+
 /// What happens to the link, or beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
@@ -107,18 +112,26 @@ async fn transfers_once(seed: u64, length: Duration) {
     let stalls = Stalls::start();
     for step in &steps {
         carry_out(&mut stage, &sites, step).await;
+        if step == steps.last().expect("there is one") {
+            let missing = nodes_without_other_site(&stage).await;
+            eprintln!(
+                "figure dial-out {missing} of {} nodes hold the other site silent before the end of the last cut",
+                stage.len()
+            );
+        }
+        stage.heal().await;
     }
     measure_heal(&stage, &sites, &loads).await;
     let [first, plant] = loads;
     let histories = tokio::join!(first.finish(), plant.finish());
     let ended = Instant::now();
-    for nodes in &sites {
-        until_outbox_is_empty(&stage, nodes).await;
+    for (what, is_reached) in [("taken by the other site", IS_TAKEN), ("ended, as their submitters see it,", IS_EMPTY)]
+    {
+        for node in 0..stage.len() {
+            until_outbox(&stage, node, is_reached).await;
+        }
+        eprintln!("figure dial-out all jobs {what} {:.1?} after the last submit", ended.elapsed());
     }
-    eprintln!(
-        "figure dial-out all jobs ended, as their submitters see it, {:.1?} after the last submit",
-        ended.elapsed()
-    );
     eprintln!("figure dial-out seed {seed}: {}", stalls.summary());
     for ((history, own), other) in [histories.0, histories.1].iter().zip([0, 1]).zip([1, 0]) {
         finish_and_judge_site(&stage.cluster, &sites[own], history, &stage.recorder, FINISH_BOUND).await;
@@ -143,7 +156,17 @@ async fn carry_out(stage: &mut Stage, sites: &[Vec<usize>; 2], step: &Step) {
     }
     stage.strike(&faults).await;
     tokio::time::sleep(Duration::from_millis(step.hold_ms)).await;
-    stage.heal().await;
+}
+
+/// How many nodes say now that the other site is not alive.
+async fn nodes_without_other_site(stage: &Stage) -> usize {
+    let mut missing = 0;
+    for node in 0..stage.len() {
+        let client = stage.cluster.client_with(&[node], PATIENCE, PATIENCE);
+        let sites = client.list_sites(v1::ListSitesRequest {}).await.expect("a node that runs answers").sites;
+        missing += usize::from(sites.iter().any(|site| !site.own && site.state != "alive"));
+    }
+    missing
 }
 
 /// How long a healed fleet takes until its sites see each other, and until each node accepts a job for the other site.
@@ -177,18 +200,15 @@ async fn sites_alive(stage: &Stage, sites: &[Vec<usize>; 2]) -> Duration {
     began.elapsed()
 }
 
-/// Waits until each of `nodes`, a site, says that no job of its site is under way to another one, or open there.
-async fn until_outbox_is_empty(stage: &Stage, nodes: &[usize]) {
-    for node in nodes {
-        let client: FleetClient = stage.cluster.client_with(&[*node], PATIENCE, PATIENCE);
-        until(&format!("an empty outbox as node-{} sees it", node + 1), FINISH_BOUND, || async {
-            let answer = client.list_outbox(v1::ListOutboxRequest::default()).await;
-            let outbox = answer.map_err(|error| error.to_string())?;
-            let is_empty = outbox.jobs.is_empty() && outbox.waiting == 0;
-            if is_empty { Ok(()) } else { Err(format!("{outbox:?}")) }
-        })
-        .await;
-    }
+/// Waits until the outbox of its site is as wanted, as `node` sees it.
+async fn until_outbox(stage: &Stage, node: usize, is_wanted: fn(&v1::ListOutboxResponse) -> bool) {
+    let client: FleetClient = stage.cluster.client_with(&[node], PATIENCE, PATIENCE);
+    until(&format!("the outbox as node-{} sees it", node + 1), FINISH_BOUND, || async {
+        let answer = client.list_outbox(v1::ListOutboxRequest::default()).await;
+        let outbox = answer.map_err(|error| error.to_string())?;
+        if is_wanted(&outbox) { Ok(()) } else { Err(format!("{outbox:?}")) }
+    })
+    .await;
 }
 
 /// Every job completed at site `target` and was done by its nodes `there` only, and both sites tell the same of it.
