@@ -47,6 +47,8 @@ struct Wanted {
 /// What all clients of a run share.
 struct Shared {
     site: SiteName,
+    /// The site that all jobs are for, where that is another one.
+    target: Option<SiteName>,
     /// One client for each node of the site.
     nodes: Vec<FleetClient>,
     recorder: String,
@@ -64,10 +66,19 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// `clients` of them, whose choices follow from `seed`, on `nodes` of `site`.
-    pub(crate) fn start(site: &str, nodes: Vec<FleetClient>, recorder: String, clients: usize, seed: u64) -> Self {
+    /// `clients` of them, whose choices follow from `seed`, on `nodes` of `site`; their jobs are for site `target`, if it is
+    /// not empty.
+    pub(crate) fn start(
+        site: &str,
+        target: &str,
+        nodes: Vec<FleetClient>,
+        recorder: String,
+        clients: usize,
+        seed: u64,
+    ) -> Self {
         let shared = Arc::new(Shared {
             site: site.parse().expect("it is a site's name"),
+            target: (!target.is_empty()).then(|| target.parse().expect("it is a site's name")),
             nodes,
             recorder,
             history: Mutex::default(),
@@ -170,10 +181,12 @@ impl Shared {
 
     /// Submits `wanted` to one of `nodes` after the other until one accepts it, and notes what was told.
     async fn submit(&self, wanted: &Wanted, nodes: &[usize]) -> bool {
-        let expected = JobId::from_idempotency_key(&self.site, workflows::NAMESPACE, &wanted.key);
+        let site = self.target.as_ref().unwrap_or(&self.site);
+        let expected = JobId::from_idempotency_key(site, workflows::NAMESPACE, &wanted.key);
         let request = v1::SubmitRequest {
             workflow: wanted.workflow.clone(),
             idempotency_key: wanted.key.clone(),
+            site: self.target.as_ref().map(|site| site.as_str().to_owned()).unwrap_or_default(),
             ..v1::SubmitRequest::default()
         };
         let mut kinds = BTreeSet::new();

@@ -1,12 +1,14 @@
 //! Chaos on real processes and a real network: nodes in network namespaces of their own, faults by a seed, and the same
 //! judge as in `tests/cluster`. Needs root and a few programs of Linux; says why it does nothing where these are not.
 //!
-//! `FLEET_SEED` replays the faults of a run, `FLEET_CHAOS_RUNS` repeats each scenario with new seeds, `FLEET_CHAOS_SECONDS`
-//! sets how long faults go on.
+//! Each scenario has a seed of its own, so that a run that fails in the gate fails by what was changed. At `long`, and where
+//! `FLEET_CHAOS_RUNS` repeats each scenario, seeds are new. The seed is printed always; `FLEET_SEED` sets it and so replays
+//! the faults of a run. `FLEET_CHAOS_SECONDS` sets how long faults go on.
 
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod dial_out;
 mod disk;
 mod leftovers;
 mod load;
@@ -122,6 +124,12 @@ fn everything_at_once() {
 fn a_site_that_is_cut_off_and_started_anew_goes_on() {
     let Some(_machine) = machine_of_larger_sizes() else { return };
     finish(sites::cut_off_and_reboot(60));
+}
+
+#[test]
+fn a_site_that_can_only_dial_out_sends_and_takes_jobs() {
+    let Some(_machine) = machine_of_larger_sizes() else { return };
+    finish(dial_out::transfers_under_faults(60));
 }
 
 /// Half an hour, so only at `long`; or as long as `FLEET_CHAOS_SECONDS` says.

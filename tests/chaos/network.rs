@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::harness::node::Place;
 use crate::leftovers;
-use crate::tools::{run, run_with};
+use crate::tools::{run, run_with, try_run};
 
 /// Packets that the switch does not pass on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,30 @@ pub(crate) struct Cut {
     pub(crate) to: Vec<usize>,
     /// How many of a hundred, by chance; 100 is all.
     pub(crate) percent: u32,
+    /// Which of them.
+    pub(crate) packets: Packets,
+}
+
+/// Kinds of packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Packets {
+    /// Every one.
+    All,
+    /// UDP.
+    Udp,
+    /// The first of a TCP connection: who cannot send it cannot dial, but answers who dialled.
+    Dials,
+}
+
+impl Packets {
+    /// What only they match.
+    fn expression(self) -> &'static str {
+        match self {
+            Self::All => "",
+            Self::Udp => "meta l4proto udp ",
+            Self::Dials => "tcp flags & (syn | ack) == syn ",
+        }
+    }
 }
 
 /// A network of nodes, numbered from 0.
@@ -105,6 +129,14 @@ impl Network {
         run("ip", &["route", "add", &fleet, "via", &world, "dev", &self.own_interface()]);
     }
 
+    /// Whether a TCP connection can be made from `from` to where `to` listens for nodes.
+    pub(crate) fn can_dial(&self, from: usize, to: usize, port: u16) -> bool {
+        let target = fleet_address(self.world, to);
+        let dial = format!("import socket; socket.create_connection(('{target}', {port}), timeout=2)");
+        let namespace = format!("--net=/run/netns/{}", self.namespace(from));
+        try_run("nsenter", &[&namespace, "python3", "-c", &dial]).is_ok()
+    }
+
     /// From now on drops what `rules` say, and nothing else.
     pub(crate) fn pass_all_but(&self, rules: &[Cut]) {
         let path = format!("--net=/run/netns/{}", self.switch());
@@ -162,10 +194,10 @@ fn rule_set(world: u8, rules: &[Cut]) -> String {
     let mut text = "table bridge chaos\ndelete table bridge chaos\ntable bridge chaos {\n chain forward {\n  \
                     type filter hook forward priority 0; policy accept;\n"
         .to_owned();
-    for Cut { from, to, percent } in rules.iter().filter(|rule| !rule.from.is_empty() && !rule.to.is_empty()) {
+    for Cut { from, to, percent, packets } in rules.iter().filter(|rule| !rule.from.is_empty() && !rule.to.is_empty()) {
         let chance = if *percent >= 100 { String::new() } else { format!("numgen random mod 100 < {percent} ") };
         let (from, to) = (list(from), list(to));
-        text.push_str(&format!("  ip saddr {{ {from} }} ip daddr {{ {to} }} {chance}drop\n"));
+        text.push_str(&format!("  ip saddr {{ {from} }} ip daddr {{ {to} }} {}{chance}drop\n", packets.expression()));
     }
     text.push_str(" }\n}\n");
     text
@@ -178,13 +210,17 @@ mod tests {
     #[test]
     fn a_rule_names_both_ends_and_its_chance() {
         let rules = [
-            Cut { from: vec![0], to: vec![1, 2], percent: 100 },
-            Cut { from: vec![2], to: vec![0], percent: 7 },
-            Cut { from: vec![2], to: Vec::new(), percent: 100 },
+            Cut { from: vec![0], to: vec![1, 2], percent: 100, packets: Packets::All },
+            Cut { from: vec![2], to: vec![0], percent: 7, packets: Packets::Udp },
+            Cut { from: vec![2], to: Vec::new(), percent: 100, packets: Packets::All },
+            Cut { from: vec![1], to: vec![0], percent: 100, packets: Packets::Dials },
         ];
         let text = rule_set(7, &rules);
         assert!(text.contains("ip saddr { 198.19.7.10 } ip daddr { 198.19.7.11, 198.19.7.12 } drop\n"), "{text}");
-        assert!(text.contains("ip saddr { 198.19.7.12 } ip daddr { 198.19.7.10 } numgen random mod 100 < 7 drop\n"));
-        assert_eq!(text.matches("saddr").count(), 2, "a rule without an end is none: {text}");
+        assert!(text.contains(
+            "ip saddr { 198.19.7.12 } ip daddr { 198.19.7.10 } meta l4proto udp numgen random mod 100 < 7 drop\n"
+        ));
+        assert!(text.contains("198.19.7.10 } tcp flags & (syn | ack) == syn drop\n"), "{text}");
+        assert_eq!(text.matches("saddr").count(), 3, "a rule without an end is none: {text}");
     }
 }

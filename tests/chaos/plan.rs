@@ -30,6 +30,8 @@ pub(crate) enum Fault {
     Mute(Victim),
     /// So many of a hundred packets between any two nodes are lost.
     Loss(u32),
+    /// The same between these nodes and the rest; no plan chooses it.
+    LossBetween(Vec<usize>, u32),
     /// A node with so many kbit/s each way.
     Slow(Victim, u32),
     /// A disk without a free byte.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::history::read_view;
 use crate::harness::judge::finish_and_judge;
-use crate::harness::seed::{Random, seed, sized};
+use crate::harness::seed::{Random, seed_or, sized};
 use crate::load::{Load, PATIENCE};
 use crate::plan::{Kind, Step, plan};
 use crate::stage::Stage;
@@ -34,17 +34,29 @@ pub(crate) fn length(small_seconds: u64) -> Duration {
     Duration::from_secs(asked.unwrap_or_else(|| sized(small_seconds, 60, 120)))
 }
 
-/// How often each scenario is run, each time with another seed: `FLEET_CHAOS_RUNS`.
+/// How often each scenario is run: `FLEET_CHAOS_RUNS`.
 fn runs() -> u32 {
     std::env::var("FLEET_CHAOS_RUNS").map_or(1, |text| text.parse().expect("FLEET_CHAOS_RUNS is a number"))
 }
 
+/// The seed that `scenario` has in the gate, so that what turns it red is the change and not the dice: FNV-1a of its name.
+fn seed_of(scenario: &str) -> u64 {
+    scenario.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
+}
+
+/// Runs `once` with a seed as often as is asked for: `scenario`'s own for a single run, else new ones; `FLEET_SEED` for all.
+pub(crate) async fn repeat(scenario: &str, once: impl AsyncFn(u64)) {
+    let is_fixed = runs() == 1 && sized(true, true, false);
+    for number in 1..=runs() {
+        eprintln!("chaos {scenario}: run {number} of {}", runs());
+        let seed = seed_or(is_fixed.then(|| seed_of(scenario)));
+        Box::pin(once(seed)).await;
+    }
+}
+
 /// Runs `scenario` as often as is asked for.
 pub(crate) async fn run(scenario: &Scenario, small_seconds: u64) {
-    for number in 1..=runs() {
-        eprintln!("chaos {}: run {number} of {}", scenario.name, runs());
-        Box::pin(run_once(scenario, seed(), length(small_seconds))).await;
-    }
+    repeat(scenario.name, async |seed| run_once(scenario, seed, length(small_seconds)).await).await;
 }
 
 async fn run_once(scenario: &Scenario, seed: u64, length: Duration) {
@@ -54,7 +66,7 @@ async fn run_once(scenario: &Scenario, seed: u64, length: Duration) {
     let mut stage = Stage::new(scenario.name, scenario.nodes, scenario.has_disks).await;
     eprintln!("figure {} {} nodes are up after {:.1?}", scenario.name, stage.len(), began.elapsed());
     let nodes = (0..stage.len()).map(|node| stage.cluster.client_with(&[node], PATIENCE, PATIENCE)).collect();
-    let load = Load::start("default", nodes, stage.recorder.url(), CLIENTS, seed);
+    let load = Load::start("default", "", nodes, stage.recorder.url(), CLIENTS, seed);
     let (mut heals, stalls) = (Vec::new(), Stalls::start());
     for (round, step) in steps.iter().enumerate() {
         heals.push(carry_out(&mut stage, &load, round, step).await);

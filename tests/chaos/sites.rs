@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::judge::finish_and_judge_site;
-use crate::harness::seed::seed;
 use crate::load::{Load, PATIENCE};
 use crate::plan::Fault;
-use crate::run::{FINISH_BOUND, length};
+use crate::run::{FINISH_BOUND, length, repeat};
 use crate::stage::Stage;
 use crate::stalls::Stalls;
 
@@ -36,12 +35,16 @@ impl Phase {
 
 /// Cuts site `plant` off, starts all its machines anew while it is, and heals.
 pub(crate) async fn cut_off_and_reboot(small_seconds: u64) {
-    let (seed, third) = (seed(), length(small_seconds) / 3);
+    repeat("cut-off", async |seed| cut_off_and_reboot_once(seed, length(small_seconds)).await).await;
+}
+
+async fn cut_off_and_reboot_once(seed: u64, length: Duration) {
+    let third = length / 3;
     let (first, plant): (Vec<usize>, Vec<usize>) = ((0..3).collect(), (3..6).collect());
-    let mut stage = Stage::of_sites("cut-off", &[("default", 3), ("plant", 3)], false).await;
+    let mut stage = Stage::of_sites("cut-off", &[("default", 3), ("plant", 3)], false, &[]).await;
     let load_at = |site: &str, nodes: &[usize]| {
         let nodes = nodes.iter().map(|node| stage.cluster.client_with(&[*node], PATIENCE, PATIENCE)).collect();
-        Load::start(site, nodes, stage.recorder.url(), CLIENTS, seed)
+        Load::start(site, "", nodes, stage.recorder.url(), CLIENTS, seed)
     };
     let loads = [load_at("default", &first), load_at("plant", &plant)];
     let stalls = Stalls::start();

@@ -14,12 +14,12 @@ use crate::harness::node::{TestNode, actor_links_are_wanted};
 use crate::harness::recorder::Recorder;
 use crate::harness::wait::until;
 use crate::load::PATIENCE;
-use crate::network::{Cut, Network};
+use crate::network::{Cut, Network, Packets};
 use crate::plan::{Fault, Victim};
 use crate::stalls::Stalls;
 
 /// Where every node listens, on an address of its own.
-const PORTS: (u16, u16) = (7000, 8000);
+pub(crate) const PORTS: (u16, u16) = (7000, 8000);
 /// How long a healed fleet may take until everybody sees everybody.
 const HEAL_BOUND: Duration = Duration::from_secs(60);
 /// How long a node may take to say who leads.
@@ -34,6 +34,8 @@ pub(crate) struct Stage {
     disks: Vec<Disk>,
     pub(crate) network: Network,
     pub(crate) recorder: Recorder,
+    /// What the network never passes.
+    walls: Vec<Cut>,
     /// Faults that hold, each with the node that was chosen for it.
     holding: Vec<(Fault, usize)>,
     /// When which node was disturbed, and what was seen where.
@@ -43,13 +45,14 @@ pub(crate) struct Stage {
 impl Stage {
     /// A fleet of one site of `nodes` with all its voters, on disks of their own or not.
     pub(crate) async fn new(name: &str, nodes: usize, has_disks: bool) -> Self {
-        Self::of_sites(name, &[("default", u32::try_from(nodes).expect("a few"))], has_disks).await
+        Self::of_sites(name, &[("default", u32::try_from(nodes).expect("a few"))], has_disks, &[]).await
     }
 
-    /// A fleet of `sites` with so many nodes each, the founder's first.
-    pub(crate) async fn of_sites(name: &str, sites: &[(&str, u32)], has_disks: bool) -> Self {
+    /// A fleet of `sites` with so many nodes each, the founder's first, in a network that never passes `walls`.
+    pub(crate) async fn of_sites(name: &str, sites: &[(&str, u32)], has_disks: bool, walls: &[Cut]) -> Self {
         let nodes = sites.iter().map(|(_, count)| *count as usize).sum();
         let network = Network::new(nodes);
+        network.pass_all_but(walls);
         let names = (0..nodes).map(|node| (network.place(node).client_address, format!("node-{}", node + 1)));
         let recorder = Recorder::start_at(network.own_address(), names.collect()).await;
         let disks = (0..if has_disks { nodes } else { 0 }).map(|_| Disk::new()).collect::<Vec<_>>();
@@ -76,7 +79,8 @@ impl Stage {
             let own: Vec<usize> = (first..end).collect();
             cluster.wait_for_voters_at(&own, voters_of(end - first)).await;
         }
-        Self { cluster, disks, network, recorder, holding: Vec::new(), history: History::default() }
+        let (walls, holding, history) = (walls.to_vec(), Vec::new(), History::default());
+        Self { cluster, disks, network, recorder, walls, holding, history }
     }
 
     /// How many nodes there are.
@@ -134,7 +138,7 @@ impl Stage {
     pub(crate) async fn heal(&mut self) {
         self.note_disturbances();
         let holding = std::mem::take(&mut self.holding);
-        self.network.pass_all_but(&[]);
+        self.network.pass_all_but(&self.cuts());
         for (fault, node) in &holding {
             match fault {
                 Fault::Slow(..) => self.network.limit(*node, None),
@@ -200,9 +204,14 @@ impl Stage {
         }
     }
 
-    /// Who leads, as the first node says that knows; the first node, if none does.
+    /// Who leads the first node's site, as the first node that runs says.
     async fn leader(&self) -> usize {
-        for node in self.cluster.up() {
+        self.leader_of(&self.cluster.up()).await
+    }
+
+    /// Who leads, as the first of `asked` says that knows; the first of them, if none does.
+    pub(crate) async fn leader_of(&self, asked: &[usize]) -> usize {
+        for node in asked.iter().copied() {
             let client = self.cluster.client_with(&[node], LEADER_PATIENCE, LEADER_PATIENCE);
             let status = client.get_status(v1::GetStatusRequest {}).await;
             let leader = status.ok().and_then(|status| status.site).map(|site| site.leader).unwrap_or_default();
@@ -210,7 +219,7 @@ impl Stage {
                 return self.cluster.index_of(&leader);
             }
         }
-        0
+        asked.first().copied().unwrap_or_default()
     }
 
     fn note_disturbances(&mut self) {
@@ -222,7 +231,8 @@ impl Stage {
     }
 
     fn cuts(&self) -> Vec<Cut> {
-        self.holding.iter().flat_map(|(fault, node)| cuts(fault, *node, self.len())).collect()
+        let held = self.holding.iter().flat_map(|(fault, node)| cuts(fault, *node, self.len()));
+        self.walls.iter().cloned().chain(held).collect()
     }
 
     /// Time of day, as logs have it.
@@ -241,21 +251,25 @@ fn victim(fault: &Fault) -> Option<Victim> {
         | Fault::Slow(victim, _)
         | Fault::FullDisk(victim)
         | Fault::PowerLoss(victim) => Some(*victim),
-        Fault::CutSide(_) | Fault::Loss(_) | Fault::KillAll | Fault::PowerLossOfAll => None,
+        Fault::CutSide(_) | Fault::Loss(_) | Fault::LossBetween(..) | Fault::KillAll | Fault::PowerLossOfAll => None,
     }
 }
 
 /// The packets that `fault` takes in a network of `all` nodes.
 fn cuts(fault: &Fault, node: usize, all: usize) -> Vec<Cut> {
     let rest = |side: &[usize]| (0..all).filter(|node| !side.contains(node)).collect::<Vec<_>>();
-    let from = |from: Vec<usize>, to: Vec<usize>| Cut { from, to, percent: 100 };
+    let some = |from: Vec<usize>, to: Vec<usize>, percent| Cut { from, to, percent, packets: Packets::All };
+    let from = |from, to| some(from, to, 100);
     let everybody: Vec<usize> = (0..all).collect();
     match fault {
         Fault::CutNode(_) => vec![from(vec![node], rest(&[node])), from(rest(&[node]), vec![node])],
         Fault::CutSide(side) => vec![from(side.clone(), rest(side)), from(rest(side), side.clone())],
         Fault::Deaf(_) => vec![from(rest(&[node]), vec![node])],
         Fault::Mute(_) => vec![from(vec![node], rest(&[node]))],
-        Fault::Loss(percent) => vec![Cut { from: everybody.clone(), to: everybody, percent: *percent }],
+        Fault::Loss(percent) => vec![some(everybody.clone(), everybody, *percent)],
+        Fault::LossBetween(side, percent) => {
+            vec![some(side.clone(), rest(side), *percent), some(rest(side), side.clone(), *percent)]
+        }
         _ => Vec::new(),
     }
 }
@@ -270,6 +284,8 @@ fn disturbed(fault: &Fault, node: usize, all: usize) -> Vec<usize> {
             let has_majority = |part: &[usize]| voters_of(all).saturating_sub(all - part.len()) * 2 > voters_of(all);
             [side.clone(), rest].into_iter().filter(|part| !has_majority(part)).flatten().collect()
         }
+        // Work does not move between sites because their links are bad.
+        Fault::LossBetween(..) => Vec::new(),
         _ => vec![node],
     }
 }
@@ -289,11 +305,13 @@ mod tests {
 
     #[test]
     fn a_cut_is_both_ways_and_deafness_is_not() {
+        let both_ways = |percent| {
+            let ends = [(vec![1], vec![0, 2]), (vec![0, 2], vec![1])];
+            ends.map(|(from, to)| Cut { from, to, percent, packets: Packets::All })
+        };
         let both = cuts(&Fault::CutNode(Victim::Leader), 1, 3);
-        assert_eq!(
-            both,
-            [Cut { from: vec![1], to: vec![0, 2], percent: 100 }, Cut { from: vec![0, 2], to: vec![1], percent: 100 },]
-        );
+        assert_eq!(both, both_ways(100));
+        assert_eq!(cuts(&Fault::LossBetween(vec![1], 7), 0, 3), both_ways(7));
         assert_eq!(cuts(&Fault::Deaf(Victim::Leader), 1, 3), both[1..]);
         assert_eq!(cuts(&Fault::Mute(Victim::Leader), 1, 3), both[..1]);
     }

@@ -12,11 +12,14 @@ pub fn sized<T>(small: T, ci: T, long: T) -> T {
 
 /// The seed of this run: that of `FLEET_SEED`, else a new one. Printed, so that a failure can be had again.
 pub fn seed() -> u64 {
-    let given = std::env::var("FLEET_SEED").ok();
-    let seed = match &given {
-        Some(text) => text.parse().expect("FLEET_SEED is a number"),
-        None => u64::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..8].try_into().expect("eight bytes")),
-    };
+    seed_or(None)
+}
+
+/// The same, but without `FLEET_SEED` it is `fixed`, where that is given.
+pub fn seed_or(fixed: Option<u64>) -> u64 {
+    let given = std::env::var("FLEET_SEED").ok().map(|text| text.parse().expect("FLEET_SEED is a number"));
+    let fresh = || u64::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..8].try_into().expect("eight bytes"));
+    let seed = given.or(fixed).unwrap_or_else(fresh);
     eprintln!("seed {seed}: run again with FLEET_SEED={seed}");
     seed
 }

@@ -147,7 +147,7 @@ async fn files_that_are_small_deflated_come_in_as_many_messages_as_their_bytes_n
 
 /// Waits, wherever it is asked, until it is let on.
 struct Slow {
-    asked: std::sync::mpsc::Sender<()>,
+    asked: std::sync::mpsc::SyncSender<()>,
     on: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
@@ -160,8 +160,8 @@ impl Signatures for Slow {
 
 #[tokio::test]
 async fn rows_are_checked_beside_the_runtime_and_few_at_once() {
-    let (asked, was_asked) = std::sync::mpsc::channel();
-    let (let_on, on) = std::sync::mpsc::channel();
+    let (asked, was_asked) = std::sync::mpsc::sync_channel(6);
+    let (let_on, on) = std::sync::mpsc::sync_channel(6);
     let slow = Slow { asked, on: std::sync::Mutex::new(on) };
     let catalog = Catalog::open(Store::in_memory().unwrap(), Arc::new(SystemClock), Arc::new(slow)).unwrap();
     let signer = open(Store::in_memory().unwrap());
