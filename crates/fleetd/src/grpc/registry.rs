@@ -80,17 +80,19 @@ impl AdmissionService {
             check_token(&state, token, &site)?;
             return Ok(v1::JoinResponse { unfounded: true, ..v1::JoinResponse::default() });
         };
+        let malformed = || Error::new(ErrorKind::InvalidInput, "found a site: the group's id is not 16 bytes");
+        let group = GroupId::from_slice(&founding.group_id).ok_or_else(malformed)?;
+        let signing_request = SigningRequest::parse(&founding.csr)?;
         if sites::site(&state, &site).map_err(read_failed)?.is_none() {
             // Whoever can reach the port may ask: the root signs, and the log grows, only for who has a token.
             check_token(&state, token, &site)?;
         }
-        let malformed = || Error::new(ErrorKind::InvalidInput, "found a site: the group's id is not 16 bytes");
         let authority = self.trust.authority(&state)?;
-        let signed = authority.issue_site(&SigningRequest::parse(&founding.csr)?, &site, self.trust.now())?;
+        let signed = authority.issue_site(&signing_request, &site, self.trust.now())?;
         let action = Action::FoundSite(Box::new(SiteFounding {
             site: site.clone(),
             token,
-            group: GroupId::from_slice(&founding.group_id).ok_or_else(malformed)?,
+            group,
             founder: joiner.node,
             public_key,
             authority: Payload::from(signed.to_vec()),
