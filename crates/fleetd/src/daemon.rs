@@ -5,7 +5,7 @@ mod asking;
 mod between_sites;
 mod catalog;
 mod counts;
-mod custody;
+pub(crate) mod custody;
 mod enroll;
 mod expulsion;
 mod facts;

@@ -1,4 +1,5 @@
-//! Keeps the key of the site's authority with the site's voters: on the leader, sealed for who was promoted, taken from who votes no more.
+//! Keeps the key of the site's authority with the site's voters: on the leader, sealed for who was promoted, taken from who
+//! votes no more. Looked at after each admission too: of two machines, the second may be all that is left a moment later.
 //! Level-triggered, so a crash anywhere in between is mended by whoever leads next.
 
 use std::collections::BTreeSet;
@@ -37,7 +38,7 @@ pub(super) async fn run(site: Site, trust: TrustKeeper) {
 }
 
 /// Looks once and does what is missing.
-pub(super) async fn look(site: &Site, trust: &TrustKeeper) -> Result<(), Error> {
+pub(crate) async fn look(site: &Site, trust: &TrustKeeper) -> Result<(), Error> {
     let state = site.reader()?;
     if jobs::site(&state).map_err(read_failed)?.gate < ADMIT_VERSION {
         return Ok(());

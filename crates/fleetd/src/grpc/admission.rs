@@ -20,6 +20,7 @@ use super::forward::answer;
 use super::registry::{Destination, sent_on};
 use super::removal;
 use crate::config::{is_host_port, is_plain};
+use crate::daemon::custody;
 use crate::identity::Identity;
 use crate::site::{Site, read_failed};
 use crate::trust::authority::{Authority, Issued, SigningRequest};
@@ -91,6 +92,10 @@ impl AdmissionService {
             // Nobody could seal for it later, so it is done now, as earlier versions did for every joiner.
             let row = sealed_row(&authority, node, &sealing_key)?;
             self.site.propose(Action::PutTrust { rows: vec![row] }).await?;
+        }
+        if let Err(error) = custody::look(&self.site, &self.trust).await {
+            // Looked after every second from here on.
+            tracing::warn!(error = fleet_core::error::chain(&error), "the joiner does not have its keys yet");
         }
         self.response(&authority, &answer)
     }
