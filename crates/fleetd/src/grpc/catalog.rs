@@ -13,13 +13,11 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::intake::Intake;
-use super::page::Room;
+use super::page::{PAGE_ITEMS_MAX, Room, page_items};
 use crate::listener::PeerIdentity;
 use crate::ports::InterpreterPort;
 use crate::site::{Site, read_failed};
 
-/// Most workflows of one page.
-const PAGE_MAX: u32 = 1_000;
 /// Most files of one deployment.
 const FILES_MAX: usize = 1_000;
 
@@ -74,10 +72,7 @@ impl CatalogService {
 
     fn list_here(&self, request: &v1::ListWorkflowsRequest) -> Result<v1::ListWorkflowsResponse, Error> {
         let refused = |message: String| Error::new(ErrorKind::InvalidInput, format!("list workflows: {message}"));
-        let limit = if request.limit == 0 { PAGE_MAX } else { request.limit };
-        if limit > PAGE_MAX {
-            return Err(refused(format!("a page has at most {PAGE_MAX} workflows")));
-        }
+        let limit = page_items(request.limit, PAGE_ITEMS_MAX, "workflows").map_err(refused)?;
         let all = self.catalog.workflows(Some(request.namespace.as_str()).filter(|namespace| !namespace.is_empty()));
         // A page begins behind a name rather than at a number: the catalog changes between two pages.
         let from = match request.page.as_str() {
@@ -94,7 +89,7 @@ impl CatalogService {
             if request.with_files {
                 workflow.file = self.catalog.file(&row.name)?.unwrap_or_default();
             }
-            if workflows.len() >= limit as usize || !room.takes(workflow.encoded_len()) {
+            if workflows.len() >= limit || !room.takes(workflow.encoded_len()) {
                 break;
             }
             workflows.push(workflow);

@@ -11,15 +11,13 @@ use fleet_workflow::machine::event::{ErrorObject, Event};
 use prost::Message;
 
 use super::contents::{Contents, Names, Records};
-use super::page::Room;
+use super::page::{Room, page_items};
 use super::tasks::Replay;
 use crate::ports::{InterpreterPort, job_logs};
 use crate::site::{Site, not_found, read_failed};
 
 /// Jobs of one page if nobody said how many.
 const PAGE_DEFAULT: u32 = 50;
-/// Most jobs of one page.
-const PAGE_MAX: u32 = 1_000;
 /// Bytes of a journal looked through for one page of logs, so that a journal without any is not read in one go.
 const LOGS_READ_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Characters of an error that serve as a job's reason; the whole is in `error`.
@@ -205,16 +203,13 @@ impl Jobs {
             "" => None,
             page => Some(page.parse().map_err(|_| refused(format!("`{page}` is not a page")))?),
         };
-        let limit = if request.limit == 0 { PAGE_DEFAULT } else { request.limit };
-        if limit > PAGE_MAX {
-            return Err(refused(format!("a page has at most {PAGE_MAX} jobs")));
-        }
+        let limit = page_items(request.limit, PAGE_DEFAULT, "jobs").map_err(refused)?;
         let workflow = (!request.workflow.is_empty()).then(|| request.workflow.clone());
         if let Some(wanted) = workflow.as_deref().filter(|wanted| !is_workflow_name(wanted)) {
             return Err(refused(format!("`{wanted}` is not NAMESPACE/NAME or NAMESPACE/NAME:VERSION")));
         }
         let filter = Filter { states, workflow };
-        let page = list(reader, &filter, below, limit as usize).map_err(read_failed)?;
+        let page = list(reader, &filter, below, limit).map_err(read_failed)?;
         let names = self.names()?;
         let mut jobs = Vec::with_capacity(page.jobs.len());
         for (id, listed, spec) in page.jobs {

@@ -14,13 +14,12 @@ use tonic::{Request, Response, Status};
 use super::fleet::node_failed;
 use super::forward::answer;
 use super::jobs::Jobs;
+use super::page::page_items;
 use crate::ports::InterpreterPort;
 use crate::site::{Site, read_failed};
 
 /// Jobs of one page if nobody said how many.
 const PAGE_DEFAULT: u32 = 50;
-/// Most jobs of one page.
-const PAGE_MAX: u32 = 1_000;
 /// Most rows that one page looks at.
 const ROWS_PER_PAGE_MAX: usize = 10_000;
 
@@ -41,10 +40,7 @@ impl OutboxService {
 
     async fn list_here(self, request: v1::ListOutboxRequest) -> Result<v1::ListOutboxResponse, Error> {
         let refused = |message: String| Error::new(ErrorKind::InvalidInput, format!("list the outbox: {message}"));
-        let limit = if request.limit == 0 { PAGE_DEFAULT } else { request.limit };
-        if limit > PAGE_MAX {
-            return Err(refused(format!("a page has at most {PAGE_MAX} jobs")));
-        }
+        let limit = page_items(request.limit, PAGE_DEFAULT, "jobs").map_err(refused)?;
         let site = match request.site.as_str() {
             "" => None,
             name => Some(name.parse::<SiteName>().map_err(refused)?),
@@ -54,7 +50,7 @@ impl OutboxService {
             bytes => Some(JobId::from_slice(bytes).ok_or_else(|| refused("`after` is not a page".to_owned()))?),
         };
         let reader = self.site.current_reader().await?;
-        page(&reader, site.as_ref(), after, limit as usize)
+        page(&reader, site.as_ref(), after, limit)
     }
 
     /// The job that `text` names, and its state after `act` on it.

@@ -4,6 +4,21 @@
 /// item more than fits is never cut.
 pub(super) const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// Most items of one page.
+pub(super) const PAGE_ITEMS_MAX: u32 = 1_000;
+
+/// How many items a page has for which `asked` were asked; `default` where nobody said how many.
+///
+/// # Errors
+/// What is wrong with more than a page has, in which `what` names the items.
+pub(super) fn page_items(asked: u32, default: u32, what: &str) -> Result<usize, String> {
+    let items = if asked == 0 { default } else { asked };
+    if items > PAGE_ITEMS_MAX {
+        return Err(format!("a page has at most {PAGE_ITEMS_MAX} {what}"));
+    }
+    Ok(items as usize)
+}
+
 /// The room of one answer.
 #[derive(Debug)]
 pub(super) struct Room {

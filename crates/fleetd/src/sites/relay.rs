@@ -62,7 +62,7 @@ impl Within for Peers {
     ) -> BoxFuture<'static, Result<Payload, Error>> {
         let client = client(self, holder);
         async move {
-            let answer = client?.relay(request(&site, topic, message, RELAY_TIMEOUT)).await;
+            let answer = client?.relay(request(&site, topic, message)).await;
             answer.map(payload).map_err(|status| error_of(&status))
         }
         .boxed()
@@ -77,7 +77,7 @@ impl Within for Peers {
     ) -> BoxFuture<'static, Result<Payload, Error>> {
         let client = client(self, leader);
         async move {
-            let answer = client?.deliver(request(&from, topic, message, RELAY_TIMEOUT)).await;
+            let answer = client?.deliver(request(&from, topic, message)).await;
             answer.map(payload).map_err(|status| error_of(&status))
         }
         .boxed()
@@ -102,9 +102,9 @@ fn client(peers: &Peers, node: NodeId) -> Result<SitesClient<Channel>, Error> {
         .max_encoding_message_size(MESSAGE_BYTES_MAX))
 }
 
-fn request(site: &SiteName, topic: SiteTopic, message: Payload, timeout: Duration) -> Request<SiteMessage> {
+fn request(site: &SiteName, topic: SiteTopic, message: Payload) -> Request<SiteMessage> {
     let mut request = Request::new(message_of(site, topic, message));
-    request.set_timeout(timeout);
+    request.set_timeout(RELAY_TIMEOUT);
     request
 }
 
