@@ -109,6 +109,8 @@ async fn sites_gossip_apart_and_together_over_the_link_of_one_node() {
     let TwoSites { nodes, is_whole, carried } = two_sites().await;
     for node in &nodes {
         node.take_part_between_sites(true).unwrap();
+        // Who does not take part yet hears no call, and is called again much later.
+        until(node.wan_view(), "taking part", |view| knows(view, 1)).await;
     }
     let third = nodes[2].address();
     nodes[0].heal(vec![nodes[1].address(), third]).unwrap();
