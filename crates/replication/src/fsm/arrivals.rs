@@ -10,6 +10,7 @@ use fleet_store::record::{Arrival, Job, JobSpec, JobState, Origin, Peer, PeerSit
 use fleet_store::state::tables::{ARRIVALS, ORIGINS, PEERS};
 use fleet_store::state::{jobs, moves};
 
+use super::expulsion::check_not_removed;
 use super::scope::{Halt, Scope};
 use super::submit::{is_repeat, store_contents};
 use super::transition::Transition;
@@ -23,6 +24,7 @@ const FINISH_WITHIN_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 pub(super) fn accept(scope: &mut Scope<'_, '_>, arriving: &Arriving) -> Result<Outcome, Halt> {
     let Arriving { source, number, generation, created_at, submission } = arriving;
     let id = submission.job;
+    check_not_removed(scope, source)?;
     if let Some(verdict) = decided(scope, source.group, *number, id)? {
         return Ok(Outcome::Decided(verdict));
     }
@@ -96,6 +98,7 @@ pub(super) fn decide(
     if *verdict == Verdict::Accepted {
         return Err(Refusal::MoveEmpty(number).into());
     }
+    check_not_removed(scope, source)?;
     if let Some(known) = moves::arrival(scope.transaction, source.group, number)? {
         return Ok(Outcome::Decided(known.verdict));
     }

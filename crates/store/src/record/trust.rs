@@ -14,8 +14,8 @@ pub enum TrustKind {
     /// An authority's key sealed for one voter, under `authority/voter`. Replaced when sealed anew, and by nothing (an empty
     /// value) once the node votes no more.
     SealedKey = 1,
-    /// A certificate that was issued, under its serial number; the value is the sixteen bytes of the node's id, or empty
-    /// for an operator's. Written once.
+    /// A certificate that was issued, under its serial number; the value is the sixteen bytes of the node's id, of the
+    /// group's for that of another site's authority, or empty for an operator's. Written once.
     Issued = 2,
     /// A serial number that is revoked. Written once; for ever.
     Revoked = 3,
