@@ -15,6 +15,7 @@ mod links_between_sites;
 mod recovery;
 mod removal;
 mod rolling;
+mod site_removal;
 mod sites;
 mod transfers;
 mod watching;

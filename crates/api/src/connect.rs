@@ -98,7 +98,7 @@ impl Connector {
         let broken = |source: io::Error| broken_tls(address, source);
         let unproven = |source: io::Error| without_revocation(address, broken_tls(address, source));
         let stream = TlsConnector::from(Arc::clone(&self.config)).connect(name, tcp).await.map_err(unproven)?;
-        let (facts, issuer) = self.tls.read(stream.get_ref().1.peer_certificates().unwrap_or_default())?;
+        let (facts, voucher) = self.tls.read(stream.get_ref().1.peer_certificates().unwrap_or_default())?;
         if stream.get_ref().1.alpn_protocol() != self.config.alpn_protocols.first().map(Vec::as_slice) {
             let message = format!("the server at {address} does not speak this protocol");
             return Err(Error::new(ErrorKind::Unsupported, message));
@@ -109,7 +109,7 @@ impl Connector {
         }
         let revocations = self.tls.revocations.clone();
         Ok(CutStream::new(stream, async move {
-            revocations.revoked(facts, issuer).await;
+            revocations.revoked(facts, voucher).await;
             "the node was removed from the fleet"
         }))
     }

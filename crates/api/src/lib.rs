@@ -20,7 +20,7 @@ pub mod status;
 pub mod tls;
 pub mod validity;
 
-pub use chain::{Chain, Issuer, SiteFacts};
+pub use chain::{Chain, Issuer, SiteFacts, Voucher};
 pub use client::{ClientOptions, FleetClient, JobWatch};
 pub use credential::Credential;
 pub use identity::{CertificateFacts, CertificateName, Subject};

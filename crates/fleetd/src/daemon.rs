@@ -2,6 +2,8 @@
 //! [`keep()`] runs it again in the same process when its store or group failed.
 
 mod asking;
+#[cfg(test)]
+mod authorities_tests;
 mod between_sites;
 mod catalog;
 mod counts;
@@ -21,6 +23,7 @@ mod observer;
 mod parts;
 pub(crate) mod recovery;
 mod rejoin;
+mod removed_sites;
 pub(crate) mod renewal;
 mod seeds;
 mod signals;
@@ -249,6 +252,7 @@ fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHan
         around.peer.spawn(catalog::keep(parts.clone())),
         around.peer.spawn(catalog::obey(parts.clone())),
         around.peer.spawn(catalog::revoke(parts.clone())),
+        around.peer.spawn(removed_sites::run(parts.clone())),
         around.peer.spawn(custody::run(parts.site.clone(), parts.trust.clone())),
         around.peer.spawn(seeds::call(parts.membership.clone(), contacts)),
         around.peer.spawn(crate::sites::run(parts.sites.clone(), parts.site.peers().clone())),

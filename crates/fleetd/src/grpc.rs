@@ -20,6 +20,7 @@ mod peer;
 mod recover;
 mod registry;
 mod removal;
+mod site_removal;
 mod sites;
 mod tasks;
 mod tokens;

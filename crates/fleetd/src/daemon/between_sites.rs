@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fleet_api::Issuer;
 use fleet_core::{Clock, Error, GroupId, NodeId, SiteName, SystemClock};
-use fleet_membership::{Membership, Outlet, Passing, View, WAN_NODES_MAX, Way, site_mark, wan_nodes};
+use fleet_membership::{Member, Membership, Outlet, Passing, View, WAN_NODES_MAX, Way, site_mark, wan_nodes};
 use fleet_node::ports::{RobotOffer, Sites};
 use fleet_node::site_link::{GossipPacket, Hello, LINK_VERSION, SiteReport, WanNode};
 use fleet_store::StateReader;
@@ -83,6 +83,16 @@ impl OwnSite {
     }
 }
 
+/// The groups of sites that were removed from the fleet.
+fn removed(site: &Site) -> BTreeSet<GroupId> {
+    let removed = site.reader().and_then(|state| sites::all_removed(&state).map_err(read_failed));
+    let removed = removed.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the removed sites cannot be read");
+        Vec::new()
+    });
+    removed.into_iter().map(|(group, _)| group).collect()
+}
+
 /// The other sites that the group has noted, with where they said they answer.
 fn registered(state: &StateReader) -> Result<Vec<(SiteName, SiteContact)>, Error> {
     let sites = sites::sites(state).map_err(read_failed)?.into_iter();
@@ -149,9 +159,13 @@ impl Home for OwnSite {
         self.trust.issuer_of(site)
     }
 
+    fn removed(&self) -> BTreeSet<GroupId> {
+        removed(&self.site)
+    }
+
     fn contacts(&self) -> BTreeMap<SiteName, SiteContact> {
         let wan = self.membership.wan_view().borrow().clone();
-        contacts(&self.identity.site, self.registered(), &wan)
+        contacts(&self.identity.site, self.registered(), &wan, &self.removed())
     }
 }
 
@@ -187,13 +201,18 @@ fn offer(view: &View, record: &NodeRecord) -> Option<RobotOffer> {
 }
 
 /// The other sites with where they may answer: the leader and its fellows as gossip has them, then what was recorded.
-fn contacts(own: &SiteName, registered: Vec<(SiteName, SiteContact)>, wan: &View) -> BTreeMap<SiteName, SiteContact> {
+fn contacts(
+    own: &SiteName,
+    registered: Vec<(SiteName, SiteContact)>,
+    wan: &View,
+    removed: &BTreeSet<GroupId>,
+) -> BTreeMap<SiteName, SiteContact> {
     let mut contacts: BTreeMap<SiteName, SiteContact> =
         registered.into_iter().filter(|(site, _)| site != own).collect();
     let mut told: BTreeMap<&SiteName, Vec<(bool, &str, GroupId)>> = BTreeMap::new();
     for member in wan.active() {
         let Some(metadata) = member.metadata.as_ref().filter(|metadata| metadata.site != *own) else { continue };
-        let Some(group) = metadata.group else { continue };
+        let Some(group) = metadata.group.filter(|group| !removed.contains(&group.group)) else { continue };
         let is_other = group.leader != Some(member.node);
         told.entry(&metadata.site).or_default().push((is_other, &metadata.grpc_address, group.group));
     }
@@ -241,6 +260,7 @@ pub(super) async fn gossip(site: Site, membership: Membership, links: SiteLinks,
     let (mut takes_part, mut linked, mut called_at) = (false, BTreeSet::new(), BTreeMap::new());
     let own = site.group().node();
     loop {
+        membership.ban(nodes_of(&removed(&site), &membership));
         let others = known.borrow_and_update().clone();
         let (now_status, now_view) = (status.borrow_and_update().clone(), view.borrow_and_update().clone());
         let speakers = wan_nodes(now_status.leader, &now_status.voters(), |node| now_view.is_active(node));
@@ -273,6 +293,15 @@ pub(super) async fn gossip(site: Site, membership: Membership, links: SiteLinks,
     }
 }
 
+/// The nodes of these groups that gossip between sites shows.
+fn nodes_of(groups: &BTreeSet<GroupId>, membership: &Membership) -> Vec<NodeId> {
+    let wan = membership.wan_view().borrow().clone();
+    let is_of = |member: &&Member| {
+        member.metadata.as_ref().and_then(|metadata| metadata.group).is_some_and(|group| groups.contains(&group.group))
+    };
+    wan.active().filter(is_of).map(|member| member.node).collect()
+}
+
 /// The sites of which gossip shows a living node.
 fn heard_sites(membership: &Membership) -> BTreeSet<SiteName> {
     let wan = membership.wan_view().borrow().clone();
@@ -293,7 +322,7 @@ fn addresses(links: &SiteLinks, home: &dyn Home, site: &SiteName) -> Vec<SocketA
 mod tests {
     use std::collections::BTreeMap;
 
-    use fleet_membership::{GroupStatus, Member, MemberState, Metadata, MetadataVersion};
+    use fleet_membership::{GroupStatus, MemberState, Metadata, MetadataVersion};
 
     use super::*;
 
@@ -343,7 +372,10 @@ mod tests {
             (site("south"), recorded(&["old:1", "node-3:7000"])),
             (site("west"), recorded(&["west:1"])),
         ];
-        let contacts = contacts(&site("north"), registered, &wan);
+        let none = BTreeSet::new();
+        let with_removed = contacts(&site("north"), Vec::new(), &wan, &[group].into());
+        assert!(with_removed.is_empty(), "whatever gossip still shows of a removed site");
+        let contacts = contacts(&site("north"), registered, &wan, &none);
         assert_eq!(contacts.len(), 2, "not this node's own");
         assert_eq!(contacts[&site("south")].addresses, ["node-4:7000", "node-3:7000", "old:1"]);
         assert_eq!(contacts[&site("west")].addresses, ["west:1"]);

@@ -15,6 +15,7 @@ use fleet_store::state::members;
 
 use super::asking::ANSWER_TIMEOUT;
 use super::parts::Parts;
+use super::removed_sites::is_own_removed;
 use super::silence::{Silence, has_leader};
 use crate::ports::Purpose;
 use crate::site::{Site, read_failed};
@@ -36,7 +37,8 @@ pub(super) async fn noticed(parts: &Parts) {
     let is_led_now = || has_leader(&parts.site.group().status().borrow());
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let mut is_over = is_removed(&parts.site).unwrap_or(false);
+        let is_site_removed = is_own_removed(parts).unwrap_or(false);
+        let mut is_over = is_site_removed || is_removed(&parts.site).unwrap_or(false);
         let sees_others = parts.membership.current_view().active_peers().next().is_some();
         if !is_over && doubt.is_due(is_led_now(), sees_others, SystemClock.boot_now()) {
             let said = ask_some(parts, doubt.round).await;

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::forward::{Place, TIMEOUT_HEADER, answer, fleet_client, passed_on, place};
 use super::intake::Intake;
 use super::jobs::Jobs;
-use super::{convert, doctor, live, recover, removal, tokens, watch};
+use super::{convert, doctor, live, recover, removal, site_removal, tokens, watch};
 use crate::http::FactsSource;
 use crate::identity::Identity;
 use crate::ports::InterpreterPort;
@@ -284,9 +284,16 @@ impl FleetService {
     /// Every site that is known here, by name.
     fn sites_here(&self) -> Result<Vec<v1::Site>, Error> {
         let heard = self.other_sites.borrow().clone();
-        let noted = sites::sites(&self.site.reader()?).map_err(read_failed)?;
+        let state = self.site.reader()?;
+        let noted = sites::sites(&state).map_err(read_failed)?;
         let others = noted.iter().map(|(name, record)| convert::other_site(name, record, heard.get(name)));
         let mut all: Vec<v1::Site> = others.chain([self.site_here()?]).collect();
+        for (group, removed) in sites::all_removed(&state).map_err(read_failed)? {
+            // One that was founded under the name since is what it means now.
+            if !all.iter().any(|site| site.name == removed.site.as_str()) {
+                all.push(convert::removed_site(&removed.site, group));
+            }
+        }
         all.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(all)
     }
@@ -446,6 +453,17 @@ impl Fleet for FleetService {
 
     async fn list_sites(&self, _: Request<v1::ListSitesRequest>) -> Result<Response<v1::ListSitesResponse>, Status> {
         done(self.sites_here().map(|sites| v1::ListSitesResponse { sites }))
+    }
+
+    async fn remove_site(
+        &self,
+        request: Request<v1::RemoveSiteRequest>,
+    ) -> Result<Response<v1::RemoveSiteResponse>, Status> {
+        let here = self.clone();
+        let local = |request: v1::RemoveSiteRequest| async move {
+            site_removal::remove(&here.site, &here.identity, &request.site).await
+        };
+        answer(&self.site, request, local, |c, r| async move { fleet_client(c).remove_site(r).await }).await
     }
 
     async fn recover_site(

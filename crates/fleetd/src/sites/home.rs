@@ -34,6 +34,8 @@ pub trait Home: Send + Sync + 'static {
     fn report(&self) -> SiteReport;
     /// Who vouches for the nodes of `site`.
     fn issuer(&self, site: &SiteName) -> Issuer;
-    /// The other sites of the fleet.
+    /// The groups of sites that were removed from the fleet.
+    fn removed(&self) -> BTreeSet<GroupId>;
+    /// The other sites of the fleet, without those.
     fn contacts(&self) -> BTreeMap<SiteName, SiteContact>;
 }

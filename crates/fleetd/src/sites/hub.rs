@@ -158,6 +158,23 @@ impl SiteLinks {
         self.table().heard.note(site, group, at, report);
     }
 
+    /// Forgets the sites that were removed from the fleet, and ends what links to them are left.
+    pub(super) async fn forget_removed(&self) {
+        let removed = self.shared.home.removed();
+        if removed.is_empty() {
+            return;
+        }
+        let links: Vec<_> = {
+            let mut table = self.table();
+            table.heard.0.retain(|_, heard| !removed.contains(&heard.group));
+            let of_removed = table.links.values().filter(|held| removed.contains(&held.group));
+            of_removed.map(|held| held.link.clone()).collect()
+        };
+        for link in links {
+            link.end("its site was removed from the fleet").await;
+        }
+    }
+
     /// Writes down when sites were last heard.
     pub(super) fn save(&self) {
         if let Err(error) = self.table().heard.save(&self.shared.store) {

@@ -53,6 +53,7 @@ struct FakeHome {
     members: Mutex<BTreeSet<NodeId>>,
     holders: Mutex<BTreeMap<SiteName, Vec<NodeId>>>,
     contacts: Mutex<BTreeMap<SiteName, SiteContact>>,
+    removed: Mutex<BTreeSet<GroupId>>,
 }
 
 impl Home for FakeHome {
@@ -100,6 +101,10 @@ impl Home for FakeHome {
 
     fn issuer(&self, site: &SiteName) -> Issuer {
         if site.as_str() == FIRST { Issuer::Root } else { Issuer::Site(site.clone()) }
+    }
+
+    fn removed(&self) -> BTreeSet<GroupId> {
+        self.removed.lock().unwrap().clone()
     }
 
     fn contacts(&self) -> BTreeMap<SiteName, SiteContact> {
@@ -204,6 +209,7 @@ fn start(fleet: &Fleet, site: &str) -> Node {
         members: Mutex::default(),
         holders: Mutex::default(),
         contacts: Mutex::default(),
+        removed: Mutex::default(),
     });
     let shown = Arc::clone(&home) as Arc<dyn Home>;
     let links = SiteLinks::new(shown, Arc::new(peers.clone()), Store::in_memory().unwrap());
@@ -285,6 +291,19 @@ async fn over_one_link_that_only_one_side_can_dial_both_ask_and_gossip() {
     let robots: Vec<_> = known[&name("south")].robots.iter().map(|robot| robot.node.as_str()).collect();
     assert_eq!(robots, ["robot-of-south"]);
     assert_eq!(north.links.facts().len(), 1, "one link, though both lead and know each other");
+}
+
+#[tokio::test]
+async fn a_removed_site_is_cut_off_forgotten_and_not_dialled_again() {
+    let fleet = Fleet::found();
+    let (north, south) = linked(&fleet).await;
+    south.home.removed.lock().unwrap().insert(group(&name("north")));
+    south.home.contacts.lock().unwrap().clear();
+    south.until_known("nothing of it", KnownSites::is_empty).await;
+    north.until_known("the loss", |known| known.values().all(|site| !site.is_linked)).await;
+    assert!(south.links.remembered_addresses().is_empty(), "nobody is left to be dialled");
+    let asked = south.ask("north", SiteTopic::Courier, "x").await.unwrap_err();
+    assert_eq!(asked.kind, ErrorKind::NotFound);
 }
 
 #[tokio::test]
@@ -432,6 +451,7 @@ fn fake() -> FakeHome {
         members: Mutex::default(),
         holders: Mutex::default(),
         contacts: Mutex::default(),
+        removed: Mutex::default(),
     }
 }
 

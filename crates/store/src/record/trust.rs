@@ -9,7 +9,8 @@ use super::content::Payload;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum TrustKind {
-    /// A certificate of an authority, under its name: `root`, or `site` for the site's own. Written once.
+    /// A certificate of an authority, under its name: `root`, or `site` for the site's own. Written once, but that a later
+    /// one for the same key takes the place of the site's own.
     Authority = 0,
     /// An authority's key sealed for one voter, under `authority/voter`. Replaced when sealed anew, and by nothing (an empty
     /// value) once the node votes no more.
