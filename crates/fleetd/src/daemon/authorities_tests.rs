@@ -6,8 +6,9 @@ use std::sync::Arc;
 use fleet_api::SiteFacts;
 use fleet_core::{Clock, Digest, Error, ErrorKind, NodeId, SiteName, SystemClock, Timestamp};
 use fleet_node::ports::{KnownSites, SiteServer, SiteTopic, Sites};
-use fleet_replication::command::{Action, LINKS_VERSION, SiteFounding, SiteNote, TokenGrant};
+use fleet_replication::command::{Action, LINKS_VERSION, SiteFounding, SiteNote, TokenGrant, TrustEntry};
 use fleet_store::record::{Payload, SiteRecord, Sweep, TokenId, TrustKind};
+use fleet_store::state::sites::SITE_AUTHORITY;
 use fleet_store::state::{members, sites};
 use futures_util::future::BoxFuture;
 use rustls_pki_types::CertificateDer;
@@ -137,6 +138,9 @@ async fn a_site_whose_authority_is_void_is_let_go_of_and_no_other() {
     let (first, plant, certificate) = founded().await;
     let shop = Alone::found_as("shop".parse().unwrap()).await;
     shop.site.propose(Action::Gate { version: LINKS_VERSION }).await.unwrap();
+    // It is not the first site: it has an authority of its own.
+    let own = TrustEntry { kind: TrustKind::Authority, name: SITE_AUTHORITY.to_owned(), value: Payload::from("own") };
+    shop.site.propose(Action::PutTrust { rows: vec![own] }).await.unwrap();
     let note = |site: &str, authority: Payload| {
         let record = SiteRecord { authority, founder: NodeId::generate(), token: None, ..recorded(&first) };
         SiteNote { site: site.parse().unwrap(), record }
