@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_recall_goes_although_the_moves_before_it_do_not_fit() {
         let half = LETTER_BYTES_MAX / 2;
-        let store = store_with(vec![(None, half), (None, half), (Some(MoveWish::Recall), half), (None, 1)]);
+        let store = store_with(vec![(None, half), (None, half), (Some(MoveWish::Recall), half), (None, half)]);
         let first = composed(&store, Walk::default());
         assert_eq!(moves_of(&first), [1], "they go in their order");
         assert_eq!(first.letter.recalls, [serial(3)]);
