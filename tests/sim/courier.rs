@@ -176,12 +176,22 @@ impl Courier {
 
     pub(crate) fn tick(&mut self, step: &mut Step<'_>, group: &mut GroupPart) {
         self.questions.retain(|_, (asked_at, _)| step.now.saturating_since(*asked_at) < PATIENCE);
-        if let Some(term) = self.term
-            && self.pace.begin(step.now)
+        while let Some(term) = self.term
+            && let Some(walk) = self.pace.begin(step.now)
         {
             let post = Post { group: self.port.clone(), sites: self.port.clone(), own: self.own.clone() };
             let (peer, told) = (self.peer.clone(), self.told);
-            self.tasks.push(Box::pin(async move { Done::Exchanged(term, post.exchange(&peer, told).await) }));
+            let composed = post.compose(&peer, walk);
+            if let Ok(composed) = &composed {
+                self.pace.composed(composed.walk, composed.has_more);
+            }
+            self.tasks.push(Box::pin(async move {
+                let exchanged = match composed {
+                    Ok(composed) => post.exchange(&peer, told, composed).await,
+                    Err(error) => Err(error),
+                };
+                Done::Exchanged(term, exchanged)
+            }));
         }
         self.work(step, group);
     }
@@ -262,7 +272,7 @@ impl Courier {
                 let (exchanged, told) = exchanged.unwrap_or((Exchanged::Failed, self.told));
                 let jitter = u32::try_from(step.dice.below(1_001)).unwrap_or_default();
                 self.pace.ended(step.now, exchanged, jitter);
-                self.told = told;
+                self.told = self.told.max(told);
             }
             Done::Exchanged(..) => {}
             Done::Answered { to, run, call, answer } => {

@@ -20,6 +20,7 @@ mod links;
 #[cfg(test)]
 mod notes_tests;
 mod observer;
+mod outbox_gauges;
 mod parts;
 pub(crate) mod recovery;
 mod rejoin;

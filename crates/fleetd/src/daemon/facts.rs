@@ -8,6 +8,7 @@ use metrics::gauge;
 use tokio::sync::watch;
 
 use super::observer::Load;
+use super::outbox_gauges;
 use super::parts::Parts;
 use crate::http::{FactsSource, HealthCheck, HealthFacts, NamedCheck};
 use crate::site::Site;
@@ -82,7 +83,11 @@ impl FactsSource for NodeFacts {
         let load = *self.load.borrow();
         gauge!("fleet_kept_journals").set(load.kept_journals as f64);
         gauge!("fleet_refused_records").set(load.refused_records as f64);
-        let Some(site) = self.site.reader().ok().and_then(|reader| jobs::site(&reader).ok()) else { return };
+        let Ok(reader) = self.site.reader() else { return };
+        if let Err(error) = outbox_gauges::refresh(&reader, SystemClock.now()) {
+            tracing::debug!(error = %fleet_core::error::chain(&error), "the gauges of the outbox are not set");
+        }
+        let Ok(site) = jobs::site(&reader) else { return };
         gauge!("casare_jobs_queue_depth").set(site.counters.jobs_in(JobState::Queued) as f64);
         for state in JobState::ALL {
             gauge!("fleet_jobs", "state" => state.as_str()).set(site.counters.jobs_in(state) as f64);

@@ -361,7 +361,7 @@ pub(super) async fn start_node(
     };
     let group = {
         let _context = runtime.enter();
-        SiteGroup::new(site.group().clone(), clock.clone())
+        SiteGroup::new(site.group().clone(), clock.clone(), site.store().clone(), settings.reserve_bytes)
     };
     let ports = NodePorts {
         clock,

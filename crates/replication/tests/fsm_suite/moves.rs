@@ -294,7 +294,10 @@ fn a_site_that_was_given_up_is_not_believed_any_more() {
     assert_eq!(world.seen(0, job), Some(JobState::Assigned), "the result of a lower generation changes nothing");
     let group = world.sites[1].group;
     assert!(moves::peer(&world.reader(0), group).unwrap().unwrap().reports_refused >= 1, "but it is counted");
-    assert!(moves::reports(&world.reader(1), world.sites[0].group, 9).unwrap().is_empty(), "and not sent for ever");
+    assert!(
+        moves::reports(&world.reader(1), world.sites[0].group, None, 9).unwrap().is_empty(),
+        "and not sent for ever"
+    );
     assert!(matches!(world.refused(0, Moving::Abandon { job, generation: 1 }), Refusal::JobNotMoving(_)));
     check_consistency(&world.reader(0));
 }
