@@ -6,16 +6,17 @@ use std::time::Duration;
 use fleet_core::{Error, SiteName};
 use fleet_node::site_link::{Dial, DialPlan, SiteReport, Situation, bounded};
 use futures_util::future::join_all;
+use futures_util::stream::{BoxStream, StreamExt};
 use rand::RngExt;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::hub::SiteLinks;
 use super::stream::dial;
 use crate::ports::Peers;
 
-/// How often everything is looked at, whether or not something was announced.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How soon after a look the next one follows what has changed at home: while jobs run, much is applied.
+const LOOK_PAUSE: Duration = Duration::from_millis(250);
 /// How often linked sites are told what this one has, though nothing changed.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// How often other nodes of the site are asked what their links know.
@@ -28,7 +29,7 @@ type Dialled = (SiteName, String, Result<(), Error>);
 
 /// Dials and reports until it is dropped.
 pub async fn run(links: SiteLinks, peers: Peers) {
-    let asking = ask_within(links.clone());
+    let asking = ask_within(links.clone(), links.home().changes());
     let dialling = Dialling {
         plan: DialPlan::new(links.own().clone()),
         began: Instant::now(),
@@ -36,6 +37,7 @@ pub async fn run(links: SiteLinks, peers: Peers) {
         linked: BTreeSet::new(),
         reported: None,
         saved_at: Duration::ZERO,
+        changes: links.home().changes(),
         links,
         peers,
     };
@@ -51,21 +53,34 @@ struct Dialling {
     linked: BTreeSet<SiteName>,
     reported: Option<(Duration, SiteReport)>,
     saved_at: Duration,
+    changes: BoxStream<'static, ()>,
 }
 
 impl Dialling {
     async fn run(mut self) {
         loop {
-            self.look().await;
-            tokio::select! {
-                () = self.links.changed() => {}
-                Some(dialled) = self.dials.join_next() => self.dialled(dialled),
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+            let looked_at = self.began.elapsed();
+            let mut due = self.look().await;
+            loop {
+                let at = due.map(|due| self.began + due);
+                tokio::select! {
+                    () = self.links.changed() => break,
+                    Some(dialled) = self.dials.join_next() => {
+                        self.dialled(dialled);
+                        break;
+                    }
+                    Some(()) = self.changes.next() => {
+                        let soon = looked_at + LOOK_PAUSE;
+                        due = Some(due.map_or(soon, |due| due.min(soon)));
+                    }
+                    () = sleep_until(at.unwrap_or(self.began)), if at.is_some() => break,
+                }
             }
         }
     }
 
-    async fn look(&mut self) {
+    /// Does what is to be done now; when to look again though nothing happens.
+    async fn look(&mut self) -> Option<Duration> {
         let now = self.began.elapsed();
         let linked: BTreeSet<_> = self.links.linked().into_iter().collect();
         for site in self.linked.difference(&linked) {
@@ -81,7 +96,9 @@ impl Dialling {
             links: &self.links.facts(),
             held_elsewhere: &held_elsewhere,
         };
-        for action in self.plan.next(now, &situation) {
+        let actions = self.plan.next(now, &situation);
+        let dials_at = self.plan.due(&situation);
+        for action in actions {
             match action {
                 Dial::Dial { site, address } => self.dial(site, address),
                 Dial::End { number, reason } => {
@@ -91,12 +108,13 @@ impl Dialling {
                 }
             }
         }
-        self.report(now);
+        let reports_at = self.report(now);
         self.links.tell_known();
         if now.saturating_sub(self.saved_at) >= SAVE_EVERY && !self.linked.is_empty() {
             self.saved_at = now;
             self.links.save();
         }
+        dials_at.into_iter().chain(reports_at).min()
     }
 
     fn dial(&mut self, site: SiteName, address: String) {
@@ -121,9 +139,10 @@ impl Dialling {
         self.plan.dialled(self.began.elapsed(), &site, outcome.is_ok(), jitter());
     }
 
-    fn report(&mut self, now: Duration) {
+    /// Tells linked sites what this one has, if that is news or long ago; when to tell it again.
+    fn report(&mut self, now: Duration) -> Option<Duration> {
         if self.linked.is_empty() {
-            return;
+            return None;
         }
         let report = bounded(self.links.home().report());
         let is_due = self.reported.as_ref().is_none_or(|(at, last)| {
@@ -133,6 +152,7 @@ impl Dialling {
             self.links.report(&report);
             self.reported = Some((now, report));
         }
+        self.reported.as_ref().map(|(at, _)| *at + REPORT_EVERY)
     }
 }
 
@@ -151,10 +171,18 @@ fn addresses(links: &SiteLinks) -> BTreeMap<SiteName, Vec<String>> {
     addresses
 }
 
-/// Asks, for ever, the other nodes of the site that hold links what these know.
-async fn ask_within(links: SiteLinks) {
+/// Asks, for ever, the other nodes of the site that hold links what these know. Where nobody holds any, it sleeps until
+/// `changes` says that somebody may.
+async fn ask_within(links: SiteLinks, mut changes: BoxStream<'static, ()>) {
     loop {
-        let asked = links.home().all_holders().into_iter().map(|holder| links.within().known(holder));
+        let holders = links.home().all_holders();
+        if holders.is_empty() {
+            match changes.next().await {
+                Some(()) => continue,
+                None => return,
+            }
+        }
+        let asked = holders.into_iter().map(|holder| links.within().known(holder));
         for told in join_all(asked).await {
             match told {
                 Ok(told) => {
