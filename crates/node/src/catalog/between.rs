@@ -28,6 +28,7 @@ const AT_ONCE: usize = 4;
 /// What two sites do at rest, and how they share their link with what is more urgent.
 const PACE: Pace = Pace {
     every: Duration::from_secs(10),
+    rest: Duration::from_secs(10),
     question_timeout: Duration::from_secs(60),
     room_bytes: CATALOG_FRAME_BYTES,
     rest_percent: 12,
@@ -83,18 +84,21 @@ impl Between {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut running = FuturesUnordered::new();
         let mut busy: Vec<SiteName> = Vec::new();
+        let mut known = sites.known();
         loop {
+            let is_alone = known.borrow_and_update().is_empty();
             tokio::select! {
                 Some(site) = running.next() => busy.retain(|other| *other != site),
-                _ = ticks.tick() => {
+                changed = known.changed(), if is_alone => if changed.is_err() { return },
+                _ = ticks.tick(), if !is_alone => {
                     if !leads() {
                         // Whoever leads now takes it up where it is.
                         running.clear();
                         busy.clear();
                         continue;
                     }
-                    let known = sites.known().borrow().clone();
-                    for site in self.due(&known, &busy) {
+                    let now_known = known.borrow().clone();
+                    for site in self.due(&now_known, &busy) {
                         busy.push(site.clone());
                         running.push(self.clone().bring_together(Arc::clone(&sites), site));
                     }
