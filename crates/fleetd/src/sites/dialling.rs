@@ -1,6 +1,6 @@
 //! Carries the dial plan out, tells linked sites what this one has, and asks within the site what other nodes' links know.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fleet_core::{Error, SiteName};
@@ -87,7 +87,7 @@ impl Dialling {
             self.plan.ended(now, site, jitter());
         }
         self.linked = linked;
-        let sites = addresses(&self.links);
+        let sites = self.links.addresses();
         let home = self.links.home();
         let held_elsewhere = sites.keys().filter(|site| !home.holders(site).is_empty()).cloned().collect();
         let situation = Situation {
@@ -136,6 +136,7 @@ impl Dialling {
         if let Err(error) = &outcome {
             tracing::debug!(%site, address, error = %fleet_core::error::chain(error), "no link to another site");
         }
+        self.links.dialled(&site, address, &outcome);
         self.plan.dialled(self.began.elapsed(), &site, outcome.is_ok(), jitter());
     }
 
@@ -154,21 +155,6 @@ impl Dialling {
         }
         self.reported.as_ref().map(|(at, _)| *at + REPORT_EVERY)
     }
-}
-
-/// Where each site may answer: what is recorded, then what it said when it was last heard.
-fn addresses(links: &SiteLinks) -> BTreeMap<SiteName, Vec<String>> {
-    let mut addresses: BTreeMap<_, _> =
-        links.home().contacts().into_iter().map(|(site, contact)| (site, contact.addresses)).collect();
-    for (site, remembered) in links.remembered_addresses() {
-        let known: &mut Vec<String> = addresses.entry(site).or_default();
-        for address in remembered {
-            if !known.contains(&address) {
-                known.push(address);
-            }
-        }
-    }
-    addresses
 }
 
 /// Asks, for ever, the other nodes of the site that hold links what these know. Where nobody holds any, it sleeps until

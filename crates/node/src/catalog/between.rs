@@ -45,6 +45,8 @@ struct Contact {
     ran_at: Option<Instant>,
     /// What this copy's revision was when the two were last brought together.
     revision: Option<u64>,
+    /// When they last were.
+    together_at: Option<Instant>,
 }
 
 impl Contact {
@@ -107,6 +109,13 @@ impl Between {
         }
     }
 
+    /// How long ago the catalogs of this site and of `site` were last compared, as far as this node knows.
+    pub fn compared(&self, site: &SiteName) -> Option<Duration> {
+        let contacts = self.shared.contacts.lock().unwrap_or_else(PoisonError::into_inner);
+        let contact = contacts.get(site)?;
+        contact.together_at.max(contact.heard_at).map(|at| Instant::now().saturating_duration_since(at))
+    }
+
     fn due(&self, known: &KnownSites, busy: &[SiteName]) -> Vec<SiteName> {
         let (now, revision) = (Instant::now(), *self.shared.catalog.changes().borrow());
         let is_due = |site: &SiteName| self.contact(site, |contact| contact.is_due(now, revision));
@@ -129,6 +138,7 @@ impl Between {
             contact.ran_at = Some(Instant::now());
             if outcome.is_ok() {
                 contact.revision = Some(revision);
+                contact.together_at = contact.ran_at;
             }
         });
         if let Err(error) = outcome {
