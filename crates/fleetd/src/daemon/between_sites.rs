@@ -127,7 +127,12 @@ impl Home for OwnSite {
             leader: status.leader,
             at: SystemClock.now(),
             nodes: speakers.into_iter().filter_map(|node| wan_node(&view, node)).collect(),
-            robots: self.roster().iter().flat_map(|roster| &roster.nodes).filter_map(|node| offer(&view, node)).collect(),
+            robots: self
+                .roster()
+                .iter()
+                .flat_map(|roster| &roster.nodes)
+                .filter_map(|node| offer(&view, node))
+                .collect(),
         }
     }
 

@@ -1,14 +1,14 @@
 //! Carries the dial plan out, tells linked sites what this one has, and asks within the site what other nodes' links know.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use fleet_core::{Error, SiteName};
+use fleet_core::{Error, ErrorKind, SiteName};
 use fleet_node::site_link::{Dial, DialPlan, SiteReport, Situation, bounded};
 use futures_util::future::join_all;
 use futures_util::stream::{BoxStream, StreamExt};
 use rand::RngExt;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::hub::SiteLinks;
@@ -24,8 +24,8 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 /// How often it is written down when sites were last heard.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 
-/// How a dial ended.
-type Dialled = (SiteName, String, Result<(), Error>);
+/// How a dial ended, with its task, or that it panicked.
+type Dialled = Result<(task::Id, Result<(), Error>), JoinError>;
 
 /// Dials and reports until it is dropped.
 pub async fn run(links: SiteLinks, peers: Peers) {
@@ -34,6 +34,7 @@ pub async fn run(links: SiteLinks, peers: Peers) {
         plan: DialPlan::new(links.own().clone()),
         began: Instant::now(),
         dials: JoinSet::new(),
+        dialled: HashMap::new(),
         linked: BTreeSet::new(),
         reported: None,
         saved_at: Duration::ZERO,
@@ -49,7 +50,9 @@ struct Dialling {
     peers: Peers,
     plan: DialPlan,
     began: Instant,
-    dials: JoinSet<Dialled>,
+    dials: JoinSet<Result<(), Error>>,
+    /// The site and the address that each of these tasks dials.
+    dialled: HashMap<task::Id, (SiteName, String)>,
     linked: BTreeSet<SiteName>,
     reported: Option<(Duration, SiteReport)>,
     saved_at: Duration,
@@ -65,7 +68,7 @@ impl Dialling {
                 let at = due.map(|due| self.began + due);
                 tokio::select! {
                     () = self.links.changed() => break,
-                    Some(dialled) = self.dials.join_next() => {
+                    Some(dialled) = self.dials.join_next_with_id() => {
                         self.dialled(dialled);
                         break;
                     }
@@ -119,20 +122,24 @@ impl Dialling {
 
     fn dial(&mut self, site: SiteName, address: String) {
         let (links, peers) = (self.links.clone(), self.peers.clone());
-        self.dials.spawn(async move {
+        let target = (site.clone(), address.clone());
+        let task = self.dials.spawn(async move {
             let issuer = links.home().issuer(&site);
-            let channel = peers.dialer().channel_to_site(peers.runtime(), &address, issuer);
-            let outcome = match channel {
-                Ok(channel) => dial(links, site.clone(), channel).await,
-                Err(error) => Err(error),
-            };
-            (site, address, outcome)
+            let channel = peers.dialer().channel_to_site(peers.runtime(), &address, issuer)?;
+            dial(links, site, channel).await
         });
+        self.dialled.insert(task.id(), target);
     }
 
-    fn dialled(&mut self, dialled: Result<Dialled, tokio::task::JoinError>) {
-        // A dial that panicked is told by the panic hook, and its site is dialled no more until the next start.
-        let Ok((site, address, outcome)) = dialled else { return };
+    fn dialled(&mut self, dialled: Dialled) {
+        let (task, outcome) = match dialled {
+            Ok(ended) => ended,
+            Err(panicked) => {
+                let error = Error::new(ErrorKind::Internal, "dial another site: the dial ended in the middle");
+                (panicked.id(), Err(error.with_source(panicked)))
+            }
+        };
+        let Some((site, address)) = self.dialled.remove(&task) else { return };
         if let Err(error) = &outcome {
             tracing::debug!(%site, address, error = %fleet_core::error::chain(error), "no link to another site");
         }

@@ -452,6 +452,41 @@ fn fake() -> FakeHome {
     }
 }
 
+#[tokio::test]
+async fn metrics_tell_of_each_other_site_and_of_a_fleet_of_one_site_nothing() {
+    let fleet = Fleet::found();
+    let (north, south) = linked(&fleet).await;
+    north.ask("south", SiteTopic::Courier, "four").await.unwrap();
+    north.knows("west", NOWHERE);
+    let shown = |node: &Node| {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || node.links.refresh_gauges());
+        recorder.handle().render()
+    };
+    let at_north = shown(&north);
+    for line in [
+        "fleet_site_link_up{site=\"south\"} 1",
+        "fleet_site_link_up{site=\"west\"} 0",
+        "fleet_site_link_held{site=\"south\"} 1",
+        "fleet_site_silent_seconds{site=\"south\"} ",
+        "fleet_site_link_round_trip_seconds{site=\"south\"} ",
+        "fleet_site_link_waiting{site=\"south\",topic=\"courier\"} 0",
+        "fleet_site_link_sent_bytes_total{site=\"south\",topic=\"courier\"} 4",
+        "fleet_site_link_received_bytes_total{site=\"south\",topic=\"courier\"} 36",
+    ] {
+        assert!(at_north.lines().any(|shown| shown.starts_with(line)), "{line:?} is not in\n{at_north}");
+    }
+    assert!(!at_north.contains("silent_seconds{site=\"west\"}"), "it was never heard");
+    // What a link carried is not forgotten with it.
+    south.task.abort();
+    south.links.stop().await;
+    north.until_known("no link", |known| known.values().all(|site| !site.is_linked)).await;
+    let sent = "fleet_site_link_sent_bytes_total{site=\"south\",topic=\"courier\"} 4";
+    assert!(shown(&north).contains(sent), "{}", shown(&north));
+    let alone = start(&fleet, "east");
+    assert!(!shown(&alone).contains("fleet_site"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_of_the_only_site_looks_at_nothing_until_something_changes() {
     let fleet = Fleet::found();

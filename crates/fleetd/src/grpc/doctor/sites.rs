@@ -40,10 +40,8 @@ struct Led {
 pub(super) fn run(site: &Site, links: &SiteLinks, catalogs: &Between, own_address: &str) -> Vec<v1::Check> {
     let leads = site.group().serving_term().is_some();
     let found = links.standings().into_iter().map(|standing| Found {
-        led: leads.then(|| Led {
-            oldest: oldest_waiting(site, &standing.site),
-            compared: catalogs.compared(&standing.site),
-        }),
+        led: leads
+            .then(|| Led { oldest: oldest_waiting(site, &standing.site), compared: catalogs.compared(&standing.site) }),
         standing,
     });
     let now = SystemClock.now();
@@ -207,7 +205,10 @@ mod tests {
         let (result, detail, next_step) = said(&found);
         assert_eq!(result, "warn");
         assert_eq!(detail, "no link, never heard from here; 10.7.0.12:7000 was dialled: connection refused");
-        assert!(next_step.contains("from this node to 10.7.0.12:7000, or from a node there to hq-1:7000"), "{next_step}");
+        assert!(
+            next_step.contains("from this node to 10.7.0.12:7000, or from a node there to hq-1:7000"),
+            "{next_step}"
+        );
         found.standing.heard_at = Some(Timestamp(NOW.0 - 3 * 3_600_000));
         assert!(said(&found).1.starts_with("no link, last heard 3 h ago; "), "{:?}", said(&found));
         found.standing.failed_dial = None;
@@ -220,7 +221,11 @@ mod tests {
         let mut found = with_link(0);
         let waiting = |seconds: u64| Led { oldest: Some(Timestamp(NOW.0 - seconds * 1_000)), compared: None };
         found.led = Some(waiting(60));
-        assert!(said(&found).0 == "ok" && said(&found).1.contains("a job has waited for it for 1 min"), "{:?}", said(&found));
+        assert!(
+            said(&found).0 == "ok" && said(&found).1.contains("a job has waited for it for 1 min"),
+            "{:?}",
+            said(&found)
+        );
         found.led = Some(waiting(900));
         assert!(said(&found).0 == "warn" && said(&found).2.contains("outbox list --site plant-07"));
         found.led = Some(Led { compared: Some(Duration::from_secs(500)), ..Led::default() });
