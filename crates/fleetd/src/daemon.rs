@@ -45,6 +45,7 @@ use std::time::Duration;
 
 use fleet_core::{Error, SystemClock};
 use fleet_membership::NodeState;
+use fleet_node::catalog::Between;
 use fleet_store::Store;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -125,6 +126,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let node = parts::start_node(peer, settings, &identity, boot, outside).await?;
     let links = links::start(settings.actor_links, &identity, &site, &node, &membership, peer).await;
 
+    let catalogs = Between::new(catalog.clone(), identity.site.clone());
     let (reserve_bytes, standing) = (settings.reserve_bytes, standing.clone());
     let (restart, mut restarts) = watch::channel(false);
     let parts = Parts {
@@ -136,6 +138,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
         tls,
         gossip_keys,
         catalog,
+        catalogs,
         interpreter,
         links,
         links_wanted: settings.actor_links,

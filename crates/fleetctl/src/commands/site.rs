@@ -175,7 +175,7 @@ fn now() -> Timestamp {
 }
 
 /// How a site stands, for people.
-fn standing(site: &v1::Site, now: Timestamp) -> String {
+pub(super) fn standing(site: &v1::Site, now: Timestamp) -> String {
     match site.state.as_str() {
         "silent" => format!("last heard {} ago", age(now.saturating_since(Timestamp(site.heard_ms)))),
         "unheard" => "not heard yet".to_owned(),

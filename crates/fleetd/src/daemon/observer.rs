@@ -2,23 +2,22 @@
 //! the group, this node's own state to everyone. Hints all of them; nothing here decides.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_api::Revocations;
-use fleet_core::{BootInstant, Clock, Error, NodeId, SystemClock};
+use fleet_core::{BootInstant, Clock, NodeId, SystemClock};
 use fleet_membership::{GroupStatus, Membership, Metadata, NodeState, Protocols, View, site_mark};
 use fleet_node::Node;
 use fleet_replication::command::{Action, COMMAND_VERSION, NodeAdmission};
 use fleet_replication::{Role, SiteNode, SiteView};
 use fleet_store::record::{NodeProfile, NodeRecord, NodeStanding};
-use fleet_store::state::members;
 use tokio::sync::watch;
 
 use crate::grpc::current_profile;
 use crate::identity::Identity;
-use crate::site::{Site, read_failed};
+use crate::site::{Roster, Site};
 use crate::sites::SiteLinks;
-use crate::trust::revoked;
 
 /// How often everything is looked at anew, whether or not something was announced.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -56,15 +55,18 @@ impl Observer {
     pub(super) async fn run(mut self) {
         let mut view = self.membership.view();
         let mut down_since = BTreeMap::new();
+        let mut learned = None;
         loop {
             let current = self.membership.current_view();
             self.site.peers().learn(addresses(&current));
-            match self.learn_nodes() {
-                Ok(nodes) => {
-                    self.ban_removed(&nodes);
-                    self.learn_admitted(&nodes);
-                    self.note_changed(&nodes, &current).await;
-                    let observed = site_view(&nodes, &current, &mut down_since, SystemClock.boot_now());
+            match self.site.roster() {
+                Ok(roster) => {
+                    let nodes = &roster.nodes;
+                    self.learn_revoked(&roster, &mut learned);
+                    self.ban_removed(nodes);
+                    self.learn_admitted(nodes);
+                    self.note_changed(nodes, &current).await;
+                    let observed = site_view(nodes, &current, &mut down_since, SystemClock.boot_now());
                     self.site.group().observe(observed);
                 }
                 Err(error) => tracing::warn!(%error, "the site's nodes cannot be read"),
@@ -82,15 +84,12 @@ impl Observer {
         }
     }
 
-    /// Reads the site's nodes, and learns from the same state what was revoked since the last look; that stays revoked.
-    fn learn_nodes(&self) -> Result<Vec<NodeRecord>, Error> {
-        let state = self.site.reader()?;
-        let nodes = members::nodes(&state).map_err(read_failed)?;
-        match revoked::read(&state, &nodes) {
-            Ok(revoked) => self.revocations.extend(revoked),
-            Err(error) => tracing::warn!(%error, "revocations cannot be read"),
+    /// Learns what was revoked since the roster that was `learned` last; that stays revoked.
+    fn learn_revoked(&self, roster: &Arc<Roster>, learned: &mut Option<Arc<Roster>>) {
+        if learned.as_ref().is_none_or(|last| !Arc::ptr_eq(last, roster)) {
+            self.revocations.extend(roster.revoked.iter().cloned());
+            *learned = Some(Arc::clone(roster));
         }
-        Ok(nodes)
     }
 
     /// A removed node is nobody to gossip any more, whichever keys it has.

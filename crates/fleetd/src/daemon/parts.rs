@@ -18,7 +18,7 @@ use fleet_core::timing::Timing;
 use fleet_core::{Digest, Error, ErrorKind};
 use fleet_effects::{BaseEnvironment, Effects, Options};
 use fleet_membership::{Membership, MembershipConfig, Metadata, Profile};
-use fleet_node::catalog::Catalog;
+use fleet_node::catalog::{Between, Catalog};
 use fleet_node::link::RobotReport;
 use fleet_node::links::Links;
 use fleet_node::ports::{SiteTopic, Sites};
@@ -71,6 +71,8 @@ pub(super) struct Parts {
     /// What gossip is sealed and opened with, as of now.
     pub(super) gossip_keys: watch::Sender<Keyring>,
     pub(super) catalog: Catalog,
+    /// The catalog beside those of other sites.
+    pub(super) catalogs: Between,
     pub(super) interpreter: InterpreterPort,
     pub(super) links: Option<Links>,
     /// Whether there should be links.
@@ -116,7 +118,8 @@ impl Parts {
             links_wanted: self.links_wanted,
             reserve_bytes: self.reserve_bytes,
             health: Arc::new(self.standing.clone()),
-            other_sites: self.sites.known(),
+            other_sites: self.sites.clone(),
+            catalogs: self.catalogs.clone(),
             restart: self.restart.clone(),
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use fleet_core::{Error, SiteName};
-use fleet_node::catalog::Between;
 use fleet_node::ports::{SiteServer, SiteTopic, Sites};
 use fleet_store::record::Payload;
 use futures_util::future::BoxFuture;
@@ -17,7 +16,7 @@ use crate::notes::Notes;
 /// Answers other sites from now on, and starts what asks them. Whoever stops the node ends the tasks.
 pub(super) fn start(parts: &Parts, runtime: &Handle) -> [JoinHandle<()>; 3] {
     let links: Arc<dyn Sites> = Arc::new(parts.sites.clone());
-    let catalog = Between::new(parts.catalog.clone(), parts.identity.site.clone());
+    let catalog = parts.catalogs.clone();
     let notes = Notes::new(parts.site.clone(), parts.identity.first_site().clone());
     parts.sites.serve(SiteTopic::Courier, Arc::new(parts.node.courier_server()));
     parts.sites.serve(SiteTopic::Catalog, Arc::new(catalog.clone()));

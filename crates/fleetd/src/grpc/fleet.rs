@@ -9,8 +9,9 @@ use fleet_api::status::{error_of, status_of};
 use fleet_api::tls::CertificateCell;
 use fleet_core::{Clock, Digest, Error, ErrorKind, JobId, NodeId, SystemClock};
 use fleet_membership::Membership;
+use fleet_node::catalog::Between;
 use fleet_node::links::Links;
-use fleet_node::ports::KnownSites;
+use fleet_node::ports::Sites;
 use fleet_node::{JobAction, Node};
 use fleet_replication::command::Action;
 use fleet_store::record::{CommandId, JobState, NodeRecord};
@@ -29,6 +30,7 @@ use crate::http::FactsSource;
 use crate::identity::Identity;
 use crate::ports::InterpreterPort;
 use crate::site::{Site, not_found, read_failed};
+use crate::sites::SiteLinks;
 
 /// How long a client waits that met a full queue or outbox.
 const FULL_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
@@ -48,7 +50,8 @@ pub struct FleetService {
     links_wanted: bool,
     reserve_bytes: u64,
     health: Arc<dyn FactsSource>,
-    other_sites: tokio_watch::Receiver<Arc<KnownSites>>,
+    other_sites: SiteLinks,
+    catalogs: Between,
     restart: tokio_watch::Sender<bool>,
 }
 
@@ -76,8 +79,10 @@ pub struct FleetServiceParts {
     pub reserve_bytes: u64,
     /// What `/health` says.
     pub health: Arc<dyn FactsSource>,
-    /// What is known of other sites by links to them.
-    pub other_sites: tokio_watch::Receiver<Arc<KnownSites>>,
+    /// Links to other sites, and what is known of these.
+    pub other_sites: SiteLinks,
+    /// The catalog beside those of other sites.
+    pub catalogs: Between,
     /// Turned true to send the node through a stop and a start.
     pub restart: tokio_watch::Sender<bool>,
 }
@@ -98,6 +103,7 @@ impl FleetService {
             reserve_bytes,
             health,
             other_sites,
+            catalogs,
             restart,
         } = parts;
         let jobs = Jobs::new(site.clone(), interpreter.clone());
@@ -116,6 +122,7 @@ impl FleetService {
             reserve_bytes,
             health,
             other_sites,
+            catalogs,
             restart,
         }
     }
@@ -235,6 +242,9 @@ impl FleetService {
             links: self.links.as_ref(),
             links_wanted: self.links_wanted,
             membership: &self.membership,
+            other_sites: &self.other_sites,
+            catalogs: &self.catalogs,
+            own_address: &self.identity.advertise,
         };
         if local_only {
             return doctor::run(own).await;
@@ -283,12 +293,9 @@ impl FleetService {
 
     /// Every site that is known here, by name.
     fn sites_here(&self) -> Result<Vec<v1::Site>, Error> {
-        let heard = self.other_sites.borrow().clone();
-        let state = self.site.reader()?;
-        let noted = sites::sites(&state).map_err(read_failed)?;
-        let others = noted.iter().map(|(name, record)| convert::other_site(name, record, heard.get(name)));
-        let mut all: Vec<v1::Site> = others.chain([self.site_here()?]).collect();
-        for (group, removed) in sites::all_removed(&state).map_err(read_failed)? {
+        let mut all = self.other_sites_here()?;
+        all.push(self.site_here()?);
+        for (group, removed) in sites::all_removed(&self.site.reader()?).map_err(read_failed)? {
             // One that was founded under the name since is what it means now.
             if !all.iter().any(|site| site.name == removed.site.as_str()) {
                 all.push(convert::removed_site(&removed.site, group));
@@ -296,6 +303,13 @@ impl FleetService {
         }
         all.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(all)
+    }
+
+    /// Every other site that is known here, by name.
+    fn other_sites_here(&self) -> Result<Vec<v1::Site>, Error> {
+        let heard = self.other_sites.known().borrow().clone();
+        let noted = sites::sites(&self.site.reader()?).map_err(read_failed)?;
+        Ok(noted.iter().map(|(name, record)| convert::other_site(name, record, heard.get(name))).collect())
     }
 
     fn status_here(&self) -> Result<v1::Status, Error> {
@@ -310,6 +324,7 @@ impl FleetService {
             fleet_id: self.identity.fleet_id.as_bytes().to_vec(),
             node: self.identity.name.clone(),
             site: Some(self.site_here()?),
+            other_sites: self.other_sites_here()?,
             nodes,
             jobs,
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -115,9 +115,7 @@ impl DialPlan {
             return dials;
         }
         for (site, addresses) in situation.sites {
-            let is_linked = situation.links.iter().any(|link| link.site == *site)
-                || situation.held_elsewhere.contains(site)
-                || *site == self.own;
+            let is_linked = self.is_linked(site, situation);
             let target = self.targets.entry(site.clone()).or_default();
             if is_linked || target.is_dialling || addresses.is_empty() || now < target.retry_at {
                 continue;
@@ -127,6 +125,22 @@ impl DialPlan {
             dials.push(Dial::Dial { site: site.clone(), address });
         }
         dials
+    }
+
+    /// When [`Self::next`] has something to dial though nothing else happens; `None` if it has not.
+    pub fn due(&self, situation: &Situation<'_>) -> Option<Duration> {
+        let waits = |(site, target): (&SiteName, &Target)| {
+            let has_address = situation.sites.get(site).is_some_and(|addresses| !addresses.is_empty());
+            let is_wanted = has_address && !target.is_dialling && !self.is_linked(site, situation);
+            is_wanted.then_some(target.retry_at)
+        };
+        self.targets.iter().filter(|_| situation.is_leading).filter_map(waits).min()
+    }
+
+    fn is_linked(&self, site: &SiteName, situation: &Situation<'_>) -> bool {
+        situation.links.iter().any(|link| link.site == *site)
+            || situation.held_elsewhere.contains(site)
+            || *site == self.own
     }
 
     fn ends(&self, situation: &Situation<'_>) -> Vec<Dial> {
@@ -226,13 +240,12 @@ mod tests {
         let (mut now, mut dialled, mut pauses) = (millis(0), Vec::new(), Vec::new());
         while dialled.len() < 8 {
             let began = now;
-            let dials = loop {
-                let dials = plan.next(now, &leader);
-                if !dials.is_empty() {
-                    break dials;
-                }
-                now += millis(100);
-            };
+            if let Some(due) = plan.due(&leader) {
+                assert!(due == now || plan.next(due - millis(1), &leader).is_empty(), "not before it is due");
+                now = due;
+            }
+            let dials = plan.next(now, &leader);
+            assert_eq!((dials.len(), plan.due(&leader)), (1, None), "nothing is due while it is dialled");
             assert_eq!(plan.next(now, &leader), [], "one dial at a time");
             let [Dial::Dial { address, .. }] = dials.as_slice() else { panic!("{dials:?}") };
             dialled.push(address.clone());
@@ -251,6 +264,8 @@ mod tests {
         assert_eq!(plan.next(millis(0), &situation(&sites, &links, &nobody)), []);
         assert_eq!(plan.next(millis(0), &situation(&sites, &[], &elsewhere)), []);
         plan.ended(millis(1_000), &site("south"), 1.0);
+        assert_eq!(plan.due(&situation(&sites, &links, &nobody)), None, "it is linked");
+        assert_eq!(plan.due(&situation(&sites, &[], &nobody)), Some(millis(1_500)));
         assert_eq!(plan.next(millis(1_400), &situation(&sites, &[], &nobody)), []);
         assert_eq!(plan.next(millis(1_500), &situation(&sites, &[], &nobody)).len(), 1);
     }
