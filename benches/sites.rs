@@ -5,14 +5,14 @@
 #[path = "../tests/harness/mod.rs"]
 mod harness;
 #[path = "../tests/chaos/leftovers.rs"]
-#[allow(dead_code, reason = "the suite of chaos uses the rest")]
+#[allow(dead_code, unused_imports, reason = "the suite of chaos uses the rest, and tests it")]
 mod leftovers;
 #[path = "../tests/chaos/network.rs"]
-#[allow(dead_code, reason = "the suite of chaos uses the rest")]
+#[allow(dead_code, unused_imports, reason = "the suite of chaos uses the rest, and tests it")]
 mod network;
 mod support;
 #[path = "../tests/chaos/tools.rs"]
-#[allow(dead_code, reason = "the suite of chaos uses the rest")]
+#[allow(dead_code, unused_imports, reason = "the suite of chaos uses the rest, and tests it")]
 mod tools;
 #[path = "support/two_sites.rs"]
 mod two_sites;

@@ -16,7 +16,7 @@ use crate::network::{Cut, Network, Packets};
 use crate::support::load::{Load, as_new_job};
 
 /// A wait that takes longer is a failed one.
-pub const BOUND: Duration = Duration::from_secs(600);
+pub(crate) const BOUND: Duration = Duration::from_secs(600);
 const SLOTS: u32 = 128;
 /// Where nodes with addresses of their own listen.
 const PORTS: (u16, u16) = (7000, 8000);
@@ -25,7 +25,7 @@ const NARROW_BYTES_PER_SECOND: u64 = 32_000;
 
 /// How wide the way between the sites is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
+pub(crate) enum Line {
     /// As wide as this machine makes it.
     Wide,
     /// 256 kbit/s in each direction, 50 ms long.
@@ -51,24 +51,24 @@ enum Between {
 }
 
 /// The sites. Dropped in this order: processes, way.
-pub struct TwoSites {
-    pub cluster: Cluster,
+pub(crate) struct TwoSites {
+    pub(crate) cluster: Cluster,
     between: Between,
     /// The nodes of `default`.
-    pub here: Vec<usize>,
+    pub(crate) here: Vec<usize>,
     /// Those of `plant`.
-    pub there: Vec<usize>,
+    pub(crate) there: Vec<usize>,
 }
 
 impl TwoSites {
     /// Sites of `nodes` nodes each.
-    pub async fn start(nodes: usize, line: Line) -> Self {
+    pub(crate) async fn start(nodes: usize, line: Line) -> Self {
         let (cluster, between) = if nodes == 1 { on_loopback(line).await } else { in_a_network(nodes).await };
         Self { cluster, between, here: (0..nodes).collect(), there: (nodes..2 * nodes).collect() }
     }
 
     /// How many bytes pass a second in each direction; none if nothing bounds it.
-    pub fn bytes_per_second(&self) -> Option<u64> {
+    pub(crate) fn bytes_per_second(&self) -> Option<u64> {
         match &self.between {
             Between::Lines(line, _) => line.shape().bytes_per_second,
             Between::Network(_) => None,
@@ -76,7 +76,7 @@ impl TwoSites {
     }
 
     /// Cuts the link, and waits until `default` has noticed.
-    pub async fn cut(&self, here: &Load) {
+    pub(crate) async fn cut(&self, here: &Load) {
         match &self.between {
             Between::Lines(_, lines) => lines.iter().for_each(SlowLink::cut),
             Between::Network(network) => {
@@ -93,7 +93,7 @@ impl TwoSites {
     }
 
     /// The link is whole again.
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         match &self.between {
             Between::Lines(_, lines) => lines.iter().for_each(SlowLink::heal),
             Between::Network(network) => network.pass_all_but(&[]),
@@ -101,12 +101,12 @@ impl TwoSites {
     }
 
     /// Waits until `default` has a link again.
-    pub async fn until_alive(&self, here: &Load) {
+    pub(crate) async fn until_alive(&self, here: &Load) {
         until_other_site(here, "a link", |state| state == "alive").await;
     }
 
     /// Has one job accepted for the other site: right after its founding a site takes none for others.
-    pub async fn warm_up(&self, here: &Load, request: &v1::SubmitRequest) {
+    pub(crate) async fn warm_up(&self, here: &Load, request: &v1::SubmitRequest) {
         self.until_alive(here).await;
         let request = as_new_job(request);
         until("an accepted job", BOUND, || async {
@@ -116,7 +116,7 @@ impl TwoSites {
     }
 
     /// The robots of `plant` take no work, or do again.
-    pub async fn drain(&self, there: &Load, drain: bool) {
+    pub(crate) async fn drain(&self, there: &Load, drain: bool) {
         for node in &self.there {
             let node = self.cluster.nodes[*node].name.clone();
             let request = v1::DrainNodeRequest { node, drain, deadline_ms: None };
@@ -125,12 +125,12 @@ impl TwoSites {
     }
 
     /// Log entries that all leaders have proposed so far.
-    pub async fn entries(&self) -> f64 {
+    pub(crate) async fn entries(&self) -> f64 {
         self.sum("fleet_group_entry_commands_count").await
     }
 
     /// Bytes of messages that couriers have sent, and had answered.
-    pub async fn sent_bytes(&self) -> f64 {
+    pub(crate) async fn sent_bytes(&self) -> f64 {
         self.sum("fleet_courier_sent_bytes_total").await
     }
 
@@ -148,7 +148,7 @@ impl TwoSites {
     }
 
     /// How many jobs `default` knows to have completed at the other site.
-    pub async fn completed_elsewhere(&self, here: &Load) -> u64 {
+    pub(crate) async fn completed_elsewhere(&self, here: &Load) -> u64 {
         let (mut count, mut page) = (0, String::new());
         loop {
             let request = v1::ListJobsRequest {

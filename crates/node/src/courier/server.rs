@@ -191,8 +191,10 @@ impl Reading {
                 LookedAt::Needs(digests) => reply.needs.extend(digests),
                 LookedAt::Ready(mut moved) => {
                     // One job of each definition that is new brings it along: the first that can come.
-                    if missing.remove(&moved.submission.spec.definition) {
-                        moved.submission.definition = self.definition(&moved, &mut reply).await;
+                    if missing.contains(&moved.submission.spec.definition) {
+                        let Some(definition) = self.definition(&moved, &mut reply).await else { continue };
+                        moved.submission.definition = Some(definition);
+                        missing.remove(&moved.submission.spec.definition);
                     }
                     proposed.push((moved.number, self.arriving(moved)));
                 }
