@@ -72,12 +72,15 @@ impl Dialling {
             self.plan.ended(now, site, jitter());
         }
         self.linked = linked;
-        let sites = addresses(&self.links);
+        let remembered = self.links.remembered_addresses();
+        let heard = remembered.keys().cloned().collect();
+        let sites = addresses(&self.links, remembered);
         let home = self.links.home();
         let held_elsewhere = sites.keys().filter(|site| !home.holders(site).is_empty()).cloned().collect();
         let situation = Situation {
             is_leading: home.is_leading(),
             sites: &sites,
+            heard: &heard,
             links: &self.links.facts(),
             held_elsewhere: &held_elsewhere,
         };
@@ -137,10 +140,10 @@ impl Dialling {
 }
 
 /// Where each site may answer: what is recorded, then what it said when it was last heard.
-fn addresses(links: &SiteLinks) -> BTreeMap<SiteName, Vec<String>> {
+fn addresses(links: &SiteLinks, remembered: BTreeMap<SiteName, Vec<String>>) -> BTreeMap<SiteName, Vec<String>> {
     let mut addresses: BTreeMap<_, _> =
         links.home().contacts().into_iter().map(|(site, contact)| (site, contact.addresses)).collect();
-    for (site, remembered) in links.remembered_addresses() {
+    for (site, remembered) in remembered {
         let known: &mut Vec<String> = addresses.entry(site).or_default();
         for address in remembered {
             if !known.contains(&address) {
