@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use fleet_api::Revocations;
 use fleet_core::{BootInstant, Clock, NodeId, SystemClock};
-use fleet_membership::{GroupStatus, Membership, Metadata, NodeState, Protocols, View, site_mark};
+use fleet_membership::{
+    GroupStatus, Member, MemberState, Membership, Metadata, NodeState, Protocols, View, site_mark,
+};
 use fleet_node::Node;
 use fleet_replication::command::{Action, COMMAND_VERSION, NodeAdmission};
 use fleet_replication::{Role, SiteNode, SiteView};
@@ -55,10 +57,13 @@ impl Observer {
     pub(super) async fn run(mut self) {
         let mut view = self.membership.view();
         let mut down_since = BTreeMap::new();
-        let mut learned = None;
+        let (mut learned, mut seen) = (None, self.membership.current_view());
         loop {
             let current = self.membership.current_view();
             self.site.peers().learn(addresses(&current));
+            only_in(&seen, &current).for_each(|node| self.site.peers().lost(node));
+            only_in(&current, &seen).for_each(|node| self.site.peers().heard(node));
+            seen = current.clone();
             match self.site.roster() {
                 Ok(roster) => {
                     let nodes = &roster.nodes;
@@ -184,6 +189,17 @@ fn addresses(view: &View) -> Vec<(NodeId, String)> {
         .collect()
 }
 
+/// The other members that answer in `view` and do not in `other`.
+fn only_in<'a>(view: &'a View, other: &'a View) -> impl Iterator<Item = NodeId> + 'a {
+    let is_new = move |member: &&Member| answers(member) && !other.get(member.node).is_some_and(answers);
+    view.members().filter(is_new).map(|member| member.node).filter(|node| *node != view.own_node())
+}
+
+/// Whether gossip has nothing against `member`.
+fn answers(member: &Member) -> bool {
+    matches!(member.state, MemberState::Alive | MemberState::Draining)
+}
+
 /// The newest version of commands that a living node says it can apply.
 fn commands_of(view: &View, node: NodeId) -> Option<u32> {
     let metadata = view.get(node).filter(|member| view.is_active(member.node))?.metadata.as_ref()?;
@@ -214,4 +230,36 @@ fn site_view(
         })
         .collect();
     SiteView { nodes }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use fleet_membership::MetadataVersion;
+
+    use super::*;
+
+    #[test]
+    fn who_answers_in_one_view_only_was_lost_or_has_come_back() {
+        let node = |number: u8| NodeId::from_bytes([number; 16]);
+        let view = |states: &[(u8, MemberState)]| {
+            let member = |(number, state): &(u8, MemberState)| Member {
+                node: node(*number),
+                address: SocketAddr::from(([127, 0, 0, 1], u16::from(*number))),
+                incarnation: 1,
+                state: *state,
+                metadata_version: MetadataVersion::default(),
+                metadata: None,
+            };
+            View::new(node(1), 1, states.iter().map(|state| (node(state.0), member(state))).collect())
+        };
+        use MemberState::{Alive, Down, Draining, Suspect};
+        let before = view(&[(1, Suspect), (2, Alive), (3, Down), (4, Suspect), (5, Down)]);
+        let after = view(&[(1, Alive), (2, Alive), (3, Draining), (4, Alive), (5, Suspect), (6, Alive)]);
+        assert_eq!(only_in(&after, &before).collect::<Vec<_>>(), [node(3), node(4), node(6)]);
+        assert_eq!(only_in(&before, &after).count(), 0);
+        let lost = view(&[(1, Alive), (2, Suspect), (3, Draining), (4, Alive)]);
+        assert_eq!(only_in(&after, &lost).collect::<Vec<_>>(), [node(2), node(6)]);
+    }
 }

@@ -92,12 +92,13 @@ impl Dialling {
             self.plan.ended(now, site, jitter());
         }
         self.linked = linked;
-        let sites = self.links.addresses();
+        let (sites, heard) = (self.links.addresses(), self.links.heard());
         let home = self.links.home();
         let held_elsewhere = sites.keys().filter(|site| !home.holders(site).is_empty()).cloned().collect();
         let situation = Situation {
             is_leading: home.is_leading(),
             sites: &sites,
+            heard: &heard,
             links: &self.links.facts(),
             held_elsewhere: &held_elsewhere,
         };

@@ -1,6 +1,6 @@
 //! The links of this node by site, and everyone who uses them: who asks, who answers, who wants to know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -256,6 +256,11 @@ impl SiteLinks {
         addresses
     }
 
+    /// The sites that were heard once.
+    pub(super) fn heard(&self) -> BTreeSet<SiteName> {
+        self.table().heard.0.keys().cloned().collect()
+    }
+
     /// The sites this node holds links to.
     pub fn linked(&self) -> Vec<SiteName> {
         let mut sites: Vec<_> = self.table().links.values().map(|held| held.site.clone()).collect();
@@ -267,7 +272,7 @@ impl SiteLinks {
     /// What this node knows of the sites it holds links to: group, when heard, report.
     pub(crate) fn heard_over_links(&self) -> Vec<(SiteName, GroupId, Timestamp, Arc<SiteReport>)> {
         let table = self.table();
-        let linked: std::collections::BTreeSet<_> = table.links.values().map(|held| &held.site).collect();
+        let linked: BTreeSet<_> = table.links.values().map(|held| &held.site).collect();
         let heard = linked.into_iter().filter_map(|site| Some((site.clone(), table.heard.0.get(site)?)));
         heard.map(|(site, heard)| (site, heard.group, heard.heard_at, Arc::clone(&heard.report))).collect()
     }

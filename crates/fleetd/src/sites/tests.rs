@@ -313,7 +313,7 @@ async fn a_removed_site_is_cut_off_forgotten_and_not_dialled_again() {
     south.home.contacts.lock().unwrap().clear();
     south.until_known("nothing of it", KnownSites::is_empty).await;
     north.until_known("the loss", |known| known.values().all(|site| !site.is_linked)).await;
-    assert!(south.links.remembered_addresses().is_empty(), "nobody is left to be dialled");
+    assert!(south.links.heard().is_empty(), "nobody is left to be dialled");
     let asked = south.ask("north", SiteTopic::Courier, "x").await.unwrap_err();
     assert_eq!(asked.kind, ErrorKind::NotFound);
 }
