@@ -82,6 +82,7 @@ impl FactsSource for NodeFacts {
         let load = *self.load.borrow();
         gauge!("fleet_kept_journals").set(load.kept_journals as f64);
         gauge!("fleet_refused_records").set(load.refused_records as f64);
+        gauge!("fleet_dropped_journals").set(load.dropped_journals as f64);
         let Some(site) = self.site.reader().ok().and_then(|reader| jobs::site(&reader).ok()) else { return };
         gauge!("casare_jobs_queue_depth").set(site.counters.jobs_in(JobState::Queued) as f64);
         for state in JobState::ALL {

@@ -171,27 +171,13 @@ impl Reading {
     }
 
     /// Takes over what comes. The first job of each definition that is new goes ahead, so that the definition is committed
-    /// once; then the others.
+    /// once; then the others. A first one that is not taken brings no definition, and holds up nobody: the next one goes
+    /// ahead with it.
     async fn accept(&self, moves: Vec<MovedJob>, reply: &mut Reply) -> Result<(), Error> {
-        let mut begun = BTreeSet::new();
-        let (mut first, mut rest) = (Vec::new(), Vec::new());
-        {
-            let reader = self.reader()?;
-            for moved in moves {
-                if let Some(known) = read(moves::arrival(&reader, self.source.group, moved.number))? {
-                    reply.verdicts.push((moved.number, known.verdict));
-                    continue;
-                }
-                let digest = moved.submission.spec.definition;
-                if read(has_definition(&reader, digest))? || !begun.insert(digest) {
-                    rest.push((moved, None));
-                } else {
-                    first.push((moved, self.definitions.get(&digest).cloned()));
-                }
-            }
-        }
-        for group in [first, rest] {
-            let decided = join_all(group.into_iter().map(|(moved, definition)| self.decide(moved, definition))).await;
+        let mut left = self.undecided(moves, reply)?;
+        while !left.is_empty() {
+            let (ready, later) = self.in_turn(left)?;
+            let decided = join_all(ready.into_iter().map(|(moved, definition)| self.decide(moved, definition))).await;
             let mut outcomes = Vec::with_capacity(decided.len());
             for decided in decided {
                 match decided {
@@ -200,8 +186,41 @@ impl Reading {
                 }
             }
             note_verdicts(outcomes, reply);
+            left = later;
         }
         Ok(())
+    }
+
+    /// Those of `moves` that were not decided before; what was decided of the others is the answer again.
+    fn undecided(&self, moves: Vec<MovedJob>, reply: &mut Reply) -> Result<Vec<MovedJob>, Error> {
+        let reader = self.reader()?;
+        let mut left = Vec::with_capacity(moves.len());
+        for moved in moves {
+            match read(moves::arrival(&reader, self.source.group, moved.number))? {
+                Some(known) => reply.verdicts.push((moved.number, known.verdict)),
+                None => left.push(moved),
+            }
+        }
+        Ok(left)
+    }
+
+    /// Which of `moves` go now: every one whose definition is here, and of each new definition one, which brings it. And
+    /// which wait for those: fewer than there were.
+    fn in_turn(&self, moves: Vec<MovedJob>) -> Result<(Vec<(MovedJob, Option<Content>)>, Vec<MovedJob>), Error> {
+        let reader = self.reader()?;
+        let mut begun = BTreeSet::new();
+        let (mut ready, mut later) = (Vec::new(), Vec::new());
+        for moved in moves {
+            let digest = moved.submission.spec.definition;
+            if read(has_definition(&reader, digest))? {
+                ready.push((moved, None));
+            } else if begun.insert(digest) {
+                ready.push((moved, self.definitions.get(&digest).cloned()));
+            } else {
+                later.push(moved);
+            }
+        }
+        Ok((ready, later))
     }
 
     async fn decide(&self, moved: MovedJob, definition: Option<Content>) -> Decided {
