@@ -4,6 +4,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod across_sites;
 mod catalog;
 mod cut_off;
 mod frozen;

@@ -14,6 +14,7 @@ mod forward;
 mod intake;
 mod jobs;
 mod live;
+mod moving;
 mod outbox;
 mod page;
 mod peer;

@@ -87,6 +87,7 @@ impl FactsSource for NodeFacts {
         let load = *self.load.borrow();
         gauge!("fleet_kept_journals").set(load.kept_journals as f64);
         gauge!("fleet_refused_records").set(load.refused_records as f64);
+        gauge!("fleet_dropped_journals").set(load.dropped_journals as f64);
         let Ok(reader) = self.site.reader() else { return };
         if let Err(error) = outbox_gauges::refresh(&reader, SystemClock.now()) {
             tracing::debug!(error = %fleet_core::error::chain(&error), "the gauges of the outbox are not set");

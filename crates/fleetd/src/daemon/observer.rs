@@ -10,7 +10,8 @@ use fleet_core::{BootInstant, Clock, NodeId, SystemClock};
 use fleet_membership::{
     GroupStatus, Member, MemberState, Membership, Metadata, NodeState, Protocols, View, site_mark,
 };
-use fleet_node::Node;
+use fleet_node::placement::{INTERPRETER_WORD, RobotView};
+use fleet_node::{Node, NodeObservation, RobotObservation};
 use fleet_replication::command::{Action, COMMAND_VERSION, NodeAdmission};
 use fleet_replication::{Role, SiteNode, SiteView};
 use fleet_store::record::{NodeProfile, NodeRecord, NodeStanding};
@@ -37,6 +38,8 @@ pub(super) struct Load {
     pub(super) kept_journals: usize,
     /// Records written while cut off that the group refused.
     pub(super) refused_records: usize,
+    /// Refused journals that gave way to later ones.
+    pub(super) dropped_journals: usize,
 }
 
 /// The observer's parts.
@@ -60,6 +63,8 @@ impl Observer {
         let (mut learned, mut seen) = (None, self.membership.current_view());
         loop {
             let current = self.membership.current_view();
+            let NodeObservation { scheduler, robot } = self.node.observe().await;
+            let robots = scheduler.map(|scheduler| scheduler.robots).unwrap_or_default();
             self.site.peers().learn(addresses(&current));
             only_in(&seen, &current).for_each(|node| self.site.peers().lost(node));
             only_in(&current, &seen).for_each(|node| self.site.peers().heard(node));
@@ -70,13 +75,13 @@ impl Observer {
                     self.learn_revoked(&roster, &mut learned);
                     self.ban_removed(nodes);
                     self.learn_admitted(nodes);
-                    self.note_changed(nodes, &current).await;
+                    self.note_changed(nodes, &current, &robots).await;
                     let observed = site_view(nodes, &current, &mut down_since, SystemClock.boot_now());
                     self.site.group().observe(observed);
                 }
                 Err(error) => tracing::warn!(%error, "the site's nodes cannot be read"),
             }
-            let load = self.observe_load().await;
+            let load = load_of(robot);
             self.load.send_replace(load);
             if let Err(error) = self.membership.publish(self.metadata(load)) {
                 tracing::warn!(%error, "metadata not published");
@@ -111,11 +116,11 @@ impl Observer {
 
     /// As leader, has the group note what nodes say of themselves since they came back with other flags: one a look, so
     /// that a group that does not answer holds up nothing here.
-    async fn note_changed(&self, nodes: &[NodeRecord], view: &View) {
+    async fn note_changed(&self, nodes: &[NodeRecord], view: &View, robots: &[RobotView]) {
         if self.site.group().serving_term().is_none() {
             return;
         }
-        let Some(admission) = nodes.iter().find_map(|node| self.changed(node, view)) else { return };
+        let Some(admission) = nodes.iter().find_map(|node| self.changed(node, view, robots)) else { return };
         let node = admission.node;
         let noting = self.site.propose(Action::PutNode(Box::new(admission)));
         match tokio::time::timeout(LOOK_EVERY, noting).await {
@@ -125,7 +130,7 @@ impl Observer {
         }
     }
 
-    fn changed(&self, node: &NodeRecord, view: &View) -> Option<NodeAdmission> {
+    fn changed(&self, node: &NodeRecord, view: &View, robots: &[RobotView]) -> Option<NodeAdmission> {
         if node.standing == NodeStanding::Removed || !view.is_active(node.id) {
             return None;
         }
@@ -133,20 +138,11 @@ impl Observer {
             self.profile.clone()
         } else {
             let metadata = view.get(node.id)?.metadata.as_deref();
-            current_profile(&node.profile, metadata)
+            let robot = robots.iter().find(|robot| robot.session.node == node.id);
+            with_capabilities(current_profile(&node.profile, metadata), robot)
         };
         let admission = NodeAdmission { node: node.id, profile: now, certificate: None, replaces: None };
         (admission.profile != node.profile).then_some(admission)
-    }
-
-    async fn observe_load(&self) -> Load {
-        let robot = self.node.observe().await.robot;
-        robot.map_or_else(Load::default, |robot| Load {
-            slots_busy: u32::try_from(robot.jobs).unwrap_or(u32::MAX),
-            is_draining: robot.is_draining,
-            kept_journals: robot.kept_journals,
-            refused_records: robot.refused_records,
-        })
     }
 
     fn metadata(&self, load: Load) -> Metadata {
@@ -180,6 +176,27 @@ impl Observer {
             site_links: self.sites.linked().iter().map(site_mark).collect(),
         }
     }
+}
+
+fn load_of(robot: Option<RobotObservation>) -> Load {
+    robot.map_or_else(Load::default, |robot| Load {
+        slots_busy: u32::try_from(robot.jobs).unwrap_or(u32::MAX),
+        is_draining: robot.is_draining,
+        kept_journals: robot.kept_journals,
+        refused_records: robot.refused_records,
+        dropped_journals: robot.dropped_journals,
+    })
+}
+
+/// `profile` with what the robot of its node allows now, where it is linked: gossip has no room for that. Other sites route
+/// by it, and what this one takes from them follows it.
+fn with_capabilities(mut profile: NodeProfile, robot: Option<&RobotView>) -> NodeProfile {
+    if let Some(robot) = robot {
+        // The interpreter is not among what a site offers: that is found out where a job comes.
+        let words = robot.capabilities.iter().filter(|word| !word.starts_with(INTERPRETER_WORD));
+        profile.capabilities = words.cloned().collect();
+    }
+    profile
 }
 
 fn addresses(view: &View) -> Vec<(NodeId, String)> {
@@ -235,9 +252,12 @@ fn site_view(
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::sync::Arc;
 
+    use fleet_core::SessionId;
     use fleet_membership::MetadataVersion;
 
+    use super::super::trust_tests::profile;
     use super::*;
 
     #[test]
@@ -261,5 +281,20 @@ mod tests {
         assert_eq!(only_in(&before, &after).count(), 0);
         let lost = view(&[(1, Alive), (2, Suspect), (3, Draining), (4, Alive)]);
         assert_eq!(only_in(&after, &lost).collect::<Vec<_>>(), [node(2), node(6)]);
+    }
+
+    #[test]
+    fn what_a_robot_allows_now_is_noted_and_stays_noted_while_it_is_away() {
+        let noted = NodeProfile { capabilities: vec!["shell".to_owned()], ..profile("node-1") };
+        assert_eq!(with_capabilities(noted.clone(), None), noted);
+        let capabilities = ["http", "http:*.example", "interpreter:1"].map(str::to_owned);
+        let robot = RobotView {
+            session: SessionId { node: NodeId::default(), boot: 1, number: 1 },
+            tags: Arc::from([]),
+            capabilities: Arc::from(capabilities),
+            slots_free: 1,
+            is_draining: false,
+        };
+        assert_eq!(with_capabilities(noted, Some(&robot)).capabilities, ["http", "http:*.example"]);
     }
 }

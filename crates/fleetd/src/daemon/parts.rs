@@ -124,10 +124,11 @@ impl Parts {
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let sites: Arc<dyn Sites> = Arc::new(self.sites.clone());
         let outbox =
-            OutboxServer::new(OutboxService::new(self.site.clone(), self.node.clone(), self.interpreter.clone()))
-                .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
-        let outbox = ToMeantSite::new(self.identity.site.clone(), Arc::new(self.sites.clone()), outbox);
+            OutboxService::new(self.site.clone(), self.node.clone(), self.interpreter.clone(), Arc::clone(&sites));
+        let outbox = OutboxServer::new(outbox).max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let outbox = ToMeantSite::new(self.identity.site.clone(), sites, outbox);
         self.sites.serve(SiteTopic::Client, Arc::new(ClientCalls::new(fleet.clone())));
         let fleet = ToMeantSite::new(self.identity.site.clone(), Arc::new(self.sites.clone()), fleet);
         let peer = PeerServer::new(PeerService::new(
@@ -384,8 +385,7 @@ pub(super) async fn start_node(
 
 /// What placement may count on: what the configuration allows, and the interpreter this software has.
 fn robot_capabilities(settings: &Settings) -> Vec<String> {
-    let mut words = settings.allow.capabilities();
-    words.extend(settings.allow.host_words());
+    let mut words = settings.allow.words();
     words.push(format!("{}{INTERPRETER_VERSION}", fleet_node::placement::INTERPRETER_WORD));
     sorted(&words)
 }

@@ -1,31 +1,30 @@
 //! What clients ask: one method a call, each either answered here, where that is right, or passed on to the leader.
 
-use std::pin::Pin;
+mod jobs;
+
 use std::sync::Arc;
 
 use fleet_api::pb::v1;
 use fleet_api::pb::v1::fleet_server::Fleet;
-use fleet_api::status::{error_of, status_of};
+use fleet_api::status::status_of;
 use fleet_api::tls::CertificateCell;
-use fleet_core::{Clock, Digest, Error, ErrorKind, JobId, NodeId, SystemClock};
+use fleet_core::{Clock, Digest, Error, ErrorKind, NodeId, SystemClock};
 use fleet_membership::Membership;
+use fleet_node::Node;
 use fleet_node::catalog::Between;
 use fleet_node::links::Links;
 use fleet_node::ports::Sites;
-use fleet_node::{JobAction, Node};
 use fleet_replication::command::Action;
-use fleet_store::record::{CommandId, JobState, NodeRecord};
+use fleet_store::record::{JobState, NodeRecord};
 use fleet_store::state::{jobs as state, sites};
-use futures_util::TryStreamExt;
 use tokio::sync::watch as tokio_watch;
-use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
-use super::forward::{Place, TIMEOUT_HEADER, answer, fleet_client, passed_on, place};
+use super::elsewhere::OtherSites;
+use super::forward::{answer, fleet_client};
 use super::intake::Intake;
 use super::jobs::Jobs;
-use super::{convert, doctor, live, recover, removal, site_removal, tokens, watch};
+use super::{convert, doctor, live, recover, removal, site_removal, tokens};
 use crate::http::FactsSource;
 use crate::identity::Identity;
 use crate::ports::InterpreterPort;
@@ -52,6 +51,7 @@ pub struct FleetService {
     health: Arc<dyn FactsSource>,
     other_sites: SiteLinks,
     catalogs: Between,
+    others: OtherSites,
     restart: tokio_watch::Sender<bool>,
 }
 
@@ -121,6 +121,7 @@ impl FleetService {
             links_wanted,
             reserve_bytes,
             health,
+            others: OtherSites::new(Arc::new(other_sites.clone())),
             other_sites,
             catalogs,
             restart,
@@ -143,62 +144,6 @@ impl FleetService {
         Err(Error::new(ErrorKind::ResourceExhausted, message)
             .with_retry_after(std::time::Duration::from_secs(10))
             .with_next_step("Free space on the leader's disk; it takes work again by itself."))
-    }
-
-    async fn get_here(self, request: v1::GetJobRequest) -> Result<v1::Job, Error> {
-        let reader = self.site.current_reader().await?;
-        let id = self.jobs.id(&reader, &request.job)?;
-        self.explained(self.jobs.view(&reader, id, &request).await?, id).await
-    }
-
-    async fn list_here(&self, request: &v1::ListJobsRequest) -> Result<v1::ListJobsResponse, Error> {
-        let mut page = self.jobs.list(&self.site.current_reader().await?, request)?;
-        for job in &mut page.jobs {
-            if let Some(id) = JobId::from_slice(&job.job_id).filter(|_| job.reason.is_empty()) {
-                *job = self.explained(std::mem::take(job), id).await?;
-            }
-        }
-        Ok(page)
-    }
-
-    /// The job with why it is still queued or how long its robot has been away, where the scheduler knows better than the row.
-    async fn explained(&self, mut job: v1::Job, id: JobId) -> Result<v1::Job, Error> {
-        let is_held = JobState::from_word(&job.state).is_some_and(JobState::has_holder);
-        if (is_held || job.state == JobState::Queued.as_str())
-            && let Some(reason) = self.node.explain(id).await
-        {
-            job.reason = reason;
-        }
-        Ok(job)
-    }
-
-    async fn control_here(self, request: v1::ControlJobRequest) -> Result<v1::Job, Error> {
-        let action = match request.action() {
-            v1::JobAction::Cancel => JobAction::Cancel,
-            v1::JobAction::Pause => JobAction::Pause,
-            v1::JobAction::Resume => JobAction::Resume,
-            v1::JobAction::Unspecified => {
-                return Err(Error::new(ErrorKind::InvalidInput, "control a job: no action was given"));
-            }
-        };
-        let reader = self.site.current_reader().await?;
-        let id = self.jobs.id(&reader, &request.job)?;
-        self.node
-            .control_as(command_id(&request.request_id)?, id, action)
-            .await
-            .map_err(|error| self.node_failed(error))?;
-        let reader = self.site.reader()?;
-        self.jobs.brief(&reader, &self.jobs.rows(&reader, id)?).await
-    }
-
-    async fn retry_here(self, request: v1::RetryJobRequest) -> Result<v1::SubmitResponse, Error> {
-        self.check_reserve()?;
-        let new_job = JobId::from_slice(&request.new_job_id)
-            .ok_or_else(|| Error::new(ErrorKind::InvalidInput, "retry a job: the new id is not 16 bytes"))?;
-        let reader = self.site.current_reader().await?;
-        let id = self.jobs.id(&reader, &request.job)?;
-        let job = self.node.retry(id, new_job).await.map_err(|error| self.node_failed(error))?;
-        Ok(v1::SubmitResponse { job_id: job.as_bytes().to_vec() })
     }
 
     fn node_failed(&self, error: fleet_node::Error) -> Error {
@@ -358,16 +303,6 @@ pub(super) fn node_failed(error: fleet_node::Error, leader: impl FnOnce(Option<N
     }
 }
 
-/// The id under which a job obeys the request: the client's, the same at each of its tries, or a new one.
-fn command_id(request_id: &[u8]) -> Result<CommandId, Error> {
-    if request_id.is_empty() {
-        return Ok(CommandId(Uuid::now_v7().as_u128()));
-    }
-    Uuid::from_slice(request_id)
-        .map(|id| CommandId(id.as_u128()))
-        .map_err(|_| Error::new(ErrorKind::InvalidInput, "control a job: the request id is not 16 bytes"))
-}
-
 fn done<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {
     result.map(Response::new).map_err(|error| status_of(&error))
 }
@@ -391,25 +326,10 @@ impl Fleet for FleetService {
         answer(&self.site, request, local, |c, r| async move { fleet_client(c).list_jobs(r).await }).await
     }
 
-    type WatchJobStream = Pin<Box<dyn Stream<Item = Result<v1::JobChange, Status>> + Send>>;
+    type WatchJobStream = jobs::Changes;
 
     async fn watch_job(&self, request: Request<v1::WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
-        match place(&self.site, &request).map_err(|error| status_of(&error))? {
-            Place::Here => {
-                let changes =
-                    watch::follow(self.site.clone(), &self.node, self.jobs.clone(), request.into_inner()).await;
-                let changes = changes.map_err(|error| status_of(&error))?;
-                Ok(Response::new(Box::pin(changes)))
-            }
-            Place::There(_, channel) => {
-                let mut onward = passed_on(request);
-                onward.metadata_mut().remove(TIMEOUT_HEADER);
-                let changes = fleet_client(channel).watch_job(onward).await?.into_inner();
-                // A connection to the leader that breaks is an error that the client tries again after.
-                let changes = changes.map_err(|status| status_of(&error_of(&status)));
-                Ok(Response::new(Box::pin(changes)))
-            }
-        }
+        self.watch(request).await
     }
 
     async fn get_journal(
@@ -417,22 +337,14 @@ impl Fleet for FleetService {
         request: Request<v1::GetJournalRequest>,
     ) -> Result<Response<v1::GetJournalResponse>, Status> {
         let here = self.clone();
-        let local = |request: v1::GetJournalRequest| async move {
-            let reader = here.site.current_reader().await?;
-            let id = here.jobs.id(&reader, &request.job)?;
-            here.jobs.journal(&reader, id, request.from).await
-        };
-        answer(&self.site, request, local, |c, r| async move { fleet_client(c).get_journal(r).await }).await
+        let remote = |c, r| async move { fleet_client(c).get_journal(r).await };
+        answer(&self.site, request, |r| here.journal_here(r), remote).await
     }
 
     async fn get_logs(&self, request: Request<v1::GetLogsRequest>) -> Result<Response<v1::GetLogsResponse>, Status> {
         let here = self.clone();
-        let local = |request: v1::GetLogsRequest| async move {
-            let reader = here.site.current_reader().await?;
-            let id = here.jobs.id(&reader, &request.job)?;
-            here.jobs.logs(&reader, id, request.from).await
-        };
-        answer(&self.site, request, local, |c, r| async move { fleet_client(c).get_logs(r).await }).await
+        answer(&self.site, request, |r| here.logs_here(r), |c, r| async move { fleet_client(c).get_logs(r).await })
+            .await
     }
 
     async fn control_job(&self, request: Request<v1::ControlJobRequest>) -> Result<Response<v1::Job>, Status> {

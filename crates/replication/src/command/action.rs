@@ -21,7 +21,8 @@ pub const ADMIT_VERSION: u32 = 4;
 pub const HOSTS_VERSION: u32 = 5;
 /// The version of commands that brought several sites: their registry, and the moves of jobs between them.
 pub const SITES_VERSION: u32 = 6;
-/// The version of commands that brought the later certificates of authorities, and the removal of sites.
+/// The version of commands that brought the later certificates of authorities, and the removal of sites; and from which a
+/// move that was settled before is answered anew where its job is known: its source was recovered and has forgotten that.
 pub const LINKS_VERSION: u32 = 7;
 
 /// What a command asks.
