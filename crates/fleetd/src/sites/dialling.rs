@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use fleet_api::tls::is_revoked_here;
 use fleet_core::{Error, SiteName};
 use fleet_node::site_link::{Dial, DialPlan, SiteReport, Situation, bounded};
 use futures_util::future::join_all;
@@ -117,14 +116,8 @@ impl Dialling {
     fn dialled(&mut self, dialled: Result<Dialled, tokio::task::JoinError>) {
         // A dial that panicked is told by the panic hook, and its site is dialled no more until the next start.
         let Ok((site, address, outcome)) = dialled else { return };
-        match &outcome {
-            Ok(()) => {}
-            Err(error) if is_revoked_here(error) => {
-                tracing::warn!(%site, address, %error, "another site takes this one for removed from the fleet");
-            }
-            Err(error) => {
-                tracing::debug!(%site, address, error = %fleet_core::error::chain(error), "no link to another site");
-            }
+        if let Err(error) = &outcome {
+            tracing::debug!(%site, address, error = %fleet_core::error::chain(error), "no link to another site");
         }
         self.plan.dialled(self.began.elapsed(), &site, outcome.is_ok(), jitter());
     }
