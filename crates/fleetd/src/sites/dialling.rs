@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use fleet_api::tls::is_revoked_here;
 use fleet_core::{Error, ErrorKind, SiteName};
 use fleet_node::site_link::{Dial, DialPlan, SiteReport, Situation, bounded};
 use futures_util::future::join_all;
@@ -143,14 +142,8 @@ impl Dialling {
             }
         };
         let Some((site, address)) = self.dialled.remove(&task) else { return };
-        match &outcome {
-            Ok(()) => {}
-            Err(error) if is_revoked_here(error) => {
-                tracing::warn!(%site, address, %error, "another site takes this one for removed from the fleet");
-            }
-            Err(error) => {
-                tracing::debug!(%site, address, error = %fleet_core::error::chain(error), "no link to another site");
-            }
+        if let Err(error) = &outcome {
+            tracing::debug!(%site, address, error = %fleet_core::error::chain(error), "no link to another site");
         }
         self.links.dialled(&site, address, &outcome);
         self.plan.dialled(self.began.elapsed(), &site, outcome.is_ok(), jitter());
