@@ -8,7 +8,7 @@ use fleet_store::state::tables::ARRIVALS;
 use fleet_store::state::{jobs, moves};
 use fleet_store::{Error, StateTransaction, Store};
 
-use crate::consensus::{Entry, Payload};
+use crate::consensus::{Entry, Payload, Place};
 use crate::message::AppliedFact;
 
 /// How entries are applied: as they should be, unless a bug is planted.
@@ -33,9 +33,18 @@ pub(crate) fn apply(
     order: Order,
 ) -> Vec<AppliedFact> {
     let work = store.apply(group, move |state| {
-        entries.into_iter().map(|entry| apply_one(state, node, entry, order)).collect::<Result<Vec<_>, Error>>()
+        let last = entries.last().map(|entry| entry.place);
+        let facts = entries.into_iter().map(|entry| apply_one(state, node, entry, order));
+        let facts = facts.collect::<Result<Vec<_>, Error>>()?;
+        last.map_or(Ok(()), |last| state.put_applied(&applied_to(last)))?;
+        Ok(facts)
     });
     work.wait().expect("a store in memory takes what is applied")
+}
+
+/// What the state's own row says of how far it is applied.
+pub(crate) fn applied_to((term, index): Place) -> Vec<u8> {
+    [term.to_be_bytes(), index.to_be_bytes()].concat()
 }
 
 fn apply_one(state: &mut StateTransaction<'_>, node: NodeId, entry: Entry, order: Order) -> Result<AppliedFact, Error> {

@@ -91,6 +91,7 @@ impl Judge {
                 Ok(())
             }
             Fact::Applied(applied) => self.applied(applied),
+            Fact::Installed { node, place } => self.installed(*node, *place),
             Fact::Serves { node, term, applied } => self.serves(*node, *term, *applied),
             Fact::EffectBegan { node, pair, path } => self.effect_began(*node, *pair, path),
             Fact::Seen(situation) => {
@@ -98,6 +99,18 @@ impl Judge {
                 Ok(())
             }
             Fact::Broken(reason) => broken(Law::NothingBreaks, reason.clone()),
+        }
+    }
+
+    fn installed(&mut self, node: NodeId, place: Place) -> Result<(), Violation> {
+        self.see(Situation::SnapshotInstalled);
+        let position = usize::try_from(place.1).unwrap_or_default();
+        match position.checked_sub(1).and_then(|position| self.log.get(position)) {
+            Some(known) if known.place == place => Ok(()),
+            known => {
+                let detail = format!("{node} takes a snapshot up to {place:?}, where {known:?} was committed");
+                broken(Law::Promise(Invariant::DurableAccept), detail)
+            }
         }
     }
 

@@ -22,7 +22,7 @@ impl World {
     pub(super) fn ask_to_join(&mut self, machine: usize) {
         let there = &self.machines[machine];
         let Some(replaces) = there.replaces else { return };
-        let is_member = there.process.as_ref().is_some_and(|process| !process.group.consensus.log.is_empty());
+        let is_member = there.process.as_ref().is_some_and(|process| process.group.consensus.last().1 > 0);
         if is_member {
             self.machines[machine].replaces = None;
             let site = self.machines[machine].site;

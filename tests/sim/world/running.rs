@@ -3,7 +3,7 @@
 use fleet_core::NodeId;
 
 use super::{Event, World};
-use crate::consensus::DiskRecord;
+use crate::consensus::{DiskRecord, Remains};
 use crate::courier::Courier;
 use crate::group::GroupPart;
 use crate::message::{Alarm, Message, Out, Situation, Step};
@@ -172,16 +172,11 @@ impl World {
 
     /// Up to which entry the state on a disk reaches: some prefix of what was applied and is in the log there.
     fn remembered(&mut self, machine: usize, records: &[DiskRecord]) -> u64 {
-        let mut length = 0;
-        for record in records {
-            match record {
-                DiskRecord::Entries(entries) => length = entries.last().map_or(length, |entry| entry.place.1),
-                DiskRecord::Truncate(from) => length = from - 1,
-                DiskRecord::Boot(_) | DiskRecord::Vote(_) => {}
-            }
-        }
-        let reach = length.min(self.machines[machine].reached);
-        reach - self.dice.below(usize::try_from(reach.min(20)).unwrap_or_default() + 1) as u64
+        let remains = Remains::of(records);
+        let reach = remains.last().1.min(self.machines[machine].reached);
+        let later = reach.saturating_sub(remains.base.state.place.1).min(20);
+        let forgotten = self.dice.below(usize::try_from(later).unwrap_or_default() + 1) as u64;
+        reach.max(remains.base.state.place.1) - forgotten
     }
 
     pub(super) fn resume(&mut self, machine: usize) {
