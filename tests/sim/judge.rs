@@ -55,6 +55,8 @@ pub(crate) struct JobFacts {
     pub(crate) was_cancelled: bool,
     /// Whether it lives at another site, as its first one knows.
     pub(crate) is_elsewhere: bool,
+    /// Whether the site was given up where it went: it may run at both, and only the result here counts.
+    pub(crate) was_abandoned: bool,
 }
 
 /// An entry as the first node that applied it had it.
@@ -200,6 +202,7 @@ impl Judge {
                 Verdict::Recalled => self.see(Situation::MoveRecalled),
                 Verdict::Declined(_) | Verdict::Conflict => {}
             },
+            (Action::Moving(Moving::Begin { .. }), Outcome::Changed { .. }) => self.see(Situation::QueuedJobRouted),
             (Action::Moving(Moving::Report(report)), Outcome::Done) if report.standing.state.is_ended() => {
                 self.see(Situation::MovedJobEnded);
             }
@@ -232,6 +235,11 @@ impl Judge {
             }
             (Action::Assign { .. }, Outcome::Assigned { job, fence }) => self.assigned(*job, *fence),
             (Action::Record(records), Outcome::Recorded { .. }) => self.recorded(records),
+            (Action::Moving(Moving::Abandon { job, .. }), Outcome::Changed { .. }) => {
+                self.see(Situation::MoveAbandoned);
+                self.jobs.entry(*job).or_default().was_abandoned = true;
+                Ok(())
+            }
             (Action::Release { job, fence, .. }, _) => {
                 let facts = self.jobs.entry(*job).or_default();
                 facts.holder.take_if(|holder| holder == fence);
@@ -296,11 +304,15 @@ impl Judge {
     }
 }
 
-/// No two robots may act for the same job now.
-pub(crate) fn check_rights(rights: &[(NodeId, Pair)]) -> Result<(), Violation> {
-    let mut actors: BTreeMap<JobId, NodeId> = BTreeMap::new();
-    for (node, pair) in rights {
-        if let Some(other) = actors.insert(pair.job, *node) {
+/// No two robots may act for the same job now: those of one site never, those of two only where one was given up.
+pub(crate) fn check_rights(
+    rights: &[(usize, NodeId, Pair)],
+    was_abandoned: impl Fn(JobId) -> bool,
+) -> Result<(), Violation> {
+    let mut actors: BTreeMap<(JobId, Option<usize>), NodeId> = BTreeMap::new();
+    for (site, node, pair) in rights {
+        let only_at = was_abandoned(pair.job).then_some(*site);
+        if let Some(other) = actors.insert((pair.job, only_at), *node) {
             let detail = format!("{other} and {node} may act for {}", pair.job);
             return broken(Law::Promise(Invariant::AtMostOneActor), detail);
         }

@@ -176,10 +176,18 @@ pub(crate) enum Situation {
     LogPurged,
     /// A member took a snapshot over, because it needed what was gone.
     SnapshotInstalled,
+    /// A new job went to the other site at once, because only that one has robots for it.
+    JobRouted,
+    /// A queued job went there later, because of that.
+    QueuedJobRouted,
+    /// The site was given up where a job went.
+    MoveAbandoned,
+    /// A job that was given up there ran at both sites.
+    RanAtBothSites,
 }
 
 impl Situation {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::LeaderElected,
         Self::LeaderResumed,
         Self::LogTruncated,
@@ -201,6 +209,10 @@ impl Situation {
         Self::MovedJobEnded,
         Self::LogPurged,
         Self::SnapshotInstalled,
+        Self::JobRouted,
+        Self::QueuedJobRouted,
+        Self::MoveAbandoned,
+        Self::RanAtBothSites,
     ];
 }
 

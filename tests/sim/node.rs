@@ -1,14 +1,15 @@
 //! One process of `fleetd` in the simulation: its part of the group, its scheduler and its robot, and what passes between.
 
 use fleet_core::{BootInstant, JobId, NodeId, SiteName};
-use fleet_replication::command::{Action, NodeAdmission, Outcome};
+use fleet_node::routing::Route;
+use fleet_replication::command::{Action, Moving, NodeAdmission, Outcome};
 use fleet_store::record::NodeProfile;
 use fleet_store::state::{jobs, moves};
 
 use crate::consensus::Members;
 use crate::courier::Courier;
 use crate::group::{GroupPart, Notice, Question};
-use crate::message::{Alarm, Message, Out, Step, Told, Wish};
+use crate::message::{Alarm, Fact, Message, Out, Situation, Step, Told, Wish};
 use crate::robot::{Robot, SLOTS};
 use crate::scheduler::{self, Reply, Scheduler};
 use crate::world::TICK_US;
@@ -136,7 +137,15 @@ impl Process {
         }
         match wish {
             Wish::Change(id, Action::Submit(submission)) => {
-                self.scheduler.submit(step, &mut self.group, number, id, submission);
+                let courier = self.courier.as_ref();
+                match courier.and_then(|courier| courier.route(&self.group, &submission.spec)) {
+                    Some(Route { to, because }) => {
+                        step.fact(Fact::Seen(Situation::JobRouted));
+                        let action = Moving::SubmitTo { submission, to, because }.into();
+                        self.group.propose_as(step, id, action, Reply::Client(number));
+                    }
+                    None => self.scheduler.submit(step, &mut self.group, number, id, submission),
+                }
             }
             Wish::Change(id, action) => self.group.propose_as(step, id, action, Reply::Client(number)),
             Wish::Read(job) => self.group.confirm(step, Question::Read { number, job }),
@@ -180,10 +189,10 @@ impl Process {
 pub(crate) fn admission(node: NodeId, machine: usize, site: SiteName, replaces: Option<NodeId>) -> NodeAdmission {
     let profile = NodeProfile {
         name: format!("machine-{machine}"),
+        tags: vec![site.to_string()],
         site,
         address: format!("10.0.0.{machine}:7000"),
         http_address: format!("10.0.0.{machine}:8000"),
-        tags: Vec::new(),
         slots: SLOTS,
         capabilities: vec!["http".to_owned()],
         version: "0.1.0".to_owned(),

@@ -91,6 +91,8 @@ pub(crate) fn many(count: u64, bug: Option<PlantedBug>) -> ExitCode {
     let totals = Batch::of(count, bug).run();
     if bug.is_some() {
         totals.failed.iter().for_each(explain);
+    } else {
+        every_situation_comes_up(&totals.seen);
     }
     code(totals.failed.is_empty())
 }

@@ -16,5 +16,6 @@ mod server;
 mod wire;
 
 pub use exchange::Post;
+pub use look::{Look, Looked, begin_moves};
 pub use pace::{Exchanged, Pace};
 pub use server::CourierServer;
