@@ -3,8 +3,8 @@
 use fleet_core::{Digest, GroupId, NodeId, Timestamp};
 use fleet_replication::command::{Action, Command, Moving};
 use fleet_replication::fsm::{self, EntryPosition, Event};
-use fleet_store::record::Verdict;
-use fleet_store::state::tables::ARRIVALS;
+use fleet_store::record::{Job, Verdict};
+use fleet_store::state::tables::{ARRIVALS, JOBS};
 use fleet_store::state::{jobs, moves};
 use fleet_store::{Error, StateTransaction, Store};
 
@@ -22,6 +22,8 @@ pub(crate) struct Order {
     pub(crate) forgets_moves: bool,
     /// Whether a recall is decided by its own side.
     pub(crate) recalls_itself: bool,
+    /// Whether a job whose move is given up keeps its generation.
+    pub(crate) keeps_generation: bool,
 }
 
 /// Applies `entries` in one transaction.
@@ -84,6 +86,13 @@ fn apply_one(state: &mut StateTransaction<'_>, node: NodeId, entry: Entry, order
             if let Action::Moving(Moving::Accept(arriving)) = action {
                 state.remove(&ARRIVALS, &(arriving.source.group, arriving.number))?;
             }
+        }
+    }
+    for action in fact.actions.iter().filter(|_| order.keeps_generation) {
+        if let Action::Moving(Moving::Abandon { job, generation }) = action
+            && let Some(row) = jobs::job(state, *job)?
+        {
+            state.put(&JOBS, job, &Job { generation: *generation, ..row })?;
         }
     }
     let mut text = format!("{:?}{:?}", fact.outcomes, fact.events);

@@ -15,8 +15,6 @@ use crate::message::{Told, Wish};
 use crate::workflows;
 use crate::world::Site;
 
-/// Most jobs of one simulation.
-const JOBS_MAX: usize = 40;
 /// How often a client asks again, unless it is about a submit: that is asked until it is answered.
 const TRIES_MAX: u32 = 12;
 
@@ -55,6 +53,10 @@ pub(crate) struct Clients {
     paused: BTreeSet<JobId>,
     /// Whether workflows may wait for times: not where wall clocks are wrong by hours.
     may_wait: bool,
+    /// Most jobs of the simulation.
+    jobs_max: usize,
+    /// Whether they only submit.
+    pub(crate) only_submits: bool,
 }
 
 fn is_submit(wish: &Wish) -> bool {
@@ -63,12 +65,15 @@ fn is_submit(wish: &Wish) -> bool {
 
 impl Clients {
     /// Clients of these sites.
-    pub(crate) fn new(may_wait: bool, sites: Vec<(PeerSite, Range<usize>)>) -> Self {
-        Self { may_wait, sites, ..Self::default() }
+    pub(crate) fn new(may_wait: bool, jobs_max: usize, sites: Vec<(PeerSite, Range<usize>)>) -> Self {
+        Self { may_wait, jobs_max, sites, ..Self::default() }
     }
 
     /// A new request; its number.
     pub(crate) fn wish(&mut self, dice: &mut Dice, nodes: &[(usize, NodeId)]) -> Option<u64> {
+        if self.only_submits {
+            return self.submit(dice);
+        }
         match dice.below(100) {
             0..50 => self.submit(dice),
             50..57 => self.stop(dice, StopCause::Cancel),
@@ -119,7 +124,7 @@ impl Clients {
             wanted.priority += u8::from(dice.chance(30));
             return Some(self.submit_as(dice, job, &wanted));
         }
-        if self.wanted.len() >= JOBS_MAX {
+        if self.wanted.len() >= self.jobs_max {
             return None;
         }
         let site = dice.below(self.sites.len());

@@ -12,7 +12,6 @@ use crate::group::{GroupPart, Notice, Question};
 use crate::message::{Alarm, Fact, Message, Out, Situation, Step, Told, Wish};
 use crate::robot::{Robot, SLOTS};
 use crate::scheduler::{self, Reply, Scheduler};
-use crate::world::TICK_US;
 
 /// A running process.
 pub(crate) struct Process {
@@ -27,7 +26,7 @@ impl Process {
     pub(crate) fn new(step: &mut Step<'_>, group: GroupPart, robot: Robot, courier: Option<Courier>) -> Self {
         let ticks = step.dice.below(2) as u64;
         let process = Self { group, scheduler: Scheduler::new(), robot, courier, ticks };
-        let delay_us = step.dice.below(TICK_US as usize) as u64;
+        let delay_us = step.dice.below(usize::try_from(tick_us(step)).unwrap_or_default()) as u64;
         step.out.push(Out::Wake { delay_us, alarm: Alarm::Tick });
         process
     }
@@ -44,7 +43,7 @@ impl Process {
     fn tick(&mut self, step: &mut Step<'_>) {
         self.ticks += 1;
         let late_us = if step.dice.chance(5) { step.dice.below(40_000) as u64 } else { step.dice.below(2_000) as u64 };
-        step.out.push(Out::Wake { delay_us: TICK_US + late_us, alarm: Alarm::Tick });
+        step.out.push(Out::Wake { delay_us: tick_us(step) + late_us, alarm: Alarm::Tick });
         self.group.tick(step, self.ticks.is_multiple_of(2));
         self.settle(step);
         self.scheduler.tick(step, &mut self.group);
@@ -183,6 +182,11 @@ impl Process {
             self.group.change_members(step, members);
         }
     }
+}
+
+/// How often a process looks at its clocks, microseconds.
+fn tick_us(step: &Step<'_>) -> u64 {
+    u64::try_from((step.timing.watchdog_tick / 2).as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What a node says of itself when it is admitted.

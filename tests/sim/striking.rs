@@ -74,7 +74,7 @@ impl World {
         self.agenda.book(20_000 + self.dice.below(down_us) as u64, Event::Start { machine });
     }
 
-    fn lose_power(&mut self, machine: usize) {
+    pub(crate) fn lose_power(&mut self, machine: usize) {
         self.stop(machine, true);
         self.agenda.book(100_000 + self.dice.below(4_000_000) as u64, Event::Start { machine });
     }

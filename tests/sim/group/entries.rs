@@ -58,6 +58,7 @@ impl GroupPart {
             wall: step.has(PlantedBug::ApplyWithWallClock).then_some(step.wall),
             takes_any_fence: step.has(PlantedBug::StaleFenceAccepted),
             forgets_moves: step.has(PlantedBug::DedupLostOnTransfer),
+            keeps_generation: step.has(PlantedBug::AbandonKeepsGeneration),
             recalls_itself: step.has(PlantedBug::RecallAtTheSource),
         };
         self.applied = committed;

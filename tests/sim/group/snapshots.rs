@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use fleet_core::NodeId;
+use fleet_store::state::tables::ARRIVALS;
 use fleet_store::{SnapshotSource, StateChunk};
 
 use super::{GroupPart, Notice};
 use crate::applying::applied_to;
+use crate::bugs::PlantedBug;
 use crate::consensus::{Input, Request, Snapshot};
 use crate::message::{Fact, Situation, Step};
 
@@ -48,7 +50,12 @@ impl GroupPart {
 
     /// The leader's snapshot is on the disk, and is the state from now on.
     pub(super) fn take_snapshot(&mut self, step: &mut Step<'_>, snapshot: &Snapshot) {
-        self.install(snapshot);
+        let mut snapshot = snapshot.clone();
+        if step.has(PlantedBug::SnapshotLacksArrivals) {
+            let is_arrival = |key: &[u8]| key.first() == Some(&ARRIVALS.number());
+            snapshot.chunks.iter_mut().for_each(|chunk| chunk.rows.retain(|(key, _)| !is_arrival(key)));
+        }
+        self.install(&snapshot);
         step.fact(Fact::Installed { node: self.node, place: snapshot.place });
         self.own_entry = None;
         // What came of what was under way is not known any more.

@@ -6,7 +6,7 @@ use fleet_replication::fsm;
 use fleet_store::record::JobState;
 use fleet_store::state::moves;
 
-use super::{HEAL_BOUND_US, Machine, Site, World};
+use super::{Machine, Site, World};
 use crate::judge::{self, JobFacts, Law, Violation, broken};
 use crate::message::{Fact, Situation};
 
@@ -87,7 +87,7 @@ impl World {
         let nodes: Vec<String> = self.machines.iter().map(Machine::describe).collect();
         let detail = format!(
             "{} s after the faults: {} jobs open {open:?}, {} submits open, logs {:?}, nodes {nodes:?}",
-            HEAL_BOUND_US / 1_000_000,
+            self.plan.heal_bound_us / 1_000_000,
             open.len(),
             self.clients.open_submits(),
             self.sites.iter().map(|site| site.judge.log_length()).collect::<Vec<_>>(),
