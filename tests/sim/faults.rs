@@ -11,6 +11,8 @@ pub(crate) enum Fault {
     KillLeaderShortly,
     /// A machine loses its power.
     LosePower,
+    /// The leader's process is killed, and started again some time later.
+    KillLeader,
     /// All machines lose their power.
     LosePowerEverywhere,
     /// A process is stopped and goes on later.
@@ -82,6 +84,10 @@ impl Plan {
             kinds.push(Fault::RestoreWays);
             kinds.push(Fault::RestoreWays);
         }
+        // What a robot said before its process ended is to come after somebody else has its job.
+        if kinds.contains(&Fault::Kill) && !kinds.contains(&Fault::Weather) {
+            kinds.push(Fault::Weather);
+        }
         Self {
             kinds,
             until_us: 8_000_000 + dice.below(16_000_000) as u64,
@@ -94,6 +100,12 @@ impl Plan {
     /// The sites are cut off from each other until `until_us`, and nothing else is drawn.
     pub(crate) fn of_a_cut(until_us: u64, heal_bound_us: u64) -> Self {
         Self { kinds: vec![Fault::CutSites], until_us, every_us: 3_600_000_000, wall_wrong_ms: 0, heal_bound_us }
+    }
+
+    /// Only leaders die, one after the other.
+    pub(crate) fn of_blinks(until_us: u64) -> Self {
+        let kinds = vec![Fault::KillLeader, Fault::KillLeader, Fault::KillLeaderShortly];
+        Self { kinds, until_us, every_us: 3_000_000, wall_wrong_ms: 0, heal_bound_us: 90_000_000 }
     }
 
     /// How long until the next fault, microseconds.

@@ -52,6 +52,8 @@ pub(crate) struct JobFacts {
     fences: BTreeSet<Fence>,
     holder: Option<Fence>,
     settled: Option<Fence>,
+    /// The node of the robot that has it, or had it last.
+    holder_node: Option<NodeId>,
     pub(crate) was_cancelled: bool,
     /// Whether it lives at another site, as its first one knows.
     pub(crate) is_elsewhere: bool,
@@ -75,6 +77,8 @@ pub(crate) struct Judge {
     pub(crate) jobs: BTreeMap<JobId, JobFacts>,
     finished: BTreeSet<(JobId, EffectPath)>,
     leaders: BTreeMap<u64, NodeId>,
+    /// Jobs that were taken from robots as lost, and the robots' nodes, since somebody looked last.
+    pub(crate) lost: Vec<(JobId, NodeId)>,
     pub(crate) effects_begun: u64,
     pub(crate) seen: BTreeMap<Situation, u64>,
 }
@@ -171,8 +175,9 @@ impl Judge {
                 let facts = self.jobs.entry(*job).or_default();
                 (facts.state, facts.is_elsewhere) = (None, true);
             }
-            if let Event::JobChanged { job, to, .. } = event {
+            if let Event::JobChanged { job, to, assignment, .. } = event {
                 let facts = self.jobs.entry(*job).or_default();
+                facts.holder_node = assignment.map(|assignment| assignment.session.node).or(facts.holder_node);
                 (facts.state, facts.is_elsewhere) = (Some(*to), false);
                 match to {
                     JobState::Waiting => self.see(Situation::JobParked),
@@ -206,7 +211,9 @@ impl Judge {
             (Action::Moving(Moving::Report(report)), Outcome::Done) if report.standing.state.is_ended() => {
                 self.see(Situation::MovedJobEnded);
             }
-            (Action::Release { cause: ReleaseCause::Lost, .. }, Outcome::Changed { .. }) => {
+            (Action::Release { job, cause: ReleaseCause::Lost, .. }, Outcome::Changed { .. }) => {
+                let node = self.jobs.get(job).and_then(|facts| facts.holder_node);
+                self.lost.extend(node.map(|node| (*job, node)));
                 self.see(Situation::RobotLost);
             }
             (Action::Release { cause: ReleaseCause::Stopped, .. }, Outcome::Changed { .. }) => {

@@ -218,6 +218,29 @@ pub(crate) fn long_cuts(count: u64) -> bool {
     })
 }
 
+/// `count` seeds in which only leaders die; whether no other robot lost a job.
+pub(crate) fn blinks(count: u64) -> bool {
+    let work = || {
+        let interpreter = Interpreter::new();
+        let (mut jobs, mut elected, mut is_good) = (0, 0, true);
+        for seed in 0..count {
+            let (report, world) = run_world(World::blinks(seed, interpreter.clone()), seed);
+            explain(&report);
+            is_good &= report.violation.is_none();
+            jobs += world.clients.accepted.len();
+            let seen = |site: &crate::world::Site| site.judge.seen.get(&Situation::LeaderElected).copied();
+            elected += world.sites.iter().filter_map(seen).sum::<u64>();
+        }
+        eprintln!("blinks: {count} seeds, {jobs} jobs, {elected} leaders elected");
+        is_good
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let running = thread.spawn_scoped(scope, work).expect("a thread starts");
+        running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// What `cargo test` runs. What takes hundreds of seeds to show is left to the larger sizes.
 pub(crate) fn suite() -> ExitCode {
     let size = TestSize::from_env();
@@ -230,6 +253,7 @@ pub(crate) fn suite() -> ExitCode {
     let totals = Batch::of(size.choose(16, 500, 10_000), None).run();
     check("no_seed_breaks_a_law", totals.failed.is_empty());
     if size > TestSize::Plain {
+        check("a_leaders_death_restarts_nothing_elsewhere", blinks(size.choose(0, 20, 1_000)));
         check("a_site_cut_off_for_a_day_merges", long_cuts(size.choose(0, 3, 100)));
         check("every_situation_comes_up", every_situation_comes_up(&totals.seen));
         check("planted_bugs_are_caught", planted_bugs_are_caught());

@@ -2,6 +2,7 @@
 //! decides everything that happens in it.
 
 mod belonging;
+mod blinks;
 mod founding;
 mod judging;
 mod long_cut;
@@ -123,6 +124,10 @@ pub(crate) struct World {
     interpreter: Interpreter,
     out: Vec<Out>,
     facts: Vec<(usize, Fact)>,
+    /// Whether only leaders die, so that no other robot may lose a job.
+    pub(crate) checks_blinks: bool,
+    /// When each node's process ended last, microseconds.
+    ended_at_us: BTreeMap<NodeId, u64>,
     /// What came of a long cut, where the simulation is about one.
     pub(crate) long_cut: Option<LongCut>,
 }
@@ -171,6 +176,8 @@ impl World {
             interpreter,
             out: Vec::new(),
             facts: Vec::new(),
+            checks_blinks: false,
+            ended_at_us: BTreeMap::new(),
             long_cut: None,
         }
     }

@@ -40,8 +40,8 @@ impl World {
     pub(super) fn gossip(&mut self, machine: usize) {
         let round_us = usize::try_from(self.timing.group_lease.as_micros()).unwrap_or(usize::MAX) / 2;
         self.agenda.book((round_us * 4 / 3 + self.dice.below(round_us)) as u64, Event::Gossip { machine });
-        let is_wrong = !self.is_healed && self.dice.chance(10);
-        let is_blind = !self.is_healed && self.dice.chance(5);
+        let is_wrong = !self.is_healed && !self.checks_blinks && self.dice.chance(10);
+        let is_blind = !self.is_healed && !self.checks_blinks && self.dice.chance(5);
         let mut alive = BTreeSet::new();
         for other in self.sites[self.machines[machine].site].machines.clone() {
             let there = &self.machines[other];

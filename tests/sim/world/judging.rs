@@ -16,6 +16,7 @@ impl World {
             self.note_fact(&fact);
             self.sites[site].judge.hear(&fact)?;
             self.check_sites(site, &fact)?;
+            self.check_blinks(site)?;
         }
         let now_us = self.agenda.now_us();
         let mut rights = Vec::new();

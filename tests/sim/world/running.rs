@@ -121,6 +121,7 @@ impl World {
     /// The process of `machine` ends; what its disk has not synced is lost where `loses_writes`.
     pub(crate) fn stop(&mut self, machine: usize, loses_writes: bool) {
         let there = &mut self.machines[machine];
+        self.ended_at_us.insert(there.node, self.agenda.now_us());
         there.reached = there.process.take().map_or(there.reached, |process| process.group.applied);
         there.is_paused = false;
         there.backlog.clear();
