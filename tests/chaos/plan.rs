@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     Loss(u32),
     /// The same between these nodes and the rest; no plan chooses it.
     LossBetween(Vec<usize>, u32),
+    /// Packets over the line between two sides take so many milliseconds each way; no plan chooses it.
+    Latency(u32),
     /// A node with so many kbit/s each way.
     Slow(Victim, u32),
     /// A disk without a free byte.
