@@ -10,6 +10,7 @@ mod harness;
 
 mod dial_out;
 mod disk;
+mod heals;
 mod leftovers;
 mod load;
 mod network;
@@ -27,7 +28,7 @@ use crate::harness::seed::sized;
 use crate::plan::Kind::{
     CutNode, CutSide, Freeze, FullDisk, Kill, KillAll, Loss, OneWay, PowerLoss, PowerLossOfAll, Slow,
 };
-use crate::run::{Scenario, run};
+use crate::run::{Scenario, of_its_kinds, run};
 
 /// One scenario at a time: they share the machine's cores, and judge what a fleet does in time.
 static STAGE: Mutex<()> = Mutex::new(());
@@ -54,7 +55,7 @@ fn machine_of_larger_sizes() -> Option<MutexGuard<'static, ()>> {
 
 /// Runs `scenario` on a runtime of its own, so that nothing of it is left when the next one begins.
 fn play(scenario: &Scenario, small_seconds: u64) {
-    finish(run(scenario, small_seconds));
+    finish(run(scenario, of_its_kinds, small_seconds));
 }
 
 fn finish(run: impl Future<Output = ()>) {
@@ -97,6 +98,13 @@ fn sides_without_each_other_and_one_way_links() {
     let Some(_machine) = machine_of_larger_sizes() else { return };
     let kinds = &[CutSide, OneWay];
     play(&Scenario { name: "sides", nodes: 5, kinds, together: 1, has_disks: false }, 60);
+}
+
+#[test]
+fn everybody_accepts_jobs_soon_after_cuts_of_any_length() {
+    let Some(_machine) = machine_of_larger_sizes() else { return };
+    let heals = Scenario { name: "heals", nodes: 5, kinds: &[CutNode, CutSide], together: 1, has_disks: false };
+    finish(run(&heals, |scenario, random, length_ms| heals::plan(random, scenario.nodes, length_ms), 60));
 }
 
 #[test]

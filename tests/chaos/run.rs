@@ -54,15 +54,23 @@ pub(crate) async fn repeat(scenario: &str, once: impl AsyncFn(u64)) {
     }
 }
 
-/// Runs `scenario` as often as is asked for.
-pub(crate) async fn run(scenario: &Scenario, small_seconds: u64) {
-    repeat(scenario.name, async |seed| run_once(scenario, seed, length(small_seconds)).await).await;
+/// Who says what happens in a run: by its dice, in so many milliseconds.
+pub(crate) type Planner = fn(&Scenario, &mut Random, u64) -> Vec<Step>;
+
+/// Faults of the scenario's kinds, as the dice fall.
+pub(crate) fn of_its_kinds(scenario: &Scenario, random: &mut Random, length_ms: u64) -> Vec<Step> {
+    plan(random, scenario.kinds, scenario.together, scenario.nodes, length_ms)
 }
 
-async fn run_once(scenario: &Scenario, seed: u64, length: Duration) {
+/// Runs `scenario` as often as is asked for.
+pub(crate) async fn run(scenario: &Scenario, planner: Planner, small_seconds: u64) {
+    repeat(scenario.name, async |seed| run_once(scenario, planner, seed, length(small_seconds)).await).await;
+}
+
+async fn run_once(scenario: &Scenario, planner: Planner, seed: u64, length: Duration) {
     let began = Instant::now();
     let length_ms = u64::try_from(length.as_millis()).expect("a run has an end");
-    let steps = plan(&mut Random::new(seed), scenario.kinds, scenario.together, scenario.nodes, length_ms);
+    let steps = planner(scenario, &mut Random::new(seed), length_ms);
     let mut stage = Stage::new(scenario.name, scenario.nodes, scenario.has_disks).await;
     eprintln!("figure {} {} nodes are up after {:.1?}", scenario.name, stage.len(), began.elapsed());
     let nodes = (0..stage.len()).map(|node| stage.cluster.client_with(&[node], PATIENCE, PATIENCE)).collect();

@@ -251,7 +251,12 @@ fn victim(fault: &Fault) -> Option<Victim> {
         | Fault::Slow(victim, _)
         | Fault::FullDisk(victim)
         | Fault::PowerLoss(victim) => Some(*victim),
-        Fault::CutSide(_) | Fault::Loss(_) | Fault::LossBetween(..) | Fault::KillAll | Fault::PowerLossOfAll => None,
+        Fault::CutSide(_)
+        | Fault::CutAll
+        | Fault::Loss(_)
+        | Fault::LossBetween(..)
+        | Fault::KillAll
+        | Fault::PowerLossOfAll => None,
     }
 }
 
@@ -264,6 +269,7 @@ fn cuts(fault: &Fault, node: usize, all: usize) -> Vec<Cut> {
     match fault {
         Fault::CutNode(_) => vec![from(vec![node], rest(&[node])), from(rest(&[node]), vec![node])],
         Fault::CutSide(side) => vec![from(side.clone(), rest(side)), from(rest(side), side.clone())],
+        Fault::CutAll => vec![from(everybody.clone(), everybody)],
         Fault::Deaf(_) => vec![from(rest(&[node]), vec![node])],
         Fault::Mute(_) => vec![from(vec![node], rest(&[node]))],
         Fault::Loss(percent) => vec![some(everybody.clone(), everybody, *percent)],
@@ -278,7 +284,7 @@ fn cuts(fault: &Fault, node: usize, all: usize) -> Vec<Cut> {
 /// to go on as if nothing were.
 fn disturbed(fault: &Fault, node: usize, all: usize) -> Vec<usize> {
     match fault {
-        Fault::Loss(_) | Fault::KillAll | Fault::PowerLossOfAll => (0..all).collect(),
+        Fault::CutAll | Fault::Loss(_) | Fault::KillAll | Fault::PowerLossOfAll => (0..all).collect(),
         Fault::CutSide(side) => {
             let rest: Vec<usize> = (0..all).filter(|node| !side.contains(node)).collect();
             let has_majority = |part: &[usize]| voters_of(all).saturating_sub(all - part.len()) * 2 > voters_of(all);

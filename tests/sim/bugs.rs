@@ -20,10 +20,14 @@ pub(crate) enum PlantedBug {
     DedupLostOnTransfer,
     /// The source takes a job back by itself that is under way.
     RecallAtTheSource,
+    /// A snapshot comes without the moves that were decided.
+    SnapshotLacksArrivals,
+    /// A job whose move was given up keeps its generation.
+    AbandonKeepsGeneration,
 }
 
 impl PlantedBug {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::AckBeforeFsync,
         Self::ReassignBeforeLeaseEnd,
         Self::RenewWithoutQuorum,
@@ -32,5 +36,7 @@ impl PlantedBug {
         Self::StaleFenceAccepted,
         Self::DedupLostOnTransfer,
         Self::RecallAtTheSource,
+        Self::SnapshotLacksArrivals,
+        Self::AbandonKeepsGeneration,
     ];
 }

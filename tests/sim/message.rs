@@ -129,6 +129,11 @@ pub(crate) enum Fact {
         pair: Pair,
         path: EffectPath,
     },
+    /// A node took a snapshot over that reaches up to there.
+    Installed {
+        node: NodeId,
+        place: Place,
+    },
     /// A process broke by something that can never happen.
     Broken(String),
     /// Something that the simulation must not miss.
@@ -167,10 +172,22 @@ pub(crate) enum Situation {
     MoveRecalled,
     /// A job that went ended there, and its first site knows.
     MovedJobEnded,
+    /// A log lost its beginning, which the state has.
+    LogPurged,
+    /// A member took a snapshot over, because it needed what was gone.
+    SnapshotInstalled,
+    /// A new job went to the other site at once, because only that one has robots for it.
+    JobRouted,
+    /// A queued job went there later, because of that.
+    QueuedJobRouted,
+    /// The site was given up where a job went.
+    MoveAbandoned,
+    /// A job that was given up there ran at both sites.
+    RanAtBothSites,
 }
 
 impl Situation {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::LeaderElected,
         Self::LeaderResumed,
         Self::LogTruncated,
@@ -190,6 +207,12 @@ impl Situation {
         Self::MoveAccepted,
         Self::MoveRecalled,
         Self::MovedJobEnded,
+        Self::LogPurged,
+        Self::SnapshotInstalled,
+        Self::JobRouted,
+        Self::QueuedJobRouted,
+        Self::MoveAbandoned,
+        Self::RanAtBothSites,
     ];
 }
 

@@ -41,6 +41,7 @@ struct Execution {
 pub(crate) struct Robot {
     node: NodeId,
     name: String,
+    pub(crate) tags: Vec<String>,
     pub(crate) session: RobotSession,
     executions: BTreeMap<JobId, Execution>,
     leader: Option<NodeId>,
@@ -59,7 +60,16 @@ impl Robot {
         interpreter: Interpreter,
     ) -> Self {
         let session = RobotSession::new(node, boot, &step.timing, opens_from);
-        Self { node, name, session, executions: BTreeMap::new(), leader: None, tokens: 0, interpreter }
+        Self {
+            node,
+            name,
+            tags: Vec::new(),
+            session,
+            executions: BTreeMap::new(),
+            leader: None,
+            tokens: 0,
+            interpreter,
+        }
     }
 
     /// Time passed; `leader` is whom this node takes for the leader.
@@ -307,7 +317,7 @@ impl Robot {
         RobotReport {
             node_name: self.name.clone(),
             slots: SLOTS,
-            tags: Vec::new(),
+            tags: self.tags.clone(),
             capabilities: vec!["http".to_owned(), "shell".to_owned()],
             is_draining: false,
         }

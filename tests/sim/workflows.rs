@@ -146,7 +146,7 @@ impl JobMachine for RunningMachine {
 }
 
 /// Asks for `job` to run workflow `number`.
-pub(crate) fn submission(job: JobId, number: usize, priority: u8, site: SiteName) -> Submission {
+pub(crate) fn submission(job: JobId, number: usize, priority: u8, site: SiteName, tags: Vec<String>) -> Submission {
     let definition = all()[number].clone();
     let workflow =
         WorkflowName { namespace: "sim".to_owned(), name: format!("workflow-{number}"), version: "1.0.0".to_owned() };
@@ -155,7 +155,7 @@ pub(crate) fn submission(job: JobId, number: usize, priority: u8, site: SiteName
         definition: Digest::of(definition.as_bytes()),
         interpreter: INTERPRETER_VERSION,
         site,
-        tags: Vec::new(),
+        tags,
         capabilities: vec!["http".to_owned()],
         lost_max: 5,
         finish_within_ms: None,

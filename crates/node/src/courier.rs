@@ -19,6 +19,7 @@ mod wire;
 
 pub use exchange::Post;
 pub use letter::Composed;
+pub use look::{Look, Looked, begin_moves};
 pub use pace::{Exchanged, Pace};
 pub use server::CourierServer;
 pub use walk::Walk;

@@ -24,14 +24,17 @@ const BLOCKED_FOR: Duration = Duration::from_secs(1);
 
 /// Where the look at queued jobs stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
+pub enum Look {
     /// It begins with the first.
     Begins,
     /// It goes on after this place, but not yet.
     Rests {
+        /// Until when.
         until: BootInstant,
+        /// Where it goes on then.
         after: Option<QueuePlace>,
     },
+    /// What the last look found is being proposed.
     UnderWay,
     /// No other site is known to have a robot.
     Idle,
@@ -39,22 +42,22 @@ pub(crate) enum Look {
 
 impl Look {
     /// Everything was looked at.
-    pub(super) fn done(now: BootInstant) -> Self {
+    pub fn done(now: BootInstant) -> Self {
         Self::Rests { until: now.saturating_add(LOOK_AGAIN_AFTER), after: None }
     }
 
     /// It goes on after `after`.
-    pub(super) fn goes_on(now: BootInstant, after: QueuePlace) -> Self {
+    pub fn goes_on(now: BootInstant, after: QueuePlace) -> Self {
         Self::Rests { until: now.saturating_add(PAUSE), after: Some(after) }
     }
 
     /// The jobs after `after` are to be looked at again.
-    pub(super) fn blocked(now: BootInstant, after: Option<QueuePlace>) -> Self {
+    pub fn blocked(now: BootInstant, after: Option<QueuePlace>) -> Self {
         Self::Rests { until: now.saturating_add(BLOCKED_FOR), after }
     }
 
     /// After which place to go on now, if so.
-    pub(super) fn due(self, now: BootInstant) -> Option<Option<QueuePlace>> {
+    pub fn due(self, now: BootInstant) -> Option<Option<QueuePlace>> {
         match self {
             Self::Begins => Some(None),
             Self::Rests { until, after } => (now >= until).then_some(after),
@@ -72,16 +75,20 @@ impl Look {
 }
 
 /// What a look at some of the queued jobs found.
-pub(super) struct Looked {
-    pub(super) moving: Vec<Moving>,
+pub struct Looked {
+    /// The commands that send jobs away.
+    pub moving: Vec<Moving>,
     /// Where to go on; `None`: this was the end.
-    pub(super) up_to: Option<QueuePlace>,
+    pub up_to: Option<QueuePlace>,
     /// Whether everything that is to go fits into the outbox.
-    pub(super) has_room: bool,
+    pub has_room: bool,
 }
 
 /// The moves of queued jobs after `after` for which only other sites have a robot.
-pub(super) fn begin_moves(group: &dyn Group, known: &KnownSites, after: Option<QueuePlace>) -> Result<Looked, Error> {
+///
+/// # Errors
+/// The state could not be read.
+pub fn begin_moves(group: &dyn Group, known: &KnownSites, after: Option<QueuePlace>) -> Result<Looked, Error> {
     let failed = || Error::store("look at queued jobs");
     let reader = group.reader()?;
     let site = jobs::site(&reader).map_err(failed())?;

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use fleet_core::{Error, ErrorKind, GroupId, JobId, SiteName};
 use fleet_node::ports::{KnownSite, KnownSites, RobotOffer, SiteServer, SiteTopic, Sites};
 use fleet_node::{JobAction, JobRequest, Node};
-use fleet_replication::command::Action;
-use fleet_store::record::{Content, Ending, JobState, NodeProfile, Payload, Reason};
+use fleet_replication::command::{Action, Moving};
+use fleet_store::record::{Content, Ending, JobState, NodeProfile, Payload, PeerSite, Reason};
 use fleet_store::state::listing::{Listed, listed};
 use fleet_store::state::{jobs, moves};
 
@@ -362,6 +362,22 @@ async fn what_no_robot_there_can_run_comes_back_with_the_reason_and_an_unknown_s
     let error = pair.sites[0].node(1).submit(unknown).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().ends_with("known are: here, there"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_never_answered_for_holds_up_no_other_one_of_its_definition() {
+    let pair = Pair::start().await;
+    pair.link(false, &[]);
+    let (stuck, other) = (pair.submit("").await, pair.submit("").await);
+    let number = |job| moves::of_job(&pair.sites[0].log.reader(), job).unwrap().unwrap().number;
+    assert!(number(stuck) < number(other));
+    // There the first move was settled long ago, as after the recovery of a copy that does not know that.
+    let source = PeerSite { group: pair.sites[0].log.group, site: name(0) };
+    let pass = Moving::Pass { source, watermark: number(other) };
+    pair.sites[1].log.commit(pass.into()).await.unwrap().accepted().unwrap();
+    pair.link(true, &[]);
+    pair.until_seen(0, other, JobState::Completed).await;
+    assert_eq!(pair.seen(0, stuck), Some(JobState::Transferring), "nobody knows here what became of it");
 }
 
 #[tokio::test(start_paused = true)]
