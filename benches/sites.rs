@@ -102,6 +102,7 @@ impl Bench {
                 times.open = healed.elapsed();
                 self.until_moved(BOUND).await;
                 times.moved = healed.elapsed();
+                times.sent_bytes = self.sites.sent_bytes().await - sent;
                 self.there.until_counted("completed", before + jobs as u64, BOUND).await;
                 times.run = healed.elapsed();
                 self.until_back(BOUND).await;
@@ -110,11 +111,10 @@ impl Bench {
             .await;
         self.report.look_at_disk_again();
         self.print_times(name, jobs, &times);
-        let sent = self.sites.sent_bytes().await - sent;
-        self.print(name, "bytes of letters and answers a job", sent / jobs as f64, "B");
+        self.print(name, "bytes of letters a job", times.sent_bytes / jobs as f64, "B");
         if let Some(rate) = self.sites.bytes_per_second() {
             let seconds = (times.moved - times.open).as_secs_f64();
-            self.print(name, "share of the link in letters", 100.0 * sent / (rate as f64 * seconds), "%");
+            self.print(name, "share of the link in letters", 100.0 * times.sent_bytes / (rate as f64 * seconds), "%");
         }
         let entries = self.sites.entries().await - entries - (beside.len() as f64);
         self.print(name, "log entries a job, both sites, local submits left out", entries / jobs as f64, "");
@@ -194,9 +194,10 @@ impl Bench {
     }
 }
 
-/// How long after the healing.
+/// How long after the healing, and how many bytes the letters had until all jobs were moved.
 #[derive(Default)]
 struct Times {
+    sent_bytes: f64,
     open: Duration,
     moved: Duration,
     run: Duration,

@@ -126,19 +126,20 @@ impl TwoSites {
 
     /// Log entries that all leaders have proposed so far.
     pub(crate) async fn entries(&self) -> f64 {
-        self.sum("fleet_group_entry_commands_count").await
+        let all = [self.here.clone(), self.there.clone()].concat();
+        self.sum("fleet_group_entry_commands_count", &all).await
     }
 
-    /// Bytes of messages that couriers have sent, and had answered.
+    /// Bytes of messages that the courier of `default` has sent, and had answered.
     pub(crate) async fn sent_bytes(&self) -> f64 {
-        self.sum("fleet_courier_sent_bytes_total").await
+        self.sum("fleet_courier_sent_bytes_total", &self.here).await
     }
 
-    /// The sum of the metric `name` over all nodes and labels.
-    async fn sum(&self, name: &str) -> f64 {
+    /// The sum of the metric `name` over `nodes` and all labels.
+    async fn sum(&self, name: &str, nodes: &[usize]) -> f64 {
         let mut sum = 0.0;
-        for node in &self.cluster.nodes {
-            let text = metrics(node.http_address()).await.expect("a node tells its metrics");
+        for node in nodes {
+            let text = metrics(self.cluster.nodes[*node].http_address()).await.expect("a node tells its metrics");
             let of_name = text.lines().filter(|line| {
                 line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
             });
