@@ -74,7 +74,7 @@ fn what_came_from_a_removed_site_is_forgotten_like_any_other_once_it_has_ended()
         world.finish(0, *job);
     }
     let group = world.sites[1].group;
-    assert_eq!(moves::reports(&world.reader(0), group, 9).unwrap().len(), 2, "nobody acknowledges them");
+    assert_eq!(moves::reports(&world.reader(0), group, None, 9).unwrap().len(), 2, "nobody acknowledges them");
     let long_after = || Action::Forget { before: Timestamp(u64::MAX) };
     assert_eq!(world.must(0, long_after()), Outcome::Forgotten { jobs: 0, more: false }, "its source is to be told");
 

@@ -147,7 +147,7 @@ fn a_source_that_was_recovered_and_sends_again_what_ran_is_told_how_it_ended() {
     });
     world.exchange_until_quiet();
     let source = world.sites[0].group;
-    let waiting = |world: &World| moves::reports(&world.reader(1), source, 9).unwrap();
+    let waiting = |world: &World| moves::reports(&world.reader(1), source, None, 9).unwrap();
     assert!(moves::peer(&world.reader(1), source).unwrap().unwrap().passed > arriving.number);
     assert_eq!(waiting(&world), [], "the source knows, and nothing of the move is kept");
     let passed = world.refused(1, Moving::Accept(arriving.clone()));
