@@ -1,3 +1,5 @@
+//! Calls between two sites that are joined in memory.
+
 use std::sync::Mutex;
 
 use fleet_node::ports::{KnownSites, SiteServer};
