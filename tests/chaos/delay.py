@@ -50,16 +50,20 @@ def give(file, held):
 
 def main():
     ends, ways, delay = [end(name) for name in ENDS], [collections.deque(), collections.deque()], float(sys.argv[1]) / 1000
+    rest = b""
     print("ready", flush=True)
     while True:
         due = min((held[0][0] for held in ways if held), default=None)
         wait = None if due is None else max(0, due - time.monotonic())
         ready = select.select([0, *ends], [], [], wait)[0]
         if 0 in ready:
-            told = os.read(0, 4_096)
-            if not told:
+            came = os.read(0, 4_096)
+            if not came:
                 return
-            delay = float(told.split()[-1]) / 1000
+            # A line may come in pieces.
+            *lines, rest = (rest + came).split(b"\n")
+            if lines:
+                delay = float(lines[-1]) / 1000
         for here, there in ((0, 1), (1, 0)):
             if ends[here] in ready:
                 take(ends[here], ways[here], delay)

@@ -17,6 +17,7 @@ use crate::line::Shape;
 use crate::network::{Cut, Packets};
 use crate::plan::Fault;
 use crate::stage::{Layout, Stage};
+use crate::stalls::Stalls;
 
 /// The sites, and how many nodes each has.
 const SITES: [(&str, u32); 2] = [("default", 3), ("plant", 3)];
@@ -67,7 +68,7 @@ pub(crate) async fn catalog_and_jobs(seed: u64) {
     let before = stage.network.line().taken_bytes();
     stage.heal().await;
 
-    let began = Instant::now();
+    let (began, stalls) = (Instant::now(), Stalls::start());
     let (mut latencies, mut while_it_came) = (Vec::new(), 0);
     let mut spread = Box::pin(spread(&stage, &plant, began));
     let took = loop {
@@ -89,10 +90,11 @@ pub(crate) async fn catalog_and_jobs(seed: u64) {
     eprintln!(
         "figure narrow {definitions} definitions were on every node of the plant after {took:.1?}, over {KBIT} kbit/s \
          with {} ms there and back and {LOSS_PERCENT} % loss, {:.0} % of the line used; {while_it_came} jobs crossed and \
-         were told of meanwhile, one after {:.1?} as a rule and {worst:.1?} at worst",
+         were told of meanwhile, one after {:.1?} as a rule and {worst:.1?} at worst; {}",
         2 * DELAY_MS,
         share * 100.0,
         latencies[latencies.len() / 2],
+        stalls.summary(),
     );
     assert!(took <= WHOLE_BOUND, "{definitions} definitions took {took:?}");
     assert!(while_it_came > 0, "no job crossed while the catalog did");
