@@ -7,6 +7,9 @@ mod harness;
 #[path = "../tests/chaos/leftovers.rs"]
 #[allow(dead_code, unused_imports, reason = "the suite of chaos uses the rest, and tests it")]
 mod leftovers;
+#[path = "../tests/chaos/line.rs"]
+#[allow(dead_code, reason = "the suite of chaos uses the rest, and tests it")]
+mod line;
 #[path = "../tests/chaos/network.rs"]
 #[allow(dead_code, unused_imports, reason = "the suite of chaos uses the rest, and tests it")]
 mod network;

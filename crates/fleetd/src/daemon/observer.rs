@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use fleet_api::Revocations;
 use fleet_core::{BootInstant, Clock, NodeId, SystemClock};
-use fleet_membership::{
-    GroupStatus, Member, MemberState, Membership, Metadata, NodeState, Protocols, View, site_mark,
-};
+use fleet_membership::{GroupStatus, Member, MemberState, Membership, Metadata, NodeState, Protocols, View, site_mark};
 use fleet_node::placement::{INTERPRETER_WORD, RobotView};
 use fleet_node::{Node, NodeObservation, RobotObservation};
 use fleet_replication::command::{Action, COMMAND_VERSION, NodeAdmission};

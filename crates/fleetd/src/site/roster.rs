@@ -31,7 +31,8 @@ impl Roster {
         let nodes = members::nodes(state).map_err(read_failed)?;
         let revoked = revoked::read(state, &nodes)?;
         let other_sites = sites::sites(state).map_err(read_failed)?;
-        let removed_sites = sites::all_removed(state).map_err(read_failed)?.into_iter().map(|(group, _)| group).collect();
+        let removed_sites =
+            sites::all_removed(state).map_err(read_failed)?.into_iter().map(|(group, _)| group).collect();
         let keyring = members::keyring(state).map_err(read_failed)?;
         Ok(Self { nodes, other_sites, removed_sites, revoked, keyring })
     }
