@@ -232,7 +232,7 @@ fn main() {
         for nodes in [2, 6].into_iter().filter(|nodes| options.wants_nodes(*nodes)) {
             match tools::missing().filter(|_| nodes > 2) {
                 Some(why) => eprintln!("sites of three nodes are left out: {why}"),
-                None => measure(&options, nodes).await,
+                None => Box::pin(measure(&options, nodes)).await,
             }
         }
     });
