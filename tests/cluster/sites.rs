@@ -256,7 +256,11 @@ async fn a_node_of_one_site_may_not_ask_what_only_nodes_of_another_may() {
     let unknown = cluster.client_of(&plant).at_site("mars").expect("a name").list_nodes(v1::ListNodesRequest {}).await;
     assert_eq!(unknown.expect_err("there is none").kind, ErrorKind::NotFound);
     let own = cluster.client_of(&plant).at_site("plant").expect("a name");
-    assert_eq!(names(&own).await, ["node-2"]);
+    wait::until("the founder to be noted in its own group", JOB_BOUND, || async {
+        let names = names(&own).await;
+        if names == ["node-2"] { Ok(()) } else { Err(format!("{names:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,6 +15,9 @@ use fleet_core::NodeId;
 
 /// How long a voter must be down before its seat goes to another.
 pub const DEAD_VOTER_AFTER: Duration = Duration::from_secs(600);
+/// How long gossip may lack a node that could take a seat before nobody counts on it: one that was just admitted is not
+/// heard at once.
+pub(crate) const PROSPECT_SILENT_MAX: Duration = Duration::from_secs(30);
 /// Most voters of a group.
 pub(crate) const VOTERS_MAX: usize = 5;
 
@@ -85,9 +88,11 @@ impl Picture {
         self.candidates.iter().find(|candidate| candidate.node == *node)
     }
 
-    /// Whether a live node without a vote could take a seat once it has caught up.
+    /// Whether a node without a vote that lives, or may just be starting, could take a seat once it has caught up.
     fn has_prospect(&self, current: &BTreeSet<NodeId>) -> bool {
-        let is_prospect = |candidate: &Candidate| candidate.is_alive && !candidate.is_removed;
+        let is_prospect = |candidate: &Candidate| {
+            !candidate.is_removed && (candidate.is_alive || candidate.down_for < PROSPECT_SILENT_MAX)
+        };
         self.candidates.iter().any(|candidate| is_prospect(candidate) && !current.contains(&candidate.node))
     }
 
@@ -260,6 +265,12 @@ mod tests {
         let admitted = Some(Change::AddLearner(node(4)));
         assert_eq!(decide(&picture(&[1, 2, 3], &[], replaced.clone())), admitted, "its successor is admitted first");
         assert_eq!(decide(&picture(&[1, 2, 3], &[4], replaced)), None, "and its seat waits until that has caught up");
+        let silent = |down_for| {
+            vec![alive(1), alive(2), removed, Candidate { is_alive: false, is_caught_up: false, down_for, ..alive(4) }]
+        };
+        assert_eq!(decide(&picture(&[1, 2, 3], &[], silent(Duration::ZERO))), None, "it was admitted a moment ago");
+        let given_up = picture(&[1, 2, 3], &[], silent(PROSPECT_SILENT_MAX));
+        assert_eq!(decide(&given_up), Some(Change::SetVoters(set(&[1]))), "it never came");
         let after = picture(&[1], &[2, 3], vec![alive(1), alive(2), removed]);
         assert_eq!(decide(&after), Some(Change::RemoveLearner(node(3))));
     }
