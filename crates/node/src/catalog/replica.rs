@@ -230,7 +230,7 @@ impl Replica {
         for row in rows {
             let head = Head::of(&row)?;
             let exact = (hash_of(&row.0), short(head.digest));
-            if !self.believes(&row.0, &head) {
+            if !self.believes(&row.0, &head, now) {
                 merge.unbelievable += 1;
                 merge.waiting.push((exact, now.saturating_add(CATALOG_CLOCK_AHEAD_MAX)));
                 merge.not_taken.push(exact);
@@ -293,12 +293,12 @@ impl Replica {
 
     /// The change that takes over what another copy has seen, which had the same entries as this one, as far as it can be
     /// believed.
-    pub(super) fn plan_adopt(&self, seen: &CatalogVector, outlived: u64) -> CatalogChange {
+    pub(super) fn plan_adopt(&self, seen: &CatalogVector, outlived: u64, now: Timestamp) -> CatalogChange {
         let mut facts = self.facts.clone();
         for (node, number) in seen {
             let is_new = !facts.seen.contains_key(node);
             let has_place = *node == self.node || facts.seen.len() < NODES_MAX - 1;
-            if !is_believable(*number, self.reached_by(*node)) || is_new && !has_place {
+            if !is_believable(*number, self.reached_by(*node), now) || is_new && !has_place {
                 continue;
             }
             let known = facts.seen.entry(*node).or_default();
@@ -307,7 +307,7 @@ impl Replica {
                 facts.written = facts.written.max(*number);
             }
         }
-        if is_believable(outlived, facts.outlived) {
+        if is_believable(outlived, facts.outlived, now) {
             facts.outlived = facts.outlived.max(outlived);
         }
         CatalogChange { facts: (facts != self.facts).then_some(facts), ..CatalogChange::default() }
