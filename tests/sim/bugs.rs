@@ -20,10 +20,14 @@ pub(crate) enum PlantedBug {
     DedupLostOnTransfer,
     /// The source takes a job back by itself that is under way.
     RecallAtTheSource,
+    /// A node says that the catalog's writes are on its disk before they are.
+    CatalogAckBeforeSync,
+    /// What a copy of the catalog knows beside its entries is not written with them.
+    CatalogLosesFacts,
 }
 
 impl PlantedBug {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::AckBeforeFsync,
         Self::ReassignBeforeLeaseEnd,
         Self::RenewWithoutQuorum,
@@ -32,5 +36,12 @@ impl PlantedBug {
         Self::StaleFenceAccepted,
         Self::DedupLostOnTransfer,
         Self::RecallAtTheSource,
+        Self::CatalogAckBeforeSync,
+        Self::CatalogLosesFacts,
     ];
+
+    /// Whether it is in the catalog, so that the groups need not be run to find it.
+    pub(crate) fn is_in_catalog(self) -> bool {
+        matches!(self, Self::CatalogAckBeforeSync | Self::CatalogLosesFacts)
+    }
 }

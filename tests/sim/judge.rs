@@ -24,6 +24,8 @@ pub(crate) enum Law {
     SameLogSameState,
     /// A term has one leader that serves, and it has applied everything that was committed before.
     LeadersKnowTheLog,
+    /// What a copy of the catalog has, it keeps until something later is written; what was deleted stays away.
+    CatalogKeepsItsWord,
     /// Nothing breaks by something that can never happen.
     NothingBreaks,
 }

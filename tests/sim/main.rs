@@ -6,6 +6,7 @@
 
 mod applying;
 mod bugs;
+mod catalog;
 mod clients;
 mod consensus;
 mod courier;

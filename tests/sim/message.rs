@@ -167,10 +167,19 @@ pub(crate) enum Situation {
     MoveRecalled,
     /// A job that went ended there, and its first site knows.
     MovedJobEnded,
+    /// Two files were deployed as the same version by nodes that did not know of each other.
+    CatalogConflict,
+    CatalogDeletionForgotten,
+    /// A node still had what was deleted and forgotten elsewhere, and dropped it.
+    CatalogOutlivedDropped,
+    CatalogNodeReplaced,
+    CatalogNodeRemoved,
+    CatalogDiskPutBack,
+    CatalogPowerLostInWrite,
 }
 
 impl Situation {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::LeaderElected,
         Self::LeaderResumed,
         Self::LogTruncated,
@@ -190,6 +199,13 @@ impl Situation {
         Self::MoveAccepted,
         Self::MoveRecalled,
         Self::MovedJobEnded,
+        Self::CatalogConflict,
+        Self::CatalogDeletionForgotten,
+        Self::CatalogOutlivedDropped,
+        Self::CatalogNodeReplaced,
+        Self::CatalogNodeRemoved,
+        Self::CatalogDiskPutBack,
+        Self::CatalogPowerLostInWrite,
     ];
 }
 

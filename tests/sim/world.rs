@@ -114,7 +114,9 @@ pub(crate) struct World {
     pub(crate) is_healed: bool,
     pub(crate) permanent_losses: usize,
     timing: Timing,
-    bug: Option<PlantedBug>,
+    pub(crate) bug: Option<PlantedBug>,
+    /// What came up in the catalogs of this seed.
+    pub(crate) catalog_seen: BTreeMap<Situation, u64>,
     runs: u64,
     interpreter: Interpreter,
     out: Vec<Out>,
@@ -154,6 +156,7 @@ impl World {
             permanent_losses: 0,
             timing: Timing::LAN,
             bug,
+            catalog_seen: BTreeMap::new(),
             runs: 0,
             interpreter,
             out: Vec::new(),
