@@ -12,5 +12,6 @@ pub(crate) mod processes;
 pub(crate) mod raw;
 pub(crate) mod recorder;
 pub(crate) mod seed;
+pub(crate) mod slow_link;
 pub(crate) mod wait;
 pub(crate) mod workflows;

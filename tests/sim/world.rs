@@ -1,28 +1,28 @@
 //! The simulated world: machines with clocks and disks, the network between them, clients, faults, and the judge. One seed
 //! decides everything that happens in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod belonging;
+mod founding;
+mod judging;
+mod running;
+mod telling;
+
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use fleet_core::invariant::Invariant;
 use fleet_core::timing::Timing;
-use fleet_core::{GroupId, JobId, NodeId, SiteName};
-use fleet_replication::command::{Action, Command};
-use fleet_replication::fsm;
+use fleet_core::{JobId, NodeId};
+use fleet_replication::command::Action;
 use fleet_sim::{Agenda, Clocks, Dice, Disk, EventLog, Network, Weather};
-use fleet_store::record::{CommandId, Founding, JobState, PeerSite};
-use fleet_store::state::moves;
+use fleet_store::record::PeerSite;
 
 use crate::bugs::PlantedBug;
 use crate::clients::Clients;
-use crate::consensus::{DiskRecord, Entry, Members, Payload};
-use crate::courier::Courier;
+use crate::consensus::DiskRecord;
 use crate::faults::Plan;
-use crate::group::GroupPart;
-use crate::judge::{self, JobFacts, Judge, Law, Violation, broken};
-use crate::message::{Alarm, Fact, Message, Out, Situation, Step, Told};
-use crate::node::{self, Process, admission};
-use crate::robot::Robot;
+use crate::judge::{Judge, Law, Violation, broken};
+use crate::message::{Alarm, Fact, Message, Out, Told};
+use crate::node::Process;
 use crate::workflows::Interpreter;
 
 /// How often a process looks at its clocks.
@@ -127,13 +127,6 @@ fn fair_weather() -> Weather {
     Weather { fast_us: 3_000, slow_us: 30_000, slow_percent: 5, ..Weather::default() }
 }
 
-fn node_id(machine: usize, generation: u64) -> NodeId {
-    let mut bytes = [0; 16];
-    bytes[7] = u8::try_from(machine + 1).unwrap_or(u8::MAX);
-    bytes[8..].copy_from_slice(&generation.to_be_bytes());
-    NodeId::from_bytes(bytes)
-}
-
 impl World {
     /// The world of `seed` before anything happens.
     pub(crate) fn new(seed: u64, bug: Option<PlantedBug>, interpreter: Interpreter) -> Self {
@@ -172,68 +165,6 @@ impl World {
         world.agenda.book(2_000_000, Event::Fault);
         world.agenda.book(1_000_000, Event::Wish);
         world
-    }
-
-    /// Machines whose disks hold what a founded site of `count` nodes has agreed on.
-    fn found(&mut self, count: usize) {
-        let voters = if count < 3 { 1 } else { count - usize::from(count.is_multiple_of(2)) };
-        let (site, first) = (self.sites.len(), self.machines.len());
-        let number = u8::try_from(site + 1).unwrap_or(u8::MAX);
-        let name: SiteName = if site == 0 { SiteName::default() } else { "far".parse().expect("a name") };
-        let peer = PeerSite { group: GroupId::from_bytes([number; 16]), site: name };
-        let ids: Vec<NodeId> = (first..first + count).map(|machine| node_id(machine, 0)).collect();
-        let members = Members {
-            voters: vec![ids[..voters].iter().copied().collect()],
-            learners: ids[voters..].iter().copied().collect(),
-        };
-        let founding = Founding {
-            fleet: fleet_core::FleetId::default(),
-            site: peer.site.clone(),
-            group: peer.group,
-            founder: ids[0],
-            dev: false,
-        };
-        let mut actions = vec![Action::Found(founding)];
-        actions.extend(
-            ids.iter().enumerate().map(|(machine, id)| {
-                Action::PutNode(Box::new(admission(*id, first + machine, peer.site.clone(), None)))
-            }),
-        );
-        actions.push(Action::Gate { version: fleet_replication::command::COMMAND_VERSION });
-        let at = Clocks::default().wall_now(0);
-        let commands = actions.into_iter().zip(1..).map(|(action, id)| Command { id: CommandId(id), at, action });
-        let entries = vec![
-            Entry { place: (0, 1), payload: Payload::Members(members) },
-            Entry { place: (0, 2), payload: Payload::Commands(commands.collect::<Vec<_>>().into()) },
-        ];
-        self.sites.push(Site { peer, machines: first..first + count, judge: Judge::default() });
-        for (machine, id) in (first..).zip(ids) {
-            let mut disk = Disk::default();
-            disk.write(DiskRecord::Entries(entries.clone())).expect("an empty disk has room");
-            disk.sync();
-            let clocks = Clocks {
-                drift_ppm: self.dice.below(7_000) as i64 - 3_500,
-                wall_ahead_ms: self.dice.below(200) as i64 - 100,
-                running_since_us: 10_000_000 + self.dice.below(1_000_000_000) as u64,
-            };
-            self.machines.push(Machine {
-                site,
-                node: id,
-                generation: 0,
-                clocks,
-                disk,
-                process: None,
-                run: 0,
-                boot: 0,
-                is_paused: false,
-                backlog: Vec::new(),
-                disk_stall_us: 0,
-                replaces: None,
-                reached: 0,
-            });
-            self.agenda.book(self.dice.below(500_000) as u64, Event::Start { machine });
-            self.agenda.book(self.dice.below(500_000) as u64, Event::Gossip { machine });
-        }
     }
 
     /// Lets everything happen until all is well after the faults.
@@ -288,252 +219,6 @@ impl World {
         Ok(())
     }
 
-    fn note(&mut self, event: &Event) {
-        let text = match event {
-            Event::Wake { alarm: Alarm::Tick, .. } | Event::Gossip { .. } => return,
-            Event::Deliver { machine, message, .. } => format!("to {machine}: {}", brief(message)),
-            other => format!("{other:?}"),
-        };
-        self.log.note(format!("{:>9} {text}", self.agenda.now_us()));
-    }
-
-    /// Notes what somebody does, for whoever reads the log.
-    pub(crate) fn say(&mut self, text: &str) {
-        self.log.note(format!("{:>9} {text}", self.agenda.now_us()));
-    }
-
-    // ---- processes
-
-    fn deliver(&mut self, machine: usize, node: Option<NodeId>, message: Message) {
-        let there = &mut self.machines[machine];
-        if there.is_paused {
-            return there.backlog.push(Event::Deliver { machine, node, message });
-        }
-        // Nobody answers for the node that was here before.
-        if node.is_some_and(|node| node != there.node) {
-            return;
-        }
-        self.with(machine, |process, step| process.receive(step, message));
-    }
-
-    fn wake(&mut self, machine: usize, run: u64, alarm: Alarm) {
-        let there = &mut self.machines[machine];
-        if there.run != run || there.process.is_none() {
-            return;
-        }
-        if there.is_paused {
-            return there.backlog.push(Event::Wake { machine, run, alarm });
-        }
-        if matches!(alarm, Alarm::Tick) {
-            self.ask_to_join(machine);
-        }
-        self.with(machine, |process, step| process.woken(step, alarm));
-    }
-
-    fn with(&mut self, machine: usize, work: impl FnOnce(&mut Process, &mut Step<'_>)) {
-        let Some(mut process) = self.machines[machine].process.take() else { return };
-        let mut out = std::mem::take(&mut self.out);
-        let mut step = self.step(machine, &mut out);
-        work(&mut process, &mut step);
-        self.machines[machine].process = Some(process);
-        self.carry_out(machine, out);
-    }
-
-    fn step<'a>(&'a mut self, machine: usize, out: &'a mut Vec<Out>) -> Step<'a> {
-        let now_us = self.agenda.now_us();
-        let there = &mut self.machines[machine];
-        Step {
-            now: there.clocks.boot_now(now_us),
-            wall: there.clocks.wall_now(now_us),
-            timing: self.timing,
-            dice: &mut self.dice,
-            disk: &mut there.disk,
-            disk_stall_us: there.disk_stall_us,
-            bug: self.bug,
-            out,
-        }
-    }
-
-    fn carry_out(&mut self, machine: usize, mut out: Vec<Out>) {
-        let (run, site) = (self.machines[machine].run, self.machines[machine].site);
-        for wanted in out.drain(..) {
-            match wanted {
-                Out::Send { to, message } => self.send(machine, to, message),
-                Out::Tell { number, told } => {
-                    let clients = self.machines.len();
-                    for delay_us in self.network.delays_us(&mut self.dice, machine, clients) {
-                        self.agenda.book(delay_us, Event::Told { number, told: told.clone() });
-                    }
-                }
-                Out::Wake { delay_us, alarm } => self.agenda.book(delay_us, Event::Wake { machine, run, alarm }),
-                Out::Fail(reason) => {
-                    self.say(&format!("machine {machine} fails: {reason}"));
-                    self.stop(machine, true);
-                    let delay_us = 500_000 + self.dice.below(1_000_000) as u64;
-                    self.agenda.book(delay_us, Event::Start { machine });
-                }
-                Out::AskSite(message) => self.ask_site(machine, &message),
-                Out::Fact(fact) => self.facts.push((site, fact)),
-            }
-        }
-        self.out = out;
-    }
-
-    fn send(&mut self, from: usize, to: NodeId, message: Message) {
-        let Some(machine) = self.machines.iter().position(|machine| machine.node == to) else { return };
-        for delay_us in self.network.delays_us(&mut self.dice, from, machine) {
-            self.agenda.book(delay_us, Event::Deliver { machine, node: Some(to), message: message.clone() });
-        }
-    }
-
-    /// Sends to whoever leads the other site, or, as one may be mistaken, to any node there.
-    fn ask_site(&mut self, from: usize, message: &Message) {
-        let own = self.machines[from].site;
-        let Some(other) = self
-            .sites
-            .iter()
-            .position(|site| site.judge.log_length() > 0 && site.machines.start != self.sites[own].machines.start)
-        else {
-            return;
-        };
-        let range = self.sites[other].machines.clone();
-        let any = range.start + self.dice.below(range.len());
-        let leader = range.clone().find(|machine| self.serves(*machine));
-        let to = leader.filter(|_| !self.dice.chance(20)).unwrap_or(any);
-        for delay_us in self.network.delays_us(&mut self.dice, from, to) {
-            self.agenda.book(delay_us, Event::Deliver { machine: to, node: None, message: message.clone() });
-        }
-    }
-
-    /// Whether the node of `machine` serves as a leader.
-    pub(crate) fn serves(&self, machine: usize) -> bool {
-        self.machines[machine].process.as_ref().is_some_and(|process| process.group.serving.is_some())
-    }
-
-    /// The process of `machine` ends; what its disk has not synced is lost where `loses_writes`.
-    pub(crate) fn stop(&mut self, machine: usize, loses_writes: bool) {
-        let there = &mut self.machines[machine];
-        there.reached = there.process.take().map_or(there.reached, |process| process.group.applied);
-        there.is_paused = false;
-        there.backlog.clear();
-        if loses_writes {
-            there.disk.lose_power(&mut self.dice);
-        }
-    }
-
-    fn start(&mut self, machine: usize) {
-        if self.machines[machine].process.is_some() {
-            return;
-        }
-        let records = match self.machines[machine].disk.open() {
-            Ok(records) => records,
-            Err(error) => {
-                // Reported, and never taken for good: the operator wipes the machine.
-                let site = self.machines[machine].site;
-                self.sites[site].judge.see(Situation::DamageReported);
-                self.say(&format!("machine {machine} does not start: {error}"));
-                self.wipe(machine);
-                return self.agenda.book(1_000_000, Event::Start { machine });
-            }
-        };
-        self.runs += 1;
-        let run = self.runs;
-        let there = &mut self.machines[machine];
-        let (is_written, boot) = (there.disk.write(DiskRecord::Boot(there.boot + 1)).is_ok(), there.boot + 1);
-        if !is_written {
-            return self.agenda.book(1_000_000, Event::Start { machine });
-        }
-        there.disk.sync();
-        (there.run, there.boot) = (run, boot);
-        let (node, name) = (there.node, format!("machine-{machine}"));
-        let remembered = self.remembered(machine, &records);
-        let site = self.machines[machine].site;
-        let own = self.sites[site].peer.clone();
-        let other = self.sites.iter().map(|site| site.peer.clone()).find(|peer| *peer != own);
-        let interpreter = self.interpreter.clone();
-        let mut out = std::mem::take(&mut self.out);
-        let mut step = self.step(machine, &mut out);
-        let part = GroupPart::start(&mut step, own.group, node, run, &records, remembered);
-        let opens_from = node::opens_from(&mut step);
-        let robot = Robot::start(&step, node, name, boot, opens_from, interpreter);
-        let courier = other.map(|peer| Courier::start(&part, own, peer));
-        let process = Process::new(&mut step, part, robot, courier);
-        self.machines[machine].process = Some(process);
-        self.say(&format!("machine {machine} runs {node} again from entry {remembered}"));
-        self.carry_out(machine, out);
-    }
-
-    /// Up to which entry the state on a disk reaches: some prefix of what was applied and is in the log there.
-    fn remembered(&mut self, machine: usize, records: &[DiskRecord]) -> u64 {
-        let mut length = 0;
-        for record in records {
-            match record {
-                DiskRecord::Entries(entries) => length = entries.last().map_or(length, |entry| entry.place.1),
-                DiskRecord::Truncate(from) => length = from - 1,
-                DiskRecord::Boot(_) | DiskRecord::Vote(_) => {}
-            }
-        }
-        let reach = length.min(self.machines[machine].reached);
-        reach - self.dice.below(usize::try_from(reach.min(20)).unwrap_or_default() + 1) as u64
-    }
-
-    fn resume(&mut self, machine: usize) {
-        let there = &mut self.machines[machine];
-        there.is_paused = false;
-        for event in std::mem::take(&mut there.backlog) {
-            self.agenda.book(1, event);
-        }
-    }
-
-    /// The machine loses its disk and comes back as another node.
-    pub(crate) fn wipe(&mut self, machine: usize) {
-        let there = &mut self.machines[machine];
-        there.replaces = Some(there.replaces.unwrap_or(there.node));
-        there.generation += 1;
-        there.node = node_id(machine, there.generation);
-        (there.disk, there.boot, there.reached) = (Disk::default(), 0, 0);
-    }
-
-    /// A node that is no member yet asks any machine to make it one.
-    fn ask_to_join(&mut self, machine: usize) {
-        let there = &self.machines[machine];
-        let Some(replaces) = there.replaces else { return };
-        let is_member = there.process.as_ref().is_some_and(|process| !process.group.consensus.log.is_empty());
-        if is_member {
-            self.machines[machine].replaces = None;
-            let site = self.machines[machine].site;
-            self.sites[site].judge.see(Situation::NodeReplaced);
-        } else if self.dice.chance(10) {
-            let (node, range) = (there.node, self.sites[there.site].machines.clone());
-            let target = range.start + self.dice.below(range.len());
-            for delay_us in self.network.delays_us(&mut self.dice, machine, target) {
-                let message = Message::Join { node, machine, replaces };
-                self.agenda.book(delay_us, Event::Deliver { machine: target, node: None, message });
-            }
-        }
-    }
-
-    fn gossip(&mut self, machine: usize) {
-        self.agenda.book(400_000 + self.dice.below(300_000) as u64, Event::Gossip { machine });
-        let is_wrong = !self.is_healed && self.dice.chance(10);
-        let is_blind = !self.is_healed && self.dice.chance(5);
-        let mut alive = BTreeSet::new();
-        for other in self.sites[self.machines[machine].site].machines.clone() {
-            let there = &self.machines[other];
-            let reaches = self.network.is_open(machine, other) && self.network.is_open(other, machine);
-            let seems_alive = reaches && there.process.is_some() && !there.is_paused;
-            let is_told_so = if is_wrong { self.dice.chance(50) } else { seems_alive };
-            if is_told_so {
-                alive.insert(there.node);
-            }
-        }
-        if let Some(process) = &mut self.machines[machine].process {
-            process.group.alive = (!is_blind).then_some(alive);
-        }
-    }
-
-    // ---- clients
-
     fn wish(&mut self) {
         if self.is_healed {
             return;
@@ -557,97 +242,6 @@ impl World {
             let message = Message::Wish { number, wish: wish.clone() };
             self.agenda.book(delay_us, Event::Deliver { machine, node: None, message });
         }
-    }
-
-    // ---- judging
-
-    fn settle(&mut self) -> Result<(), Violation> {
-        for (site, fact) in std::mem::take(&mut self.facts) {
-            self.note_fact(&fact);
-            self.sites[site].judge.hear(&fact)?;
-            self.check_sites(site, &fact)?;
-        }
-        let now_us = self.agenda.now_us();
-        let mut rights = Vec::new();
-        for machine in &self.machines {
-            if let Some(process) = &machine.process {
-                let pairs = process.robot.rights(machine.clocks.boot_now(now_us));
-                rights.extend(pairs.into_iter().map(|pair| (machine.node, pair)));
-            }
-        }
-        judge::check_rights(&rights)
-    }
-
-    /// A job is assigned at one site only: nobody gives up a site in the simulation.
-    fn check_sites(&mut self, site: usize, fact: &Fact) -> Result<(), Violation> {
-        let Fact::Applied(applied) = fact else { return Ok(()) };
-        for event in &applied.events {
-            if let fsm::Event::JobChanged { job, assignment: Some(_), .. } = event
-                && *self.assigned_at.entry(*job).or_insert(site) != site
-            {
-                let detail = format!("job {job} is assigned at both sites");
-                return broken(Law::Promise(Invariant::AtMostOneActor), detail);
-            }
-        }
-        Ok(())
-    }
-
-    fn note_fact(&mut self, fact: &Fact) {
-        let text = match fact {
-            Fact::Applied(applied) => {
-                let fact = applied.as_ref();
-                format!("{} applies {:?}: {:?} {}", fact.node, fact.place, fact.outcomes, fact.fingerprint)
-            }
-            other => format!("{other:?}"),
-        };
-        self.log.note(format!("{:>9}   {text}", self.agenda.now_us()));
-    }
-
-    /// Whether every job has ended, its first site knows, and every node knows the whole log.
-    fn is_well(&self) -> bool {
-        self.clients.open_submits() == 0 && self.sites.iter().all(|site| self.is_site_well(site))
-    }
-
-    fn is_site_well(&self, site: &Site) -> bool {
-        let is_up_to_date = |machine: usize| {
-            let process = self.machines[machine].process.as_ref();
-            process.is_some_and(|process| process.group.applied >= site.judge.log_length())
-        };
-        let Some(leader) = site.machines.clone().find(|machine| self.serves(*machine)) else { return false };
-        let has_ended = |(job, facts): (&JobId, &JobFacts)| match facts.state {
-            Some(state) => state.is_ended(),
-            None => !facts.is_elsewhere || self.mirrored(leader, *job).is_some_and(JobState::is_ended),
-        };
-        site.machines.clone().all(is_up_to_date) && site.judge.jobs.iter().all(has_ended)
-    }
-
-    /// How `job` stands at the other site, as far as `machine` knows.
-    pub(crate) fn mirrored(&self, machine: usize, job: JobId) -> Option<JobState> {
-        let reader = self.machines[machine].process.as_ref()?.group.reader();
-        let mirror = moves::mirror(&reader, job).expect("the state can be read");
-        mirror.map(|(_, mirror)| mirror.standing.state)
-    }
-
-    fn not_well(&self) -> Result<(), Violation> {
-        let jobs = self.sites.iter().flat_map(|site| &site.judge.jobs);
-        let is_open = |facts: &JobFacts| facts.state.is_some_and(|state| !state.is_ended());
-        let open: Vec<String> =
-            jobs.filter(|(_, facts)| is_open(facts)).map(|(id, facts)| format!("{id} {:?}", facts.state)).collect();
-        let nodes: Vec<String> = self.machines.iter().map(Machine::describe).collect();
-        let detail = format!(
-            "{} s after the faults: {} jobs open {open:?}, {} submits open, logs {:?}, nodes {nodes:?}",
-            HEAL_BOUND_US / 1_000_000,
-            open.len(),
-            self.clients.open_submits(),
-            self.sites.iter().map(|site| site.judge.log_length()).collect::<Vec<_>>(),
-        );
-        let law = if open.is_empty() { Invariant::HealingIsAutomatic } else { Invariant::EveryJobEndsOrSaysWhyNot };
-        broken(Law::Promise(law), detail)
-    }
-
-    fn check_end(&mut self) -> Result<(), Violation> {
-        self.say("all is well");
-        crate::ending::check(self)
     }
 
     /// The clients' and machines' part of healing: the faults are over.
@@ -682,48 +276,5 @@ impl World {
     /// What workflow `number` comes to; `None` where more than one output is right.
     pub(crate) fn expected(&self, number: usize) -> Option<&serde_json::Value> {
         self.interpreter.expected(number)
-    }
-}
-
-impl Machine {
-    fn describe(&self) -> String {
-        match &self.process {
-            None => format!("{}: down", self.node),
-            Some(process) => format!(
-                "{}: term {}, applied {} of {}, leads {}, serves {:?}, session {:?}",
-                self.node,
-                process.group.consensus.vote.term,
-                process.group.applied,
-                process.group.consensus.log.len(),
-                process.group.consensus.leads(),
-                process.group.serving,
-                process.robot.session.session(),
-            ),
-        }
-    }
-}
-
-/// A message in few words.
-fn brief(message: &Message) -> String {
-    match message {
-        Message::Down(down) => match down.as_ref() {
-            fleet_node::link::WorkDown::Assign(assignment) => {
-                format!("assign {:?} of {}", assignment.pair, assignment.session)
-            }
-            other => format!("{other:?}"),
-        },
-        Message::Up(fleet_node::link::WorkUp::Records { session, records }) => {
-            let (from, count) = (records.from, records.records.len());
-            format!("{count} records of {} from {from} under {} of {session}", records.job, records.fence)
-        }
-        Message::Ask { from, ask: crate::message::Ask::Log(request), .. } => match request {
-            crate::consensus::Request::Append { term, previous, entries, committed } => {
-                format!("append from {from} in {term}: {} after {previous:?}, committed {committed}", entries.len())
-            }
-            other => format!("{other:?} of {from}"),
-        },
-        Message::Heartbeat(heartbeat) => format!("{:?}", heartbeat.beat),
-        Message::Wish { number, .. } => format!("wish {number}"),
-        other => format!("{other:?}"),
     }
 }
