@@ -23,6 +23,10 @@ pub(crate) enum Fault {
     Split,
     /// The sites are cut off from each other.
     CutSites,
+    /// Nothing goes from one site to the other; the other way works.
+    CutSitesOneWay,
+    /// The ways between the sites come and go.
+    FlapSites,
     /// All ways work again.
     RestoreWays,
     /// Messages are lost, repeated and late, more or less than before.
@@ -40,7 +44,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::Kill,
         Self::KillLeaderShortly,
         Self::LosePower,
@@ -50,6 +54,8 @@ impl Fault {
         Self::CutOneWay,
         Self::Split,
         Self::CutSites,
+        Self::CutSitesOneWay,
+        Self::FlapSites,
         Self::RestoreWays,
         Self::Weather,
         Self::StallDisk,
@@ -76,7 +82,8 @@ impl Plan {
     /// The plan of a seed.
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let mut kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|_| dice.chance(40)).collect();
-        if kinds.iter().any(|kind| matches!(kind, Fault::Isolate | Fault::CutOneWay | Fault::Split | Fault::CutSites)) {
+        let cuts = [Fault::Isolate, Fault::CutOneWay, Fault::Split, Fault::CutSites, Fault::CutSitesOneWay];
+        if kinds.iter().any(|kind| cuts.contains(kind)) {
             kinds.push(Fault::RestoreWays);
             kinds.push(Fault::RestoreWays);
         }

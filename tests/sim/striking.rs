@@ -7,6 +7,9 @@ use crate::world::{Event, World};
 
 /// How long a cut lasts at least, where it is to last longer than leases, microseconds.
 const LONG_CUT_US: u64 = 2_500_000;
+/// How often ways that come and go change, and within what time, microseconds.
+const FLAPS: usize = 8;
+const FLAPPING_US: usize = 4_000_000;
 
 impl World {
     /// The next fault strikes.
@@ -44,7 +47,16 @@ impl World {
                 self.network.cut(machine, to);
             }
             Fault::Split => self.split(),
-            Fault::CutSites => self.cut_sites(),
+            Fault::CutSites => self.cut_sites(|_| true),
+            Fault::CutSitesOneWay => {
+                let site = self.machines[machine].site;
+                self.cut_sites(|from| from == site);
+            }
+            Fault::FlapSites => {
+                for _ in 0..FLAPS {
+                    self.agenda.book(self.dice.below(FLAPPING_US) as u64, Event::Flap);
+                }
+            }
             Fault::RestoreWays => self.network.restore_ways(),
             Fault::Weather => self.change_weather(),
             Fault::StallDisk => {
@@ -98,13 +110,24 @@ impl World {
         }
     }
 
-    fn cut_sites(&mut self) {
+    /// Cuts the ways to other sites from those that `is_cut` names.
+    fn cut_sites(&mut self, is_cut: impl Fn(usize) -> bool) {
         for from in 0..self.machines.len() {
             for to in 0..self.machines.len() {
-                if self.machines[from].site != self.machines[to].site {
+                let site = self.machines[from].site;
+                if site != self.machines[to].site && is_cut(site) {
                     self.network.cut(from, to);
                 }
             }
+        }
+    }
+
+    /// The ways between the sites go, or come back with all others.
+    pub(crate) fn flap(&mut self) {
+        if self.is_healed || self.dice.chance(50) {
+            self.network.restore_ways();
+        } else {
+            self.cut_sites(|_| true);
         }
     }
 

@@ -56,6 +56,8 @@ pub(crate) enum Event {
         machine: usize,
     },
     Fault,
+    /// The ways between sites that come and go change.
+    Flap,
     RoomAgain {
         machine: usize,
     },
@@ -201,6 +203,7 @@ impl World {
             Event::Resume { machine } => self.resume(machine),
             Event::Gossip { machine } => self.gossip(machine),
             Event::Fault => self.fault(),
+            Event::Flap => self.flap(),
             Event::RoomAgain { machine } => {
                 self.machines[machine].disk.is_full = false;
                 self.machines[machine].disk_stall_us = 0;

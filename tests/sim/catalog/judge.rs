@@ -135,6 +135,9 @@ impl Judge {
             CatalogContent::Revocation => wrong(format!("{node} takes the revocation {key:?} back")),
             CatalogContent::Acknowledgement(_) => Ok(()),
             CatalogContent::Deleted { .. } => {
+                if self.put_back.contains(&old.stamp.node) {
+                    return Ok(());
+                }
                 self.count(Situation::CatalogDeletionForgotten);
                 let forgotten = self.forgotten.entry((node, key.clone())).or_insert(old.stamp);
                 *forgotten = (*forgotten).max(old.stamp);

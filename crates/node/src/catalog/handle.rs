@@ -10,8 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use fleet_core::limits::CATALOG_CLOCK_AHEAD_MAX;
 use fleet_core::{Clock, Digest, Error, ErrorKind, NodeId, Timestamp};
-use fleet_store::record::{CatalogContent, CatalogEntry, CatalogKey, CatalogVector, Payload, SignedBy, WorkflowName};
 use fleet_store::CatalogChange;
+use fleet_store::record::{CatalogContent, CatalogEntry, CatalogKey, CatalogVector, Payload, SignedBy, WorkflowName};
 use metrics::{counter, gauge};
 use tokio::sync::{Mutex, Semaphore, watch};
 
@@ -82,11 +82,7 @@ impl Catalog {
     ///
     /// # Errors
     /// If the store failed, or holds what cannot be read.
-    pub fn open(
-        rows: impl CatalogRows,
-        clock: Arc<dyn Clock>,
-        signatures: Arc<dyn Signatures>,
-    ) -> Result<Self, Error> {
+    pub fn open(rows: impl CatalogRows, clock: Arc<dyn Clock>, signatures: Arc<dyn Signatures>) -> Result<Self, Error> {
         let mut replica = Replica::new(rows.node(), rows.facts()?);
         let mut unusable = None;
         rows.each(&mut |key, entry| {
