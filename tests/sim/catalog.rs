@@ -66,6 +66,8 @@ struct Machine {
     /// The members of its site, as far as it knows.
     members: BTreeSet<NodeId>,
     is_removed: bool,
+    /// Whether what it wrote last, when its power went, was a write of its own.
+    wrote_own: bool,
     /// Its disk at an earlier time.
     earlier: Option<(Disk<CatalogChange>, Kept)>,
 }
@@ -152,6 +154,7 @@ impl CatalogWorld {
                 leads: number == 0,
                 members: self.sites[site].members.clone(),
                 is_removed: false,
+                wrote_own: false,
                 earlier: None,
             });
             self.agenda.book(self.dice.below(2_000_000) as u64, Event::Start { machine });
@@ -243,9 +246,14 @@ impl CatalogWorld {
         if there.copy.is_some() {
             return Ok(());
         }
-        if let Err(difference) = there.drive.open() {
-            let detail = format!("the disk of {} does not have what it acknowledged: {difference}", there.node);
-            return broken(Law::CatalogKeepsItsWord, detail);
+        let before = there.drive.kept();
+        match there.drive.open() {
+            Ok(None) => {}
+            Ok(Some(change)) => self.judge.changed(there.node, &before, &change, there.wrote_own)?,
+            Err(difference) => {
+                let detail = format!("the disk of {} does not have what it acknowledged: {difference}", there.node);
+                return broken(Law::CatalogKeepsItsWord, detail);
+            }
         }
         there.run += 1;
         let run = there.run;
@@ -295,6 +303,7 @@ impl CatalogWorld {
         if drive.is_off() {
             self.say(&format!("machine {machine} loses its power in a write"));
             self.judge.count(crate::message::Situation::CatalogPowerLostInWrite);
+            self.machines[machine].wrote_own = is_own;
             self.stop(machine, true);
         }
         Ok(Some(result))

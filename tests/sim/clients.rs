@@ -40,6 +40,8 @@ pub(crate) struct Wanted {
     pub(crate) site: usize,
     /// The site that it is for, if that is another one.
     to: Option<PeerSite>,
+    /// How long a robot may finish it cut off, if it may.
+    finish_within_ms: Option<u64>,
 }
 
 /// All clients.
@@ -129,6 +131,7 @@ impl Clients {
             priority: if dice.chance(50) { 5 } else { 10 },
             site,
             to: other.filter(|_| dice.chance(50)).cloned(),
+            finish_within_ms: dice.chance(35).then(|| 2_500 + dice.below(8_000) as u64),
         };
         self.wanted.insert(job, wanted.clone());
         Some(self.submit_as(dice, job, &wanted))
@@ -136,7 +139,8 @@ impl Clients {
 
     fn submit_as(&mut self, dice: &mut Dice, job: JobId, wanted: &Wanted) -> u64 {
         let site = self.sites[wanted.site].0.site.clone();
-        let submission = Box::new(workflows::submission(job, wanted.workflow, wanted.priority, site));
+        let submission =
+            Box::new(workflows::submission(job, wanted.workflow, wanted.priority, site, wanted.finish_within_ms));
         let action = match wanted.to.clone() {
             None => Action::Submit(submission),
             Some(to) => Moving::SubmitTo { submission, to, because: String::new() }.into(),

@@ -139,7 +139,7 @@ impl Consensus {
         let (mut vote, mut log) = (Vote::default(), Vec::new());
         for record in records {
             match record {
-                DiskRecord::Boot(_) => {}
+                DiskRecord::Boot(_) | DiskRecord::Own(_) => {}
                 DiskRecord::Vote(later) => vote = *later,
                 DiskRecord::Entries(entries) => log.extend(entries.iter().cloned()),
                 DiskRecord::Truncate(from) => log.truncate(length(*from - 1)),

@@ -16,6 +16,7 @@ mod group;
 mod judge;
 mod message;
 mod node;
+mod own_journal;
 mod robot;
 mod runs;
 mod scheduler;

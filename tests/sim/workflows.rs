@@ -146,7 +146,13 @@ impl JobMachine for RunningMachine {
 }
 
 /// Asks for `job` to run workflow `number`.
-pub(crate) fn submission(job: JobId, number: usize, priority: u8, site: SiteName) -> Submission {
+pub(crate) fn submission(
+    job: JobId,
+    number: usize,
+    priority: u8,
+    site: SiteName,
+    finish_within_ms: Option<u64>,
+) -> Submission {
     let definition = all()[number].clone();
     let workflow =
         WorkflowName { namespace: "sim".to_owned(), name: format!("workflow-{number}"), version: "1.0.0".to_owned() };
@@ -158,7 +164,7 @@ pub(crate) fn submission(job: JobId, number: usize, priority: u8, site: SiteName
         tags: Vec::new(),
         capabilities: vec!["http".to_owned()],
         lost_max: 5,
-        finish_within_ms: None,
+        finish_within_ms,
         retry_of: None,
     };
     Submission {

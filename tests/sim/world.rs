@@ -21,7 +21,7 @@ use crate::clients::Clients;
 use crate::consensus::DiskRecord;
 use crate::faults::Plan;
 use crate::judge::{Judge, Law, Violation, broken};
-use crate::message::{Alarm, Fact, Message, Out, Told};
+use crate::message::{Alarm, Fact, Message, Out, Situation, Told};
 use crate::node::Process;
 use crate::workflows::Interpreter;
 

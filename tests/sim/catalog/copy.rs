@@ -107,25 +107,25 @@ impl Drive {
         (platter.disk, platter.kept, platter.pending) = (disk, kept, None);
     }
 
-    /// A process opens it. Says what of the acknowledged is not as it was, if anything.
-    pub(super) fn open(&self) -> Result<(), String> {
+    /// A process opens it. Gives the write that was under way when the power went and is there all the same; says what of the
+    /// acknowledged is not as it was, if anything.
+    pub(super) fn open(&self) -> Result<Option<CatalogChange>, String> {
         let mut platter = self.platter();
         (platter.is_off, platter.writes_left) = (false, None);
         let mut found = Kept::default();
         let records = platter.disk.open().map_err(|error| error.to_string())?;
         records.iter().for_each(|change| found.apply(change));
+        let pending = platter.pending.take();
+        if found == platter.kept {
+            return Ok(None);
+        }
         let mut with_pending = platter.kept.clone();
-        platter.pending.iter().for_each(|change| with_pending.apply(change));
-        let is_right = found == platter.kept || found == with_pending;
-        if platter.pending.take().is_some() && found == with_pending {
-            // Nobody was told of it, and yet it is there: as good as told.
+        pending.iter().for_each(|change| with_pending.apply(change));
+        if found == with_pending {
             platter.kept = found;
-            return Ok(());
+            return Ok(pending);
         }
-        match is_right {
-            true => Ok(()),
-            false => Err(format!("acknowledged {:?}, found {:?}", brief(&platter.kept), brief(&found))),
-        }
+        Err(format!("acknowledged {:?}, found {:?}", brief(&platter.kept), brief(&found)))
     }
 
     /// What was written up to now is safe, where a flaw left that open.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use fleet_core::NodeId;
 use fleet_replication::command::Command;
 
+use crate::own_journal::OwnRecord;
+
 /// Where an entry stands: term and index; the first entry has index 1.
 pub(crate) type Place = (u64, u64);
 
@@ -64,4 +66,6 @@ pub(crate) enum DiskRecord {
     Entries(Vec<Entry>),
     /// Entries from this index on are void.
     Truncate(u64),
+    /// Of the robot, beside the group.
+    Own(OwnRecord),
 }

@@ -8,6 +8,7 @@ use crate::courier::Courier;
 use crate::group::GroupPart;
 use crate::message::{Alarm, Message, Out, Situation, Step};
 use crate::node::{self, Process};
+use crate::own_journal::OwnJournals;
 use crate::robot::Robot;
 
 impl World {
@@ -162,7 +163,8 @@ impl World {
         let mut step = self.step(machine, &mut out);
         let part = GroupPart::start(&mut step, own.group, node, run, &records, remembered);
         let opens_from = node::opens_from(&mut step);
-        let robot = Robot::start(&step, node, name, boot, opens_from, interpreter);
+        let journals = OwnJournals::open(&records);
+        let robot = Robot::start(&step, (node, name, boot), opens_from, interpreter, journals);
         let courier = other.map(|peer| Courier::start(&part, own, peer));
         let process = Process::new(&mut step, part, robot, courier);
         self.machines[machine].process = Some(process);
@@ -177,7 +179,7 @@ impl World {
             match record {
                 DiskRecord::Entries(entries) => length = entries.last().map_or(length, |entry| entry.place.1),
                 DiskRecord::Truncate(from) => length = from - 1,
-                DiskRecord::Boot(_) | DiskRecord::Vote(_) => {}
+                DiskRecord::Boot(_) | DiskRecord::Vote(_) | DiskRecord::Own(_) => {}
             }
         }
         let reach = length.min(self.machines[machine].reached);

@@ -246,10 +246,11 @@ impl Replica {
             }
             let is_later = here.is_none_or(|here| head.rank() > here.rank());
             let is_revocation = head.kind == Kind::Revocation;
-            if !is_revocation && self.has_seen(head.stamp.node, head.number) {
-                merge.gone.push(exact);
-            } else if !is_later {
+            if !is_later {
+                // Seen or not: who has it keeps it until it takes what came later, which may have to wait there.
                 merge.later_here.push(exact.0);
+            } else if !is_revocation && self.has_seen(head.stamp.node, head.number) {
+                merge.gone.push(exact);
             } else if !is_revocation && is_ahead(head.stamp.time, now) {
                 merge.held_back += 1;
                 merge.waiting.push((exact, Timestamp(head.stamp.time.at.0.saturating_sub(ahead_max_ms()))));

@@ -645,6 +645,28 @@ fn a_node_whose_disk_was_put_back_goes_on_after_the_numbers_that_others_have_see
 }
 
 #[test]
+fn what_a_later_entry_took_the_place_of_is_kept_elsewhere_until_that_one_is_taken() {
+    let [mut one, mut other, mut fast] = [1, 2, 3].map(Copy::new);
+    one.deploy(1, "one").unwrap();
+    other.merge(one.rows());
+    // Another file as the same version, by a clock that is wrong: it wins, and must wait at whoever knows the time.
+    fast.clock = Timestamp(NOON.0 + 1_000_000);
+    fast.deploy(1, "fast").unwrap();
+    one.clock = fast.clock;
+    one.merge(fast.rows());
+    assert_eq!(one.files(), fast.files());
+    let told = one.merge(other.rows());
+    assert_eq!((told.gone.len(), told.later_here.len()), (0, 1));
+    sync(&mut other, &mut one, 4_096, usize::MAX);
+    assert_eq!(other.files().len(), 1, "it has its file until it takes the other one");
+    assert!(other.deploy(1, "third").is_err(), "and so the version is known there");
+    other.clock = fast.clock;
+    other.waiting.clear();
+    sync(&mut other, &mut one, 4_096, usize::MAX);
+    assert_eq!(other.entries, one.entries);
+}
+
+#[test]
 fn what_is_said_in_the_name_of_a_node_is_put_right_by_it() {
     let mut copies: Vec<Copy> = (1..=3).map(Copy::new).collect();
     let all: BTreeSet<NodeId> = (1..=3).map(node).collect();
