@@ -131,7 +131,7 @@ impl Clients {
             priority: if dice.chance(50) { 5 } else { 10 },
             site,
             to: other.filter(|_| dice.chance(50)).cloned(),
-            finish_within_ms: dice.chance(35).then(|| 2_500 + dice.below(8_000) as u64),
+            finish_within_ms: dice.chance(35).then(|| 300 + dice.below(6_000) as u64),
         };
         self.wanted.insert(job, wanted.clone());
         Some(self.submit_as(dice, job, &wanted))

@@ -192,7 +192,7 @@ pub(crate) enum Situation {
 }
 
 impl Situation {
-    pub(crate) const ALL: [Self; 30] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::LeaderElected,
         Self::LeaderResumed,
         Self::LogTruncated,
@@ -214,11 +214,8 @@ impl Situation {
         Self::MovedJobEnded,
         Self::FinishedCutOff,
         Self::JobRejoined,
-        Self::AbsentTooLong,
-        Self::OwnJournalRefused,
         Self::CatalogConflict,
         Self::CatalogDeletionForgotten,
-        Self::CatalogOutlivedDropped,
         Self::CatalogNodeReplaced,
         Self::CatalogNodeRemoved,
         Self::CatalogDiskPutBack,
