@@ -49,10 +49,14 @@ pub struct Load {
 impl Load {
     /// `clients` that ask the leader first, on at most [`CONNECTIONS_MAX`] connections.
     pub async fn new(cluster: &Cluster, clients: usize) -> Self {
-        let all: Vec<usize> = (0..cluster.nodes.len()).collect();
-        let leader = cluster.leader(&all).await;
-        let mut order = all;
-        order.rotate_left(leader);
+        Self::at(cluster, &(0..cluster.nodes.len()).collect::<Vec<_>>(), clients).await
+    }
+
+    /// The same, of the site of the nodes `own`.
+    pub async fn at(cluster: &Cluster, own: &[usize], clients: usize) -> Self {
+        let leader = cluster.leader(own).await;
+        let mut order = own.to_vec();
+        order.rotate_left(own.iter().position(|node| *node == leader).expect("a site's leader is a node of it"));
         let connections: Vec<FleetClient> =
             (0..clients.min(CONNECTIONS_MAX)).map(|_| cluster.client_of(&order)).collect();
         for connection in &connections {

@@ -95,7 +95,7 @@ pub(crate) async fn judge(stage: &mut Stage) {
     let answer = show(stage, b"smtp", None).await;
     stage.row("certificate: none, and an unknown protocol", answer, Unsupported, "does not speak this protocol").await;
     let channel = raw::channel(&as_operator, ALPN_CLIENT, &stage.endpoint()).await.expect("it is of this fleet");
-    for method in ["Submit", "GetStatus", "CreateToken", "RemoveNode", "RecoverSite"] {
+    for method in ["Submit", "GetStatus", "CreateToken", "RemoveNode", "RemoveSite", "RecoverSite"] {
         let answer = raw::post(&channel, &format!("/fleet.v1.Fleet/{method}"), raw::GRPC, raw::frame(b"")).await;
         let name = format!("certificate: a node's, asking as an operator for {method}");
         stage.row(&name, answer, PermissionDenied, "may not call").await;

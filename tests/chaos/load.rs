@@ -20,6 +20,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
 const TRIES_MAX: usize = 4;
 /// Pause of a client between two jobs, milliseconds: shortest and longest.
 const PAUSE_MS: (usize, usize) = (400, 1_200);
+/// How long after its acceptance a client changes its mind about a job, at most, milliseconds: about as long as a move takes.
+const MIND_MS_MAX: usize = 600;
 
 /// What a client submits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,8 @@ struct Shared {
     recorder: String,
     history: Mutex<History>,
     parking: Mutex<HashSet<JobId>>,
+    /// Whether clients cancel some of their jobs and call some back, soon after they were accepted.
+    is_fickle: bool,
     /// Those that nobody has accepted yet.
     unanswered: Mutex<Vec<Wanted>>,
     is_over: AtomicBool,
@@ -65,17 +69,29 @@ pub(crate) struct Load {
     clients: Vec<tokio::task::JoinHandle<()>>,
 }
 
+/// The clients of one site.
+#[derive(Clone)]
+pub(crate) struct Clients<'a> {
+    /// Their site.
+    pub(crate) site: &'a str,
+    /// The site that all their jobs are for; empty for their own.
+    pub(crate) target: &'a str,
+    /// One connection for each node of their site.
+    pub(crate) nodes: Vec<FleetClient>,
+    /// What jobs call.
+    pub(crate) recorder: String,
+    /// How many they are.
+    pub(crate) count: u64,
+    /// Whether they cancel some of their jobs and call some back, soon after these were accepted.
+    pub(crate) is_fickle: bool,
+    /// What all their choices follow from.
+    pub(crate) seed: u64,
+}
+
 impl Load {
-    /// `clients` of them, whose choices follow from `seed`, on `nodes` of `site`; their jobs are for site `target`, if it is
-    /// not empty.
-    pub(crate) fn start(
-        site: &str,
-        target: &str,
-        nodes: Vec<FleetClient>,
-        recorder: String,
-        clients: usize,
-        seed: u64,
-    ) -> Self {
+    /// Sets `clients` to work.
+    pub(crate) fn start(clients: Clients<'_>) -> Self {
+        let Clients { site, target, nodes, recorder, count, is_fickle, seed } = clients;
         let shared = Arc::new(Shared {
             site: site.parse().expect("it is a site's name"),
             target: (!target.is_empty()).then(|| target.parse().expect("it is a site's name")),
@@ -83,6 +99,7 @@ impl Load {
             recorder,
             history: Mutex::default(),
             parking: Mutex::default(),
+            is_fickle,
             unanswered: Mutex::default(),
             is_over: AtomicBool::new(false),
         });
@@ -90,7 +107,7 @@ impl Load {
             let random = Random::new(seed.wrapping_add(client).wrapping_mul(0x9E37_79B9));
             tokio::spawn(Arc::clone(&shared).keep_busy(client, random))
         };
-        let clients = (0..clients as u64).map(run).collect();
+        let clients = (0..count).map(run).collect();
         Self { shared, clients }
     }
 
@@ -160,10 +177,41 @@ impl Shared {
             let nodes: Vec<usize> = (0..TRIES_MAX).map(|_| random.below(self.nodes.len())).collect();
             if !self.submit(&wanted, &nodes).await {
                 self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).push(wanted);
+            } else if self.is_fickle {
+                self.change_mind(&wanted, nodes[0], &mut random).await;
             }
             let pause_ms = PAUSE_MS.0 + random.below(PAUSE_MS.1 - PAUSE_MS.0);
             tokio::time::sleep(Duration::from_millis(pause_ms as u64)).await;
         }
+    }
+
+    /// Cancels a job that was accepted, or calls it back, or leaves it alone. Whatever is answered: it may have been too late.
+    async fn change_mind(&self, wanted: &Wanted, node: usize, random: &mut Random) {
+        let (choice, after_ms) = (random.below(3), random.below(MIND_MS_MAX));
+        if choice == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(after_ms as u64)).await;
+        let id = self.id_of(wanted);
+        {
+            let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+            history.changed.insert(id);
+            history.outputs.remove(&id);
+        }
+        let (client, job) = (&self.nodes[node], id.to_string());
+        let answer = if choice == 1 {
+            let action = v1::JobAction::Cancel.into();
+            client.control_job(v1::ControlJobRequest { job, action, request_id: Vec::new() }).await.map(drop)
+        } else {
+            client.recall_job(v1::RecallRequest { job }).await.map(drop)
+        };
+        drop(answer);
+    }
+
+    /// The id that a job gets by its key.
+    fn id_of(&self, wanted: &Wanted) -> JobId {
+        let site = self.target.as_ref().unwrap_or(&self.site);
+        JobId::from_idempotency_key(site, workflows::NAMESPACE, &wanted.key)
     }
 
     fn wanted(&self, work: Work, prefix: &str) -> Wanted {
@@ -181,8 +229,7 @@ impl Shared {
 
     /// Submits `wanted` to one of `nodes` after the other until one accepts it, and notes what was told.
     async fn submit(&self, wanted: &Wanted, nodes: &[usize]) -> bool {
-        let site = self.target.as_ref().unwrap_or(&self.site);
-        let expected = JobId::from_idempotency_key(site, workflows::NAMESPACE, &wanted.key);
+        let expected = self.id_of(wanted);
         let request = v1::SubmitRequest {
             workflow: wanted.workflow.clone(),
             idempotency_key: wanted.key.clone(),

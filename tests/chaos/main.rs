@@ -1,21 +1,29 @@
 //! Chaos on real processes and a real network: nodes in network namespaces of their own, faults by a seed, and the same
 //! judge as in `tests/cluster`. Needs root and a few programs of Linux; says why it does nothing where these are not.
 //!
-//! Each scenario has a seed of its own, so that a run that fails in the gate fails by what was changed. At `long`, and where
-//! `FLEET_CHAOS_RUNS` repeats each scenario, seeds are new. The seed is printed always; `FLEET_SEED` sets it and so replays
-//! the faults of a run. `FLEET_CHAOS_SECONDS` sets how long faults go on.
+//! Each scenario has a seed of its own, so that a run that fails in the gate fails by what was changed. At `long` seeds are
+//! new. The seed is printed always; `FLEET_SEED` sets it and so replays the faults of a run. `FLEET_CHAOS_SECONDS` sets how
+//! long faults go on. With `FLEET_CHAOS_RUNS` only the test `many_runs` does something: so many runs, of all scenarios in
+//! turn. Several of these processes may run at once; they do not meet, but share the machine's processors.
 
 #[path = "../harness/mod.rs"]
 mod harness;
 
-mod dial_out;
+mod crossing;
+mod crossing_judge;
 mod disk;
+mod heals;
 mod leftovers;
+mod line;
 mod load;
+mod many;
+mod narrow;
 mod network;
+mod outcome;
 mod plan;
 mod run;
 mod saturated;
+mod scenarios;
 mod sites;
 mod stage;
 mod stalls;
@@ -23,11 +31,9 @@ mod tools;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::harness::seed::sized;
-use crate::plan::Kind::{
-    CutNode, CutSide, Freeze, FullDisk, Kill, KillAll, Loss, OneWay, PowerLoss, PowerLossOfAll, Slow,
-};
-use crate::run::{Scenario, run};
+use crate::harness::seed::{seed, seed_or, sized};
+use crate::run::{length, on_a_runtime, play, seed_of};
+use crate::scenarios::{SMOKE, Scenario, named};
 
 /// One scenario at a time: they share the machine's cores, and judge what a fleet does in time.
 static STAGE: Mutex<()> = Mutex::new(());
@@ -43,23 +49,36 @@ fn machine() -> Option<MutexGuard<'static, ()>> {
     Some(guard)
 }
 
-/// The same for a scenario that is too long for plain `cargo test`.
-fn machine_of_larger_sizes() -> Option<MutexGuard<'static, ()>> {
-    if !sized(false, true, true) {
-        eprintln!("skipped: set FLEET_TEST_SIZE to ci or long");
+/// The same for a scenario of larger sizes, or, of the smallest, if `is_small`; none where many runs are asked for.
+fn machine_for_one(is_small: bool) -> Option<MutexGuard<'static, ()>> {
+    if many::asked().is_some() {
+        eprintln!("skipped: FLEET_CHAOS_RUNS is for many_runs");
+        return None;
+    }
+    if !sized(is_small, !is_small, !is_small) {
+        eprintln!("skipped: FLEET_TEST_SIZE asks for other scenarios");
         return None;
     }
     machine()
 }
 
-/// Runs `scenario` on a runtime of its own, so that nothing of it is left when the next one begins.
-fn play(scenario: &Scenario, small_seconds: u64) {
-    finish(run(scenario, small_seconds));
+/// The seed of the scenario `name`: its own, but for figures a new one.
+fn seed_for(name: &str) -> u64 {
+    seed_or(sized(true, true, false).then(|| seed_of(name)))
 }
 
-fn finish(run: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
-    runtime.expect("a runtime can be made").block_on(run);
+/// One run of `scenario`.
+fn judge(scenario: &Scenario) {
+    let seed = seed_for(scenario.name());
+    let outcome = play(scenario, seed, length());
+    assert!(outcome.violations.is_empty(), "{} with seed {seed}: {:#?}", scenario.name(), outcome.violations);
+}
+
+/// The same for the scenario `name` of larger sizes.
+fn judge_named(name: &str) {
+    if let Some(_machine) = machine_for_one(false) {
+        judge(&named(name));
+    }
 }
 
 #[test]
@@ -70,75 +89,104 @@ fn a_disk_without_power_has_lost_what_was_not_synced() {
 }
 
 #[test]
-fn smoke() {
-    if sized(false, true, true) {
-        eprintln!("skipped: larger sizes have larger scenarios");
-        return;
+fn a_line_delays_and_networks_do_not_meet() {
+    if let Some(_machine) = machine() {
+        network::check_that_a_line_delays_and_that_networks_do_not_meet();
     }
-    let Some(_machine) = machine() else { return };
-    play(&Scenario { name: "smoke", nodes: 3, kinds: &[Kill, Freeze, CutNode], together: 1, has_disks: false }, 10);
+}
+
+#[test]
+fn smoke() {
+    if let Some(_machine) = machine_for_one(true) {
+        judge(&SMOKE);
+    }
 }
 
 #[test]
 fn kills() {
-    let Some(_machine) = machine_of_larger_sizes() else { return };
-    play(&Scenario { name: "kills", nodes: 5, kinds: &[Kill, Kill, Kill, KillAll], together: 2, has_disks: false }, 60);
+    judge_named("kills");
 }
 
 #[test]
 fn frozen_and_cut_off_nodes() {
-    let Some(_machine) = machine_of_larger_sizes() else { return };
-    let kinds = &[Freeze, CutNode];
-    play(&Scenario { name: "frozen", nodes: 5, kinds, together: 2, has_disks: false }, 60);
+    judge_named("frozen");
 }
 
 #[test]
 fn sides_without_each_other_and_one_way_links() {
-    let Some(_machine) = machine_of_larger_sizes() else { return };
-    let kinds = &[CutSide, OneWay];
-    play(&Scenario { name: "sides", nodes: 5, kinds, together: 1, has_disks: false }, 60);
+    judge_named("sides");
+}
+
+#[test]
+fn everybody_accepts_jobs_soon_after_cuts_of_any_length() {
+    judge_named("heals");
 }
 
 #[test]
 fn lossy_and_slow_networks() {
-    let Some(_machine) = machine_of_larger_sizes() else { return };
-    let kinds = &[Loss, Loss, Slow, Kill];
-    play(&Scenario { name: "lossy", nodes: 4, kinds, together: 2, has_disks: false }, 60);
+    judge_named("lossy");
 }
 
 #[test]
 fn lost_power_and_full_disks() {
-    let Some(_machine) = machine_of_larger_sizes() else { return };
-    let kinds = &[PowerLoss, PowerLoss, PowerLossOfAll, FullDisk];
-    play(&Scenario { name: "power", nodes: 3, kinds, together: 1, has_disks: true }, 60);
+    judge_named("power");
 }
 
 #[test]
 fn everything_at_once() {
-    let Some(_machine) = machine_of_larger_sizes() else { return };
-    let kinds = &[Kill, KillAll, Freeze, CutNode, CutSide, OneWay, Loss, Slow, FullDisk, PowerLoss, PowerLossOfAll];
-    play(&Scenario { name: "everything", nodes: 4, kinds, together: 3, has_disks: true }, 60);
+    judge_named("everything");
 }
 
 #[test]
 fn a_site_that_is_cut_off_and_started_anew_goes_on() {
-    let Some(_machine) = machine_of_larger_sizes() else { return };
-    finish(sites::cut_off_and_reboot(60));
+    judge_named("cut-off");
 }
 
 #[test]
 fn a_site_that_can_only_dial_out_sends_and_takes_jobs() {
-    let Some(_machine) = machine_of_larger_sizes() else { return };
-    finish(dial_out::transfers_under_faults(60));
+    judge_named("dial-out");
+}
+
+#[test]
+fn jobs_on_a_long_line_outlive_the_machines_of_both_sites() {
+    judge_named("far-kills");
+}
+
+#[test]
+fn moves_are_neither_lost_nor_doubled_where_power_is_lost() {
+    judge_named("far-power");
+}
+
+#[test]
+fn a_job_that_is_cancelled_or_called_back_on_its_way_ends_at_one_site() {
+    judge_named("recalls");
+}
+
+#[test]
+fn a_catalog_on_a_narrow_line_starves_no_job() {
+    if let Some(_machine) = machine_for_one(false) {
+        on_a_runtime(narrow::catalog_and_jobs(seed_for("narrow")));
+    }
+}
+
+/// As many as `FLEET_CHAOS_RUNS` says.
+#[test]
+fn many_runs() {
+    let Some(runs) = many::asked() else {
+        eprintln!("skipped: set FLEET_CHAOS_RUNS");
+        return;
+    };
+    let Some(_machine) = machine() else { return };
+    many::run_all(runs, seed());
 }
 
 /// Half an hour, so only at `long`; or as long as `FLEET_CHAOS_SECONDS` says.
 #[test]
 fn nobody_is_held_dead_while_both_cores_are_busy() {
-    if !sized(false, false, true) && std::env::var_os("FLEET_CHAOS_SECONDS").is_none() {
+    if many::asked().is_some() || !sized(false, false, true) && std::env::var_os("FLEET_CHAOS_SECONDS").is_none() {
         eprintln!("skipped: set FLEET_TEST_SIZE to long, or FLEET_CHAOS_SECONDS");
         return;
     }
     let Some(_machine) = machine() else { return };
-    finish(saturated::count_false_deaths());
+    on_a_runtime(saturated::count_false_deaths());
 }

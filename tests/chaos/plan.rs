@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     CutNode(Victim),
     /// These nodes without the rest.
     CutSide(Vec<usize>),
+    /// Every node without any other; only the plan of heals chooses it.
+    CutAll,
     /// A node that hears nobody.
     Deaf(Victim),
     /// A node that nobody hears.
@@ -32,6 +34,8 @@ pub(crate) enum Fault {
     Loss(u32),
     /// The same between these nodes and the rest; no plan chooses it.
     LossBetween(Vec<usize>, u32),
+    /// Packets over the line between two sides take so many milliseconds each way; no plan chooses it.
+    Latency(u32),
     /// A node with so many kbit/s each way.
     Slow(Victim, u32),
     /// A disk without a free byte.
@@ -123,7 +127,7 @@ fn fault(random: &mut Random, kind: Kind, nodes: usize) -> Fault {
 }
 
 /// At least two nodes and at most half of them.
-fn side(random: &mut Random, nodes: usize) -> Vec<usize> {
+pub(crate) fn side(random: &mut Random, nodes: usize) -> Vec<usize> {
     let size = 2 + random.below((nodes / 2).saturating_sub(1).max(1));
     let mut rest: Vec<usize> = (0..nodes).collect();
     let mut side: Vec<usize> = (0..size.min(nodes)).map(|_| rest.remove(random.below(rest.len()))).collect();

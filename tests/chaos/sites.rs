@@ -2,15 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::judge::finish_and_judge_site;
-use crate::load::{Load, PATIENCE};
+use crate::harness::judge::finish;
+use crate::load::{Clients, Load, PATIENCE};
+use crate::outcome::Outcome;
 use crate::plan::Fault;
-use crate::run::{FINISH_BOUND, length, repeat};
-use crate::stage::Stage;
+use crate::run::FINISH_BOUND;
+use crate::stage::{Layout, Stage};
 use crate::stalls::Stalls;
 
 /// Clients of each site.
-const CLIENTS: usize = 2;
+const CLIENTS: u64 = 2;
+/// The sites, and how many nodes each has.
+const SITES: [(&str, u32); 2] = [("default", 3), ("plant", 3)];
 /// How long a site whose machines were all started anew may take to accept jobs again, on a busy machine.
 const REBOOT_BOUND: Duration = Duration::from_secs(40);
 
@@ -34,17 +37,14 @@ impl Phase {
 }
 
 /// Cuts site `plant` off, starts all its machines anew while it is, and heals.
-pub(crate) async fn cut_off_and_reboot(small_seconds: u64) {
-    repeat("cut-off", async |seed| cut_off_and_reboot_once(seed, length(small_seconds)).await).await;
-}
-
-async fn cut_off_and_reboot_once(seed: u64, length: Duration) {
+pub(crate) async fn cut_off_and_reboot(seed: u64, length: Duration) -> Outcome {
     let third = length / 3;
     let (first, plant): (Vec<usize>, Vec<usize>) = ((0..3).collect(), (3..6).collect());
-    let mut stage = Stage::of_sites("cut-off", &[("default", 3), ("plant", 3)], false, &[]).await;
+    let mut stage = Stage::laid_out("cut-off", &Layout { sites: &SITES, ..Layout::default() }).await;
     let load_at = |site: &str, nodes: &[usize]| {
         let nodes = nodes.iter().map(|node| stage.cluster.client_with(&[*node], PATIENCE, PATIENCE)).collect();
-        Load::start(site, "", nodes, stage.recorder.url(), CLIENTS, seed)
+        let (recorder, target, count) = (stage.recorder.url(), "", CLIENTS);
+        Load::start(Clients { site, target, nodes, recorder, count, is_fickle: false, seed })
     };
     let loads = [load_at("default", &first), load_at("plant", &plant)];
     let stalls = Stalls::start();
@@ -66,7 +66,8 @@ async fn cut_off_and_reboot_once(seed: u64, length: Duration) {
     }
     let rebooted = Instant::now();
     loads[1].submit_to_each(0, &[0, 1, 2], REBOOT_BOUND).await;
-    eprintln!("figure cut-off each rebooted node accepted a job after {:.1?}", rebooted.elapsed());
+    let rebooted_after = rebooted.elapsed();
+    eprintln!("figure cut-off each rebooted node accepted a job after {rebooted_after:.1?}");
     // What a client began while no machine was up may fail until it has asked every node.
     tokio::time::sleep(PATIENCE * 4).await;
     let phases = [Phase::begin(&loads[0]), Phase::begin(&loads[1])];
@@ -75,16 +76,23 @@ async fn cut_off_and_reboot_once(seed: u64, length: Duration) {
         phase.end(load, site);
     }
 
+    let mut outcome = Outcome { accepted: rebooted_after, ..Outcome::default() };
     stage.heal().await;
     for (name, nodes) in [("first", &first), ("plant", &plant)] {
-        eprintln!("figure cut-off healed: {name} whole after {:.1?}", stage.wait_until_whole(nodes).await);
+        let whole = stage.wait_until_whole(nodes).await;
+        eprintln!("figure cut-off healed: {name} whole after {whole:.1?}");
+        outcome.note_heal(whole, Duration::ZERO);
     }
     stage.note_stalls(&stalls);
-    eprintln!("figure cut-off seed {seed}: {}", stalls.summary());
+    outcome.stalls = stalls.worst();
     for (load, nodes) in loads.into_iter().zip([&first, &plant]) {
         let mut history = load.finish().await;
         history.holdings = stage.history.holdings.clone();
         history.disturbances = stage.history.disturbances.clone();
-        finish_and_judge_site(&stage.cluster, nodes, &history, &stage.recorder, FINISH_BOUND).await;
+        outcome.jobs += history.submits.len();
+        outcome.violations.extend(finish(&stage.cluster, nodes, &history, &stage.recorder, FINISH_BOUND).await);
     }
+    outcome.requests = stage.recorder.requests().len();
+    eprintln!("figure cut-off seed {seed}: {outcome}");
+    outcome
 }

@@ -13,6 +13,7 @@ use crate::harness::history::{History, Holding};
 use crate::harness::node::{TestNode, actor_links_are_wanted};
 use crate::harness::recorder::Recorder;
 use crate::harness::wait::until;
+use crate::line::Shape;
 use crate::load::PATIENCE;
 use crate::network::{Cut, Network, Packets};
 use crate::plan::{Fault, Victim};
@@ -27,6 +28,19 @@ const LEADER_PATIENCE: Duration = Duration::from_millis(500);
 /// What jobs may do on the nodes, and stores that fit the small disks.
 const CONFIG: &str = "robot: {allow: {http: [\"*\"], shell: true}}\n\
                       store: {reserve-bytes: 16777216, cache-bytes: 16777216}\n";
+
+/// How a fleet is laid out.
+#[derive(Default)]
+pub(crate) struct Layout<'a> {
+    /// Its sites with so many nodes each, the founder's first.
+    pub(crate) sites: &'a [(&'a str, u32)],
+    /// Whether each node has a disk of its own.
+    pub(crate) has_disks: bool,
+    /// What the network never passes.
+    pub(crate) walls: &'a [Cut],
+    /// The line between the first site and the others, if they are far.
+    pub(crate) line: Option<Shape>,
+}
 
 /// The fleet. Dropped in this order: processes, disks, network.
 pub(crate) struct Stage {
@@ -45,13 +59,16 @@ pub(crate) struct Stage {
 impl Stage {
     /// A fleet of one site of `nodes` with all its voters, on disks of their own or not.
     pub(crate) async fn new(name: &str, nodes: usize, has_disks: bool) -> Self {
-        Self::of_sites(name, &[("default", u32::try_from(nodes).expect("a few"))], has_disks, &[]).await
+        let sites = [("default", u32::try_from(nodes).expect("a few"))];
+        Self::laid_out(name, &Layout { sites: &sites, has_disks, ..Layout::default() }).await
     }
 
-    /// A fleet of `sites` with so many nodes each, the founder's first, in a network that never passes `walls`.
-    pub(crate) async fn of_sites(name: &str, sites: &[(&str, u32)], has_disks: bool, walls: &[Cut]) -> Self {
+    /// A fleet with that layout.
+    pub(crate) async fn laid_out(name: &str, layout: &Layout<'_>) -> Self {
+        let Layout { sites, has_disks, walls, line } = *layout;
         let nodes = sites.iter().map(|(_, count)| *count as usize).sum();
-        let network = Network::new(nodes);
+        let far = || (sites[0].1 as usize..nodes).collect();
+        let network = line.map_or_else(|| Network::new(nodes), |shape| Network::with_line(nodes, far(), shape));
         network.pass_all_but(walls);
         let names = (0..nodes).map(|node| (network.place(node).client_address, format!("node-{}", node + 1)));
         let recorder = Recorder::start_at(network.own_address(), names.collect()).await;
@@ -117,6 +134,7 @@ impl Stage {
             Fault::KillAll => self.cluster.nodes.iter_mut().for_each(TestNode::kill),
             Fault::Freeze(_) if self.cluster.nodes[node].is_up() => self.cluster.nodes[node].freeze(),
             Fault::Slow(_, kbit) => self.network.limit(node, Some(*kbit)),
+            Fault::Latency(delay_ms) => self.network.line().delay(Some(*delay_ms)),
             Fault::FullDisk(_) => self.disks[node].fill(),
             Fault::PowerLoss(_) => self.cut_power(node),
             Fault::PowerLossOfAll => (0..self.len()).for_each(|node| self.cut_power(node)),
@@ -142,6 +160,7 @@ impl Stage {
         for (fault, node) in &holding {
             match fault {
                 Fault::Slow(..) => self.network.limit(*node, None),
+                Fault::Latency(_) => self.network.line().delay(None),
                 Fault::FullDisk(_) => self.disks[*node].free(),
                 Fault::Freeze(_) if self.cluster.nodes[*node].is_up() => self.cluster.nodes[*node].thaw(),
                 _ => {}
@@ -222,6 +241,12 @@ impl Stage {
         asked.first().copied().unwrap_or_default()
     }
 
+    /// From now on the network never passes `walls`.
+    pub(crate) fn build_walls(&mut self, walls: Vec<Cut>) {
+        self.walls = walls;
+        self.network.pass_all_but(&self.cuts());
+    }
+
     fn note_disturbances(&mut self) {
         let disturbed: BTreeSet<usize> =
             self.holding.iter().flat_map(|(fault, node)| disturbed(fault, *node, self.len())).collect();
@@ -251,7 +276,13 @@ fn victim(fault: &Fault) -> Option<Victim> {
         | Fault::Slow(victim, _)
         | Fault::FullDisk(victim)
         | Fault::PowerLoss(victim) => Some(*victim),
-        Fault::CutSide(_) | Fault::Loss(_) | Fault::LossBetween(..) | Fault::KillAll | Fault::PowerLossOfAll => None,
+        Fault::CutSide(_)
+        | Fault::CutAll
+        | Fault::Loss(_)
+        | Fault::LossBetween(..)
+        | Fault::Latency(_)
+        | Fault::KillAll
+        | Fault::PowerLossOfAll => None,
     }
 }
 
@@ -264,6 +295,7 @@ fn cuts(fault: &Fault, node: usize, all: usize) -> Vec<Cut> {
     match fault {
         Fault::CutNode(_) => vec![from(vec![node], rest(&[node])), from(rest(&[node]), vec![node])],
         Fault::CutSide(side) => vec![from(side.clone(), rest(side)), from(rest(side), side.clone())],
+        Fault::CutAll => vec![from(everybody.clone(), everybody)],
         Fault::Deaf(_) => vec![from(rest(&[node]), vec![node])],
         Fault::Mute(_) => vec![from(vec![node], rest(&[node]))],
         Fault::Loss(percent) => vec![some(everybody.clone(), everybody, *percent)],
@@ -278,14 +310,14 @@ fn cuts(fault: &Fault, node: usize, all: usize) -> Vec<Cut> {
 /// to go on as if nothing were.
 fn disturbed(fault: &Fault, node: usize, all: usize) -> Vec<usize> {
     match fault {
-        Fault::Loss(_) | Fault::KillAll | Fault::PowerLossOfAll => (0..all).collect(),
+        Fault::CutAll | Fault::Loss(_) | Fault::KillAll | Fault::PowerLossOfAll => (0..all).collect(),
         Fault::CutSide(side) => {
             let rest: Vec<usize> = (0..all).filter(|node| !side.contains(node)).collect();
             let has_majority = |part: &[usize]| voters_of(all).saturating_sub(all - part.len()) * 2 > voters_of(all);
             [side.clone(), rest].into_iter().filter(|part| !has_majority(part)).flatten().collect()
         }
         // Work does not move between sites because their links are bad.
-        Fault::LossBetween(..) => Vec::new(),
+        Fault::LossBetween(..) | Fault::Latency(_) => Vec::new(),
         _ => vec![node],
     }
 }

@@ -49,10 +49,15 @@ impl Stalls {
     }
 
     /// How often, and how late at worst.
-    pub(crate) fn summary(&self) -> String {
+    pub(crate) fn worst(&self) -> (usize, Duration) {
         let late = self.shared.late.lock().unwrap_or_else(PoisonError::into_inner);
-        let worst = late.iter().map(|(_, late)| *late).max().unwrap_or_default();
-        format!("the machine stalled {} times, at worst for {worst:.0?}", late.len())
+        (late.len(), late.iter().map(|(_, late)| *late).max().unwrap_or_default())
+    }
+
+    /// The same in words.
+    pub(crate) fn summary(&self) -> String {
+        let (count, worst) = self.worst();
+        format!("the machine stalled {count} times, at worst for {worst:.0?}")
     }
 }
 

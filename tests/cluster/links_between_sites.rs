@@ -51,6 +51,24 @@ async fn until_cut_off(cluster: &Cluster, asked: usize, site: &str) -> String {
     .await
 }
 
+/// Waits until the node at `asked` says `expected` of its link to the plant; what it says, and what to do.
+async fn until_diagnosed(cluster: &Cluster, asked: usize, expected: &str, needles: &[&str]) -> v1::Check {
+    let client = cluster.client_of(&[asked]);
+    wait::until(&format!("doctor of node {asked} says {expected} with {needles:?}"), BOUND, || {
+        let client = client.clone();
+        async move {
+            let request = v1::RunDoctorRequest { local_only: true };
+            let checks = client.run_doctor(request).await.map_err(|error| error.to_string())?.checks;
+            let found = checks.into_iter().find(|check| check.name == "link to plant");
+            let is_it = |check: &v1::Check| {
+                check.result == expected && needles.iter().all(|needle| check.detail.contains(needle))
+            };
+            found.clone().filter(is_it).ok_or(format!("{found:?}"))
+        }
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_site_that_can_only_dial_out_asks_and_is_asked_over_the_link_it_made() {
     let mut cluster = Cluster::start("link-out", 1, 4).await;
@@ -77,12 +95,16 @@ async fn a_site_that_can_only_dial_out_asks_and_is_asked_over_the_link_it_made()
     })
     .await;
     assert_eq!((seen.state.as_str(), seen.site.as_str()), ("completed", "plant"));
+    until_diagnosed(&cluster, 0, "ok", &["dialled from there", "round trip", "its clock is at", "catalogs compared"])
+        .await;
     let refusal = elsewhere.create_token(v1::CreateTokenRequest::default()).await.expect_err("not for another site");
     assert_eq!(refusal.kind, ErrorKind::Unsupported);
 
     cluster.nodes[plant].kill();
     let told = until_cut_off(&cluster, 0, "plant").await;
     assert!(told.contains("site plant was last heard"), "{told}");
+    let check = until_diagnosed(&cluster, 0, "warn", &["no link, last heard", "127.0.0.1:1 was dialled"]).await;
+    assert!(check.next_step.contains("Open TCP from this node to 127.0.0.1:1, or from a node there to"), "{check:?}");
     // It is remembered over a restart, too.
     cluster.nodes[0].terminate(BOUND).await;
     cluster.start_node(0);

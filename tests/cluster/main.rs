@@ -4,6 +4,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod across_sites;
 mod catalog;
 mod cut_off;
 mod frozen;
@@ -15,6 +16,7 @@ mod links_between_sites;
 mod recovery;
 mod removal;
 mod rolling;
+mod site_removal;
 mod sites;
 mod transfers;
 mod watching;

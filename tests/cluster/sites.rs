@@ -232,7 +232,7 @@ async fn renews(cluster: &Cluster, index: usize) {
     let chain: Vec<CertificateDer<'static>> =
         answer.into_inner().certificates.into_iter().map(CertificateDer::from).collect();
     let root = chain.last().expect("a chain ends with the root");
-    let issuer = Chain::read(&chain[0], &chain[1..], root).expect("it is a chain").issuer;
+    let issuer = Chain::read(&chain[0], &chain[1..], root).expect("it is a chain").voucher.issuer;
     assert_eq!(issuer, Issuer::Site("plant".parse().expect("a name")));
     let next = CertificateFacts::read(&chain[0]).expect("it is a node's");
     assert_eq!(next.name, own.name);

@@ -11,11 +11,11 @@ use crate::harness::cluster::Cluster;
 use crate::harness::recorder::Recorder;
 use crate::harness::{wait, workflows};
 
-const BOUND: Duration = Duration::from_secs(60);
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
 const PLANT: &[&str] = &["--site", "plant", "--tag", "press"];
 
 /// A fleet of two sites of one node each: node 0 at `default`, node 1 at `plant` with a press.
-async fn two_sites(name: &str) -> Cluster {
+pub(crate) async fn two_sites(name: &str) -> Cluster {
     let mut cluster = Cluster::start(name, 1, 4).await;
     let plant = cluster.add_node(PLANT).await;
     assert_eq!(plant, 1);
@@ -35,7 +35,7 @@ async fn two_sites(name: &str) -> Cluster {
     cluster
 }
 
-async fn submit(client: &FleetClient, workflow: Vec<u8>, site: &str, tags: &[&str]) -> String {
+pub(crate) async fn submit(client: &FleetClient, workflow: Vec<u8>, site: &str, tags: &[&str]) -> String {
     let request = v1::SubmitRequest {
         job_id: JobId::generate().as_bytes().to_vec(),
         workflow,
@@ -50,12 +50,12 @@ async fn submit(client: &FleetClient, workflow: Vec<u8>, site: &str, tags: &[&st
     JobId::from_slice(&id.await.job_id).expect("an id").to_string()
 }
 
-async fn get(client: &FleetClient, job: &str) -> Result<v1::Job, String> {
+pub(crate) async fn get(client: &FleetClient, job: &str) -> Result<v1::Job, String> {
     let request = v1::GetJobRequest { job: job.to_owned(), ..v1::GetJobRequest::default() };
     client.get_job(request).await.map_err(|error| error.to_string())
 }
 
-async fn until_state(client: &FleetClient, job: &str, state: &str) -> v1::Job {
+pub(crate) async fn until_state(client: &FleetClient, job: &str, state: &str) -> v1::Job {
     wait::until(&format!("job {job} {state}"), BOUND, || async {
         let seen = get(client, job).await?;
         if seen.state == state { Ok(seen) } else { Err(format!("{} at {} ({})", seen.state, seen.site, seen.reason)) }

@@ -3,7 +3,7 @@
 //!
 //! A write whose answer never came is *unknown*: it may or may not have happened, and the judge accepts either.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use fleet_api::FleetClient;
@@ -65,6 +65,8 @@ pub struct History {
     pub submits: Vec<(JobId, Told, Vec<String>)>,
     /// What a job's output must be, where that is known beforehand; such a job may only complete.
     pub outputs: BTreeMap<JobId, serde_json::Value>,
+    /// Jobs that a client cancelled or called back, or tried to: they may end so, and elsewhere.
+    pub changed: BTreeSet<JobId>,
     /// Jobs seen on nodes. Only jobs that never park belong here: a parked one is assigned anew each time.
     pub holdings: Vec<Holding>,
     /// Nodes that were killed, frozen, stopped or woken, with the time.
@@ -117,6 +119,7 @@ impl History {
     pub fn merge(&mut self, other: Self) {
         self.submits.extend(other.submits);
         self.outputs.extend(other.outputs);
+        self.changed.extend(other.changed);
         self.holdings.extend(other.holdings);
         self.disturbances.extend(other.disturbances);
         self.views.extend(other.views);

@@ -1,5 +1,5 @@
 //! The judge: holds what clients were told, what was done, and what the outside saw against the promises 1 to 4 and 8 to
-//! 10 of `docs/guarantees.md`. Pure, but for [`finish_and_judge`], which waits for the end of a run first.
+//! 10 of `docs/guarantees.md`. Pure, but for [`finish`] and those named after it, which wait for the end of a run first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -31,7 +31,8 @@ pub struct Violation {
     pub detail: String,
 }
 
-fn violation(invariant: Invariant, detail: String) -> Violation {
+/// The promise `invariant` is broken, as `detail` says.
+pub fn violation(invariant: Invariant, detail: String) -> Violation {
     Violation { invariant, detail }
 }
 
@@ -48,6 +49,18 @@ pub async fn finish_and_judge_site(
     recorder: &Recorder,
     bound: Duration,
 ) {
+    let violations = finish(cluster, asked, history, recorder, bound).await;
+    assert!(violations.is_empty(), "broken promises: {violations:#?}");
+}
+
+/// The same, and gives what is broken.
+pub async fn finish(
+    cluster: &Cluster,
+    asked: &[usize],
+    history: &History,
+    recorder: &Recorder,
+    bound: Duration,
+) -> Vec<Violation> {
     let client = cluster.client_of(asked);
     let jobs = until("every job to end", bound, || {
         let client = client.clone();
@@ -68,8 +81,7 @@ pub async fn finish_and_judge_site(
     read_outputs(&client, history, &mut jobs).await;
     let mut history = history.clone();
     history.views.extend(settled_views(cluster, asked).await);
-    let violations = judge(&history, &jobs, &recorder.requests());
-    assert!(violations.is_empty(), "broken promises: {violations:#?}");
+    judge(&history, &jobs, &recorder.requests())
 }
 
 /// What the running nodes say, as soon as they agree; what they say last, if they do not.

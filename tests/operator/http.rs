@@ -48,3 +48,25 @@ async fn probes_and_dashboards_find_what_they_know() {
     })
     .await;
 }
+
+/// How often this node's store was read so far, as it says itself.
+async fn reads(port: u16) -> Result<u64, String> {
+    let (_, metrics) = get(port, "/metrics").await?;
+    let value = metrics.lines().find_map(|line| line.strip_prefix("fleet_store_reads_total "));
+    value.and_then(|value| value.parse().ok()).ok_or(format!("no count of reads in\n{metrics}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_at_rest_reads_next_to_nothing() {
+    let cluster = Cluster::start("op-rest", 2, 4).await;
+    for node in &cluster.nodes {
+        until(&format!("{} to be at rest", node.name), BOUND, || async {
+            // Each look at the metrics reads once itself; once a minute, what is long over is looked for.
+            let before = reads(node.http_port).await?;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let read = reads(node.http_port).await? - before;
+            if read <= 2 { Ok(()) } else { Err(format!("the store was read {read} times in 2 s")) }
+        })
+        .await;
+    }
+}

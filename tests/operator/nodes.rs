@@ -10,7 +10,7 @@ use crate::tool::{Operator, keys, text};
 
 const BOUND: Duration = Duration::from_secs(60);
 const NODE_KEYS: &str = "nodeId name site state leader voter tags slots slotsBusy version";
-const STATUS_KEYS: &str = "fleetId health node version dev checks site nodes jobs";
+const STATUS_KEYS: &str = "fleetId health node version dev checks site otherSites nodes jobs";
 
 async fn node_is(operator: &Operator, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
     until(&format!("{name} to be {what}"), BOUND, || async {

@@ -79,6 +79,7 @@ fn methods_of_clients() -> Vec<(&'static str, Vec<u8>)> {
         ("Fleet/DrainNode", drain.encode_to_vec()),
         ("Fleet/RemoveNode", v1::RemoveNodeRequest { node }.encode_to_vec()),
         ("Fleet/ListSites", Vec::new()),
+        ("Fleet/RemoveSite", v1::RemoveSiteRequest { site: "elsewhere".to_owned() }.encode_to_vec()),
         ("Fleet/RecoverSite", recovery.encode_to_vec()),
         ("Fleet/CreateToken", tokens.encode_to_vec()),
         ("Fleet/ListTokens", Vec::new()),

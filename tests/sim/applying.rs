@@ -3,12 +3,12 @@
 use fleet_core::{Digest, GroupId, NodeId, Timestamp};
 use fleet_replication::command::{Action, Command, Moving};
 use fleet_replication::fsm::{self, EntryPosition, Event};
-use fleet_store::record::Verdict;
-use fleet_store::state::tables::ARRIVALS;
+use fleet_store::record::{Job, Verdict};
+use fleet_store::state::tables::{ARRIVALS, JOBS};
 use fleet_store::state::{jobs, moves};
 use fleet_store::{Error, StateTransaction, Store};
 
-use crate::consensus::{Entry, Payload};
+use crate::consensus::{Entry, Payload, Place};
 use crate::message::AppliedFact;
 
 /// How entries are applied: as they should be, unless a bug is planted.
@@ -22,6 +22,8 @@ pub(crate) struct Order {
     pub(crate) forgets_moves: bool,
     /// Whether a recall is decided by its own side.
     pub(crate) recalls_itself: bool,
+    /// Whether a job whose move is given up keeps its generation.
+    pub(crate) keeps_generation: bool,
 }
 
 /// Applies `entries` in one transaction.
@@ -33,9 +35,18 @@ pub(crate) fn apply(
     order: Order,
 ) -> Vec<AppliedFact> {
     let work = store.apply(group, move |state| {
-        entries.into_iter().map(|entry| apply_one(state, node, entry, order)).collect::<Result<Vec<_>, Error>>()
+        let last = entries.last().map(|entry| entry.place);
+        let facts = entries.into_iter().map(|entry| apply_one(state, node, entry, order));
+        let facts = facts.collect::<Result<Vec<_>, Error>>()?;
+        last.map_or(Ok(()), |last| state.put_applied(&applied_to(last)))?;
+        Ok(facts)
     });
     work.wait().expect("a store in memory takes what is applied")
+}
+
+/// What the state's own row says of how far it is applied.
+pub(crate) fn applied_to((term, index): Place) -> Vec<u8> {
+    [term.to_be_bytes(), index.to_be_bytes()].concat()
 }
 
 fn apply_one(state: &mut StateTransaction<'_>, node: NodeId, entry: Entry, order: Order) -> Result<AppliedFact, Error> {
@@ -75,6 +86,13 @@ fn apply_one(state: &mut StateTransaction<'_>, node: NodeId, entry: Entry, order
             if let Action::Moving(Moving::Accept(arriving)) = action {
                 state.remove(&ARRIVALS, &(arriving.source.group, arriving.number))?;
             }
+        }
+    }
+    for action in fact.actions.iter().filter(|_| order.keeps_generation) {
+        if let Action::Moving(Moving::Abandon { job, generation }) = action
+            && let Some(row) = jobs::job(state, *job)?
+        {
+            state.put(&JOBS, job, &Job { generation: *generation, ..row })?;
         }
     }
     let mut text = format!("{:?}{:?}", fact.outcomes, fact.events);

@@ -24,10 +24,14 @@ pub(crate) enum PlantedBug {
     CatalogAckBeforeSync,
     /// What a copy of the catalog knows beside its entries is not written with them.
     CatalogLosesFacts,
+    /// A snapshot comes without the moves that were decided.
+    SnapshotLacksArrivals,
+    /// A job whose move was given up keeps its generation.
+    AbandonKeepsGeneration,
 }
 
 impl PlantedBug {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::AckBeforeFsync,
         Self::ReassignBeforeLeaseEnd,
         Self::RenewWithoutQuorum,
@@ -38,6 +42,8 @@ impl PlantedBug {
         Self::RecallAtTheSource,
         Self::CatalogAckBeforeSync,
         Self::CatalogLosesFacts,
+        Self::SnapshotLacksArrivals,
+        Self::AbandonKeepsGeneration,
     ];
 
     /// Whether it is in the catalog, so that the groups need not be run to find it.

@@ -1,4 +1,4 @@
-//! The clients of the simulated fleet: they submit, read, cancel, pause, resume, drain and recall, and ask again until they
+//! The clients of the simulated fleet: they submit, read, cancel, pause, resume, drain, recall and give up, and ask again until they
 //! know.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +15,6 @@ use crate::message::{Told, Wish};
 use crate::workflows;
 use crate::world::Site;
 
-/// Most jobs of one simulation.
-const JOBS_MAX: usize = 40;
 /// How often a client asks again, unless it is about a submit: that is asked until it is answered.
 const TRIES_MAX: u32 = 12;
 
@@ -42,6 +40,8 @@ pub(crate) struct Wanted {
     to: Option<PeerSite>,
     /// How long a robot may finish it cut off, if it may.
     finish_within_ms: Option<u64>,
+    /// The site that alone has robots for it, if so.
+    pub(crate) tagged_for: Option<usize>,
 }
 
 /// All clients.
@@ -55,6 +55,10 @@ pub(crate) struct Clients {
     paused: BTreeSet<JobId>,
     /// Whether workflows may wait for times: not where wall clocks are wrong by hours.
     may_wait: bool,
+    /// Most jobs of the simulation.
+    jobs_max: usize,
+    /// Whether they only submit.
+    pub(crate) only_submits: bool,
 }
 
 fn is_submit(wish: &Wish) -> bool {
@@ -63,12 +67,15 @@ fn is_submit(wish: &Wish) -> bool {
 
 impl Clients {
     /// Clients of these sites.
-    pub(crate) fn new(may_wait: bool, sites: Vec<(PeerSite, Range<usize>)>) -> Self {
-        Self { may_wait, sites, ..Self::default() }
+    pub(crate) fn new(may_wait: bool, jobs_max: usize, sites: Vec<(PeerSite, Range<usize>)>) -> Self {
+        Self { may_wait, jobs_max, sites, ..Self::default() }
     }
 
     /// A new request; its number.
     pub(crate) fn wish(&mut self, dice: &mut Dice, nodes: &[(usize, NodeId)]) -> Option<u64> {
+        if self.only_submits {
+            return self.submit(dice);
+        }
         match dice.below(100) {
             0..50 => self.submit(dice),
             50..57 => self.stop(dice, StopCause::Cancel),
@@ -78,7 +85,8 @@ impl Clients {
                 let site = self.wanted.get(&job)?.site;
                 Some(self.begin_change(dice, site, Action::Resume { job }))
             }
-            69..79 => self.recall(dice),
+            69..76 => self.take_back(dice, |job| Moving::Recall { job, generation: 1 }),
+            76..79 => self.take_back(dice, |job| Moving::Abandon { job, generation: 1 }),
             79..94 => {
                 let job = pick(dice, self.accepted.iter())?;
                 let site = self.wanted.get(&job)?.site;
@@ -118,20 +126,27 @@ impl Clients {
             wanted.priority += u8::from(dice.chance(30));
             return Some(self.submit_as(dice, job, &wanted));
         }
-        if self.wanted.len() >= JOBS_MAX {
+        if self.wanted.len() >= self.jobs_max {
             return None;
         }
         let site = dice.below(self.sites.len());
         let own = &self.sites[site].0;
         let job = JobId::from_idempotency_key(&own.site, "sim", &format!("key-{}", self.wanted.len()));
         let count = if self.may_wait { workflows::all().len() } else { workflows::WAITING_FROM };
-        let other = self.sites.iter().map(|(peer, _)| peer).find(|peer| *peer != own);
+        let other = (0..self.sites.len()).find(|other| *other != site);
+        let (to, tagged_for) = match dice.below(100) {
+            0..40 => (other.map(|other| self.sites[other].0.clone()), None),
+            40..65 => (None, other),
+            65..75 => (None, Some(site)),
+            _ => (None, None),
+        };
         let wanted = Wanted {
             workflow: dice.below(count),
             priority: if dice.chance(50) { 5 } else { 10 },
             site,
-            to: other.filter(|_| dice.chance(50)).cloned(),
+            to,
             finish_within_ms: dice.chance(35).then(|| 300 + dice.below(6_000) as u64),
+            tagged_for,
         };
         self.wanted.insert(job, wanted.clone());
         Some(self.submit_as(dice, job, &wanted))
@@ -139,8 +154,9 @@ impl Clients {
 
     fn submit_as(&mut self, dice: &mut Dice, job: JobId, wanted: &Wanted) -> u64 {
         let site = self.sites[wanted.site].0.site.clone();
-        let submission =
-            Box::new(workflows::submission(job, wanted.workflow, wanted.priority, site, wanted.finish_within_ms));
+        let mut submission = Box::new(workflows::submission(job, wanted.workflow, wanted.priority, site));
+        submission.spec.tags = wanted.tagged_for.map(|site| self.sites[site].0.site.to_string()).into_iter().collect();
+        submission.spec.finish_within_ms = wanted.finish_within_ms;
         let action = match wanted.to.clone() {
             None => Action::Submit(submission),
             Some(to) => Moving::SubmitTo { submission, to, because: String::new() }.into(),
@@ -157,12 +173,12 @@ impl Clients {
         Some(self.begin_change(dice, site, Action::Stop { job, cause }))
     }
 
-    /// Asks for a job back that went to another site by its first move.
-    fn recall(&mut self, dice: &mut Dice) -> Option<u64> {
+    /// Asks for a job back that went to another site by its first move, or gives that site up.
+    fn take_back(&mut self, dice: &mut Dice, ask: impl FnOnce(JobId) -> Moving) -> Option<u64> {
         let gone = self.wanted.iter().filter(|(_, wanted)| wanted.to.is_some()).map(|(job, _)| job);
         let job = pick(dice, gone)?;
         let site = self.wanted.get(&job)?.site;
-        Some(self.begin_change(dice, site, Moving::Recall { job, generation: 1 }.into()))
+        Some(self.begin_change(dice, site, ask(job).into()))
     }
 
     /// Nobody asks for pauses and drains any more.

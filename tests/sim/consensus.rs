@@ -3,22 +3,38 @@
 //! Like openraft 0.9 it does one thing after the other: while it waits for the disk it hears nothing. It votes and
 //! acknowledges only what is synced, a leader sends nothing on that its own disk has not, no vote is given within the
 //! lease of a leader that was heard, and a leader that restarts leads on in its old term, without an election. It holds no
-//! election of its own accord: the watchdog asks. Membership changes by joint configurations. The log is never purged.
+//! election of its own accord: the watchdog asks. Membership changes by joint configurations. The beginning of a log is
+//! purged once the state has it, and a member that needs what is gone gets a snapshot.
 
 mod leading;
 mod record;
+mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::{BootInstant, NodeId};
 
-pub(crate) use record::{DiskRecord, Entry, Members, Payload, Place, Vote};
+pub(crate) use record::{Base, DiskRecord, Entry, Members, Payload, Place, Remains, Snapshot, Vote};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
-    Append { term: u64, previous: Place, entries: Vec<Entry>, committed: u64 },
-    Vote { term: u64, last: Place },
+    Append {
+        term: u64,
+        previous: Place,
+        entries: Vec<Entry>,
+        committed: u64,
+    },
+    Vote {
+        term: u64,
+        last: Place,
+    },
+    /// The state, for whoever needs entries that are gone.
+    Install {
+        term: u64,
+        snapshot: Arc<Snapshot>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +72,8 @@ pub(crate) enum Input {
     Confirm {
         round: u64,
     },
+    /// The disk has the state of this snapshot: what comes long before it may go.
+    Purge(Arc<Snapshot>),
     Tick,
 }
 
@@ -84,6 +102,13 @@ pub(crate) enum Effect {
     NotLeader {
         token: u64,
     },
+    /// Send a snapshot to a member that needs entries that are gone.
+    SendSnapshot {
+        to: NodeId,
+        term: u64,
+    },
+    /// The state is that of this snapshot now.
+    Install(Arc<Snapshot>),
     /// A quorum followed when it was asked; everything committed then has at most this index.
     Confirmed {
         round: u64,
@@ -124,7 +149,9 @@ pub(crate) struct Consensus {
     node: NodeId,
     pace: Pace,
     pub(crate) vote: Vote,
-    pub(crate) log: Vec<Entry>,
+    /// What was before the entries of the log.
+    pub(crate) base: Base,
+    log: Vec<Entry>,
     pub(crate) members: Members,
     pub(crate) committed: u64,
     role: Role,
@@ -136,19 +163,13 @@ pub(crate) struct Consensus {
 impl Consensus {
     /// What `records` of the disk make of a node; `committed` is what it remembers of the commits, maybe too little.
     pub(crate) fn restart(node: NodeId, pace: Pace, records: &[DiskRecord], committed: u64) -> Self {
-        let (mut vote, mut log) = (Vote::default(), Vec::new());
-        for record in records {
-            match record {
-                DiskRecord::Boot(_) | DiskRecord::Own(_) => {}
-                DiskRecord::Vote(later) => vote = *later,
-                DiskRecord::Entries(entries) => log.extend(entries.iter().cloned()),
-                DiskRecord::Truncate(from) => log.truncate(length(*from - 1)),
-            }
-        }
+        let Remains { vote, base, log } = Remains::of(records);
+        let committed = committed.max(base.state.place.1);
         let mut consensus = Self {
             node,
             pace,
             vote,
+            base,
             log,
             members: Members::default(),
             committed,
@@ -170,27 +191,48 @@ impl Consensus {
     }
 
     pub(crate) fn last(&self) -> Place {
-        self.log.last().map(|entry| entry.place).unwrap_or_default()
+        self.log.last().map_or(self.base.purged, |entry| entry.place)
     }
 
-    fn entry(&self, index: u64) -> Option<&Entry> {
-        index.checked_sub(1).and_then(|place| self.log.get(length(place)))
+    /// The entries behind `index`, which must not be gone.
+    pub(crate) fn after(&self, index: u64) -> &[Entry] {
+        let gone = index.checked_sub(self.base.purged.1).expect("entries that are gone are not asked for");
+        self.log.get(length(gone)..).unwrap_or_default()
+    }
+
+    /// Where the entry of `index` stands, if it is in the log or the last one that is gone.
+    fn place_at(&self, index: u64) -> Option<Place> {
+        match index.checked_sub(self.base.purged.1)? {
+            0 => Some(self.base.purged),
+            behind => self.log.get(length(behind - 1)).map(|entry| entry.place),
+        }
     }
 
     fn find_members(&mut self) {
-        let latest = self.log.iter().rev().find_map(|entry| match &entry.payload {
-            Payload::Members(members) => Some(members.clone()),
-            _ => None,
-        });
-        self.members = latest.unwrap_or_default();
+        self.members = self.members_at(self.last().1);
+    }
+
+    /// Where the applied entry of `index` stands.
+    pub(crate) fn place_of(&self, index: u64) -> Place {
+        self.place_at(index).expect("what is applied and gone is not asked for")
+    }
+
+    /// Who belonged to the group by the entries up to `index`, which must not be gone.
+    pub(crate) fn members_at(&self, index: u64) -> Members {
+        let latest =
+            self.log.iter().rev().filter(|entry| entry.place.1 <= index).find_map(|entry| match &entry.payload {
+                Payload::Members(members) => Some(members.clone()),
+                _ => None,
+            });
+        latest.unwrap_or_else(|| self.base.members.clone())
     }
 
     fn lead(&mut self) {
-        let first_index = self
-            .log
-            .iter()
-            .find(|entry| entry.place.0 == self.vote.term)
-            .map_or(self.last().1 + 1, |entry| entry.place.1);
+        let first = self.log.iter().find(|entry| entry.place.0 == self.vote.term);
+        let first_index = match self.base.purged {
+            (term, index) if term == self.vote.term => index,
+            _ => first.map_or(self.last().1 + 1, |entry| entry.place.1),
+        };
         let progress = BTreeMap::new();
         self.role = Role::Leader { progress, first_index, rounds: BTreeMap::new() };
         self.effects.push(Effect::Leads);
@@ -204,6 +246,7 @@ impl Consensus {
             Input::Elect => self.elect(),
             Input::Propose { token, payload } => self.propose(token, payload),
             Input::Confirm { round } => self.confirm(round),
+            Input::Purge(snapshot) => self.purge(snapshot),
             Input::Tick => {}
         }
         std::mem::take(&mut self.effects)
@@ -221,6 +264,10 @@ impl Consensus {
             Request::Vote { term, last } => (term, false, self.vote_for(now, from, term, last)),
             Request::Append { term, previous, entries, committed } => {
                 let response = self.append(now, from, term, previous, entries, committed);
+                (term, !matches!(response, Response::Higher(_)), response)
+            }
+            Request::Install { term, snapshot } => {
+                let response = self.install(now, from, term, snapshot);
                 (term, !matches!(response, Response::Higher(_)), response)
             }
         };
@@ -249,6 +296,16 @@ impl Consensus {
         }
     }
 
+    /// Whether `from` is the leader of `term`, whom this node follows then.
+    fn hear(&mut self, now: BootInstant, from: NodeId, term: u64) -> bool {
+        if term < self.vote.term || term == self.vote.term && self.vote.is_committed && self.vote.node != Some(from) {
+            return false;
+        }
+        self.follow(Vote { term, node: Some(from), is_committed: true });
+        self.heard_at = Some(now);
+        true
+    }
+
     fn append(
         &mut self,
         now: BootInstant,
@@ -258,21 +315,20 @@ impl Consensus {
         entries: Vec<Entry>,
         committed: u64,
     ) -> Response {
-        if term < self.vote.term || term == self.vote.term && self.vote.is_committed && self.vote.node != Some(from) {
+        if !self.hear(now, from, term) {
             return Response::Higher(self.vote.term);
         }
-        self.follow(Vote { term, node: Some(from), is_committed: true });
-        self.heard_at = Some(now);
-        if previous.1 > 0 && self.entry(previous.1).is_none_or(|entry| entry.place != previous) {
+        if previous.1 > self.base.purged.1 && self.place_at(previous.1) != Some(previous) {
             return Response::Conflict(previous.1.min(self.last().1 + 1));
         }
         let matched = previous.1 + entries.len() as u64;
-        let differs = |entry: &Entry| self.entry(entry.place.1).is_none_or(|own| own.place != entry.place);
-        let known = entries.iter().take_while(|entry| !differs(entry)).count();
+        let purged = self.base.purged.1;
+        let has = |entry: &Entry| entry.place.1 <= purged || self.place_at(entry.place.1) == Some(entry.place);
+        let known = entries.iter().take_while(|entry| has(entry)).count();
         let new: Vec<Entry> = entries.into_iter().skip(known).collect();
         if let Some(first) = new.first().map(|entry| entry.place.1) {
             if first <= self.last().1 {
-                self.log.truncate(length(first - 1));
+                self.log.retain(|entry| entry.place.1 < first);
                 self.writes.push(DiskRecord::Truncate(first));
             }
             self.log.extend(new.iter().cloned());

@@ -10,13 +10,15 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use fleet_core::{BootInstant, Error, ErrorKind, GroupId, NodeId, SiteName};
-use fleet_node::ports::{Group, GroupStanding, KnownSite, KnownSites, SiteServer, SiteTopic, Sites};
+use fleet_node::ports::{Group, GroupStanding, KnownSite, KnownSites, RobotOffer, SiteServer, SiteTopic, Sites};
+use fleet_node::routing::{self, Route};
 use fleet_node::session::LeaderTerm;
-use fleet_node::{CourierServer, Exchanged, Pace, Post};
+use fleet_node::{CourierServer, Exchanged, Look, Looked, Pace, Post, begin_moves};
 use fleet_replication::AppliedEntry;
 use fleet_replication::command::{Action, Outcome};
 use fleet_replication::fsm::Event;
-use fleet_store::record::{CommandId, Content, Payload, PeerSite, Serial};
+use fleet_store::record::{CommandId, Content, JobSpec, Payload, PeerSite, Serial};
+use fleet_store::state::queue::QueuePlace;
 use fleet_store::{StateReader, Store};
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -24,6 +26,8 @@ use crate::group::GroupPart;
 use crate::message::{Message, Step};
 use crate::scheduler::Reply;
 
+/// How often in a hundred ticks a courier that does not know the other site's robots hears of them.
+const LEARNS_PERCENT: usize = 2;
 /// How long a courier waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -110,7 +114,19 @@ impl Sites for Port {
 /// What comes of a piece of the courier's work.
 enum Done {
     Exchanged(u64, Result<(Exchanged, Serial), Error>),
-    Answered { to: NodeId, run: u64, call: u64, answer: Result<Payload, Error> },
+    /// Jobs that only the other site has robots for were sent, or not.
+    LookedAt {
+        term: u64,
+        after: Option<QueuePlace>,
+        up_to: Option<QueuePlace>,
+        is_blocked: bool,
+    },
+    Answered {
+        to: NodeId,
+        run: u64,
+        call: u64,
+        answer: Result<Payload, Error>,
+    },
 }
 
 /// The courier of one node, to the one other site of the simulation.
@@ -126,10 +142,13 @@ pub(crate) struct Courier {
     pace: Pace,
     told: Serial,
     term: Option<u64>,
+    /// What robots the other site has, which this node learns only some time after its start.
+    offers: Vec<RobotOffer>,
+    look: Look,
 }
 
 impl Courier {
-    pub(crate) fn start(group: &GroupPart, own: PeerSite, peer: PeerSite) -> Self {
+    pub(crate) fn start(group: &GroupPart, own: PeerSite, peer: PeerSite, offers: Vec<RobotOffer>) -> Self {
         let known = KnownSite { group: peer.group, is_linked: true, heard_at: None, robots: Vec::new() };
         let port = Arc::new(Port {
             store: group.store.clone(),
@@ -152,6 +171,8 @@ impl Courier {
             pace: Pace::default(),
             told: Serial::default().next(0),
             term: None,
+            offers,
+            look: Look::Begins,
         }
     }
 
@@ -166,6 +187,7 @@ impl Courier {
         self.port.standing.send_replace(GroupStanding { leader, serving });
         (self.pace, self.told) = (Pace::default(), Serial::default().next(0));
         self.pace.news();
+        self.look = Look::Begins;
     }
 
     pub(crate) fn applied(&mut self, events: &[Event]) {
@@ -176,14 +198,64 @@ impl Courier {
 
     pub(crate) fn tick(&mut self, step: &mut Step<'_>, group: &mut GroupPart) {
         self.questions.retain(|_, (asked_at, _)| step.now.saturating_since(*asked_at) < PATIENCE);
-        if let Some(term) = self.term
-            && self.pace.begin(step.now)
+        while let Some(term) = self.term
+            && let Some(walk) = self.pace.begin(step.now)
         {
             let post = Post { group: self.port.clone(), sites: self.port.clone(), own: self.own.clone() };
             let (peer, told) = (self.peer.clone(), self.told);
-            self.tasks.push(Box::pin(async move { Done::Exchanged(term, post.exchange(&peer, told).await) }));
+            let composed = post.compose(&peer, walk);
+            if let Ok(composed) = &composed {
+                self.pace.composed(composed.walk, composed.has_more);
+            }
+            self.tasks.push(Box::pin(async move {
+                let exchanged = match composed {
+                    Ok(composed) => post.exchange(&peer, told, composed).await,
+                    Err(error) => Err(error),
+                };
+                Done::Exchanged(term, exchanged)
+            }));
         }
+        self.learn(step);
+        self.look(step);
         self.work(step, group);
+    }
+
+    /// Hears of the other site's robots, sooner or later.
+    fn learn(&mut self, step: &mut Step<'_>) {
+        if self.offers.is_empty() || !step.dice.chance(LEARNS_PERCENT) {
+            return;
+        }
+        let robots = std::mem::take(&mut self.offers);
+        let known = KnownSite { group: self.peer.group, is_linked: true, heard_at: None, robots };
+        self.port.known.send_replace(Arc::new(KnownSites::from([(self.peer.site.clone(), known)])));
+        self.look = Look::Begins;
+    }
+
+    /// Where a new job goes that no robot here fits.
+    pub(crate) fn route(&self, group: &GroupPart, spec: &JobSpec) -> Option<Route> {
+        let own = routing::own_robots(&group.reader()).expect("the state can be read");
+        routing::route(&routing::needs_anywhere(spec), &own, &self.port.known.borrow())
+    }
+
+    /// Sends queued jobs to the other site that only it has robots for.
+    fn look(&mut self, step: &mut Step<'_>) {
+        let (Some(term), Some(after)) = (self.term, self.look.due(step.now)) else { return };
+        let known = Arc::clone(&self.port.known.borrow());
+        if known.values().all(|site| site.robots.is_empty()) {
+            self.look = Look::done(step.now);
+            return;
+        }
+        let Looked { moving, up_to, has_room } =
+            begin_moves(&*self.port, &known, after).expect("the state can be read");
+        self.look = Look::UnderWay;
+        let proposed: Vec<_> = moving.into_iter().map(|moving| self.port.propose(moving.into())).collect();
+        self.tasks.push(Box::pin(async move {
+            let mut is_blocked = !has_room;
+            for outcome in proposed {
+                is_blocked |= outcome.await.is_err();
+            }
+            Done::LookedAt { term, after, up_to, is_blocked }
+        }));
     }
 
     /// The courier of the other site asks.
@@ -262,9 +334,18 @@ impl Courier {
                 let (exchanged, told) = exchanged.unwrap_or((Exchanged::Failed, self.told));
                 let jitter = u32::try_from(step.dice.below(1_001)).unwrap_or_default();
                 self.pace.ended(step.now, exchanged, jitter);
-                self.told = told;
+                self.told = self.told.max(told);
             }
-            Done::Exchanged(..) => {}
+            Done::LookedAt { term, after, up_to, is_blocked } if self.term == Some(term) => {
+                if self.look == Look::UnderWay {
+                    self.look = match up_to {
+                        _ if is_blocked => Look::blocked(step.now, after),
+                        Some(place) => Look::goes_on(step.now, place),
+                        None => Look::done(step.now),
+                    };
+                }
+            }
+            Done::Exchanged(..) | Done::LookedAt { .. } => {}
             Done::Answered { to, run, call, answer } => {
                 step.send(to, Message::LetterAnswer { run, call, answer: answer.ok() });
             }

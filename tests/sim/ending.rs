@@ -1,8 +1,9 @@
 //! What must hold once all is well again.
 
+use fleet_core::JobId;
 use fleet_core::invariant::Invariant;
 use fleet_store::StateRead;
-use fleet_store::record::{Content, Ending, JobState};
+use fleet_store::record::{Content, Ending, Job, JobState};
 use fleet_store::state::jobs;
 
 use crate::judge::{Law, Violation, broken};
@@ -49,6 +50,7 @@ fn check_jobs(world: &World) -> Result<(), Violation> {
             row.map(|row| (site, row))
         });
         let rows: Vec<_> = rows.collect();
+        let rows = counting(world, *job, wanted.site, rows)?;
         let [(lives_at, row)] = rows.as_slice() else {
             if rows.is_empty() && !world.clients.accepted.contains(job) {
                 continue;
@@ -84,7 +86,32 @@ fn check_jobs(world: &World) -> Result<(), Violation> {
     Ok(())
 }
 
-fn was_cancelled(world: &World, job: fleet_core::JobId) -> bool {
+/// Which of the rows of `job` count. Where a site was given up, the job must be back at its first one, under a higher
+/// generation; what the other made of it must have ended, and does not count.
+fn counting(
+    world: &World,
+    job: JobId,
+    home: usize,
+    mut rows: Vec<(usize, Job)>,
+) -> Result<Vec<(usize, Job)>, Violation> {
+    if !world.was_abandoned(job) {
+        return Ok(rows);
+    }
+    let generation = rows.iter().find(|(site, _)| *site == home).map(|(_, row)| row.generation);
+    let is_past = |row: &Job| row.state.is_ended() && Some(row.generation) < generation;
+    match rows.iter().find(|(site, row)| *site != home && !is_past(row)) {
+        Some((_, row)) => {
+            let detail = format!("job {job} was given up and has generation {generation:?} at home: {row:?}");
+            broken(Law::Promise(Invariant::AtMostOneActor), detail)
+        }
+        None => {
+            rows.retain(|(site, _)| *site == home);
+            Ok(rows)
+        }
+    }
+}
+
+fn was_cancelled(world: &World, job: JobId) -> bool {
     world.sites.iter().any(|site| site.judge.jobs.get(&job).is_some_and(|facts| facts.was_cancelled))
 }
 

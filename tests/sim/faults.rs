@@ -11,6 +11,8 @@ pub(crate) enum Fault {
     KillLeaderShortly,
     /// A machine loses its power.
     LosePower,
+    /// The leader's process is killed, and started again some time later.
+    KillLeader,
     /// All machines lose their power.
     LosePowerEverywhere,
     /// A process is stopped and goes on later.
@@ -76,6 +78,8 @@ pub(crate) struct Plan {
     every_us: usize,
     /// How wrong wall clocks may be, milliseconds.
     pub(crate) wall_wrong_ms: usize,
+    /// Within what time everything must be well again after them, microseconds.
+    pub(crate) heal_bound_us: u64,
 }
 
 impl Plan {
@@ -87,12 +91,28 @@ impl Plan {
             kinds.push(Fault::RestoreWays);
             kinds.push(Fault::RestoreWays);
         }
+        // What a robot said before its process ended is to come after somebody else has its job.
+        if kinds.contains(&Fault::Kill) && !kinds.contains(&Fault::Weather) {
+            kinds.push(Fault::Weather);
+        }
         Self {
             kinds,
             until_us: 8_000_000 + dice.below(16_000_000) as u64,
             every_us: 300_000 + dice.below(3_000_000),
             wall_wrong_ms: if dice.chance(30) { 86_400_000 } else { 1_500 },
+            heal_bound_us: 90_000_000,
         }
+    }
+
+    /// The sites are cut off from each other until `until_us`, and nothing else is drawn.
+    pub(crate) fn of_a_cut(until_us: u64, heal_bound_us: u64) -> Self {
+        Self { kinds: vec![Fault::CutSites], until_us, every_us: 3_600_000_000, wall_wrong_ms: 0, heal_bound_us }
+    }
+
+    /// Only leaders die, one after the other.
+    pub(crate) fn of_blinks(until_us: u64) -> Self {
+        let kinds = vec![Fault::KillLeader, Fault::KillLeader, Fault::KillLeaderShortly];
+        Self { kinds, until_us, every_us: 3_000_000, wall_wrong_ms: 0, heal_bound_us: 90_000_000 }
     }
 
     /// How long until the next fault, microseconds.

@@ -5,6 +5,7 @@ mod elections;
 mod entries;
 mod leadership;
 mod peers;
+mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -180,6 +181,10 @@ impl GroupPart {
             alive: None,
             notices: VecDeque::new(),
         };
+        if part.consensus.base.state.place.1 > 0 {
+            let state = std::sync::Arc::clone(&part.consensus.base.state);
+            part.install(&state);
+        }
         part.apply(step);
         part.notices.clear();
         if part.consensus.leads() {
@@ -314,6 +319,8 @@ impl GroupPart {
                 }
                 Effect::Proposed { token, place } => self.proposed(token, place),
                 Effect::NotLeader { token } => self.not_proposed(token),
+                Effect::SendSnapshot { to, term } => self.send_snapshot(step, to, term),
+                Effect::Install(snapshot) => self.take_snapshot(step, &snapshot),
                 Effect::Confirmed { round, index } => {
                     if let Some(current) = self.round.as_mut().filter(|current| current.number == round) {
                         current.index = Some(index);

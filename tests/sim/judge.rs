@@ -54,9 +54,13 @@ pub(crate) struct JobFacts {
     fences: BTreeSet<Fence>,
     holder: Option<Fence>,
     settled: Option<Fence>,
+    /// The node of the robot that has it, or had it last.
+    holder_node: Option<NodeId>,
     pub(crate) was_cancelled: bool,
     /// Whether it lives at another site, as its first one knows.
     pub(crate) is_elsewhere: bool,
+    /// Whether the site was given up where it went: it may run at both, and only the result here counts.
+    pub(crate) was_abandoned: bool,
 }
 
 /// An entry as the first node that applied it had it.
@@ -79,6 +83,8 @@ pub(crate) struct Judge {
     /// Jobs that were taken from such a robot, because it was away for too long: what it did may be done again.
     given_up: BTreeSet<JobId>,
     leaders: BTreeMap<u64, NodeId>,
+    /// Jobs that were taken from robots as lost, and the robots' nodes, since somebody looked last.
+    pub(crate) lost: Vec<(JobId, NodeId)>,
     pub(crate) effects_begun: u64,
     pub(crate) seen: BTreeMap<Situation, u64>,
 }
@@ -97,6 +103,7 @@ impl Judge {
                 Ok(())
             }
             Fact::Applied(applied) => self.applied(applied),
+            Fact::Installed { node, place } => self.installed(*node, *place),
             Fact::Serves { node, term, applied } => self.serves(*node, *term, *applied),
             Fact::EffectBegan { node, pair, path } => self.effect_began(*node, *pair, path),
             Fact::Secured { job, records } => {
@@ -108,6 +115,18 @@ impl Judge {
                 Ok(())
             }
             Fact::Broken(reason) => broken(Law::NothingBreaks, reason.clone()),
+        }
+    }
+
+    fn installed(&mut self, node: NodeId, place: Place) -> Result<(), Violation> {
+        self.see(Situation::SnapshotInstalled);
+        let position = usize::try_from(place.1).unwrap_or_default();
+        match position.checked_sub(1).and_then(|position| self.log.get(position)) {
+            Some(known) if known.place == place => Ok(()),
+            known => {
+                let detail = format!("{node} takes a snapshot up to {place:?}, where {known:?} was committed");
+                broken(Law::Promise(Invariant::DurableAccept), detail)
+            }
         }
     }
 
@@ -170,8 +189,9 @@ impl Judge {
                 let facts = self.jobs.entry(*job).or_default();
                 (facts.state, facts.is_elsewhere) = (None, true);
             }
-            if let Event::JobChanged { job, to, .. } = event {
+            if let Event::JobChanged { job, to, assignment, .. } = event {
                 let facts = self.jobs.entry(*job).or_default();
+                facts.holder_node = assignment.map(|assignment| assignment.session.node).or(facts.holder_node);
                 (facts.state, facts.is_elsewhere) = (Some(*to), false);
                 match to {
                     JobState::Waiting => self.see(Situation::JobParked),
@@ -201,10 +221,13 @@ impl Judge {
                 Verdict::Recalled => self.see(Situation::MoveRecalled),
                 Verdict::Declined(_) | Verdict::Conflict => {}
             },
+            (Action::Moving(Moving::Begin { .. }), Outcome::Changed { .. }) => self.see(Situation::QueuedJobRouted),
             (Action::Moving(Moving::Report(report)), Outcome::Done) if report.standing.state.is_ended() => {
                 self.see(Situation::MovedJobEnded);
             }
-            (Action::Release { cause: ReleaseCause::Lost, .. }, Outcome::Changed { .. }) => {
+            (Action::Release { job, cause: ReleaseCause::Lost, .. }, Outcome::Changed { .. }) => {
+                let node = self.jobs.get(job).and_then(|facts| facts.holder_node);
+                self.lost.extend(node.map(|node| (*job, node)));
                 self.see(Situation::RobotLost);
             }
             (Action::ReleaseAbsent { .. }, Outcome::Changed { .. }) => self.see(Situation::AbsentTooLong),
@@ -234,6 +257,11 @@ impl Judge {
             }
             (Action::Assign { .. }, Outcome::Assigned { job, fence }) => self.assigned(*job, *fence),
             (Action::Record(records), Outcome::Recorded { .. }) => self.recorded(records),
+            (Action::Moving(Moving::Abandon { job, .. }), Outcome::Changed { .. }) => {
+                self.see(Situation::MoveAbandoned);
+                self.jobs.entry(*job).or_default().was_abandoned = true;
+                Ok(())
+            }
             (Action::Release { job, fence, .. } | Action::ReleaseAbsent { job, fence, .. }, _) => {
                 let facts = self.jobs.entry(*job).or_default();
                 facts.holder.take_if(|holder| holder == fence);
@@ -307,11 +335,15 @@ fn ended_in(job: JobId, records: &[JournalRecord]) -> impl Iterator<Item = (JobI
     })
 }
 
-/// No two robots may act for the same job now.
-pub(crate) fn check_rights(rights: &[(NodeId, Pair)]) -> Result<(), Violation> {
-    let mut actors: BTreeMap<JobId, NodeId> = BTreeMap::new();
-    for (node, pair) in rights {
-        if let Some(other) = actors.insert(pair.job, *node) {
+/// No two robots may act for the same job now: those of one site never, those of two only where one was given up.
+pub(crate) fn check_rights(
+    rights: &[(usize, NodeId, Pair)],
+    was_abandoned: impl Fn(JobId) -> bool,
+) -> Result<(), Violation> {
+    let mut actors: BTreeMap<(JobId, Option<usize>), NodeId> = BTreeMap::new();
+    for (site, node, pair) in rights {
+        let only_at = was_abandoned(pair.job).then_some(*site);
+        if let Some(other) = actors.insert((pair.job, only_at), *node) {
             let detail = format!("{other} and {node} may act for {}", pair.job);
             return broken(Law::Promise(Invariant::AtMostOneActor), detail);
         }

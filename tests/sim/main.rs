@@ -1,6 +1,8 @@
 //! The whole decision core of a fleet under one seed: `docs/testing.md` says what is real in it and what is not.
 //!
-//! `SEED=n` runs that seed and prints one line on stdout, `seed N hash HEX`; `SEEDS=n` runs so many. Everything else that is
+//! `SEED=n` runs that seed and prints one line on stdout, `seed N hash HEX`; `SEEDS=n` runs so many,
+//! `LONG_CUTS=n` so many in which a site is cut off for a day,
+//! `BLINKS=n` so many in which only leaders die. Everything else that is
 //! printed goes to stderr, with `EVENTS=1` every event of the seed; `PLANTED_BUG=AckBeforeFsync` plants that one. This target
 //! has no harness, so that stdout holds nothing else.
 
@@ -39,6 +41,12 @@ fn main() -> ExitCode {
     }
     if let Some(count) = number("SEEDS") {
         return runs::many(count, bug);
+    }
+    if let Some(count) = number("LONG_CUTS") {
+        return if runs::long_cuts(count) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if let Some(count) = number("BLINKS") {
+        return if runs::blinks(count) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     runs::suite()
 }

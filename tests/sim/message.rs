@@ -134,6 +134,11 @@ pub(crate) enum Fact {
         job: JobId,
         records: Vec<JournalRecord>,
     },
+    /// A node took a snapshot over that reaches up to there.
+    Installed {
+        node: NodeId,
+        place: Place,
+    },
     /// A process broke by something that can never happen.
     Broken(String),
     /// Something that the simulation must not miss.
@@ -189,10 +194,22 @@ pub(crate) enum Situation {
     CatalogNodeRemoved,
     CatalogDiskPutBack,
     CatalogPowerLostInWrite,
+    /// A log lost its beginning, which the state has.
+    LogPurged,
+    /// A member took a snapshot over, because it needed what was gone.
+    SnapshotInstalled,
+    /// A new job went to the other site at once, because only that one has robots for it.
+    JobRouted,
+    /// A queued job went there later, because of that.
+    QueuedJobRouted,
+    /// The site was given up where a job went.
+    MoveAbandoned,
+    /// A job that was given up there ran at both sites.
+    RanAtBothSites,
 }
 
 impl Situation {
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 33] = [
         Self::LeaderElected,
         Self::LeaderResumed,
         Self::LogTruncated,
@@ -220,6 +237,12 @@ impl Situation {
         Self::CatalogNodeRemoved,
         Self::CatalogDiskPutBack,
         Self::CatalogPowerLostInWrite,
+        Self::LogPurged,
+        Self::SnapshotInstalled,
+        Self::JobRouted,
+        Self::QueuedJobRouted,
+        Self::MoveAbandoned,
+        Self::RanAtBothSites,
     ];
 }
 

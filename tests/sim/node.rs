@@ -1,17 +1,17 @@
 //! One process of `fleetd` in the simulation: its part of the group, its scheduler and its robot, and what passes between.
 
 use fleet_core::{BootInstant, JobId, NodeId, SiteName};
-use fleet_replication::command::{Action, NodeAdmission, Outcome};
+use fleet_node::routing::Route;
+use fleet_replication::command::{Action, Moving, NodeAdmission, Outcome};
 use fleet_store::record::NodeProfile;
 use fleet_store::state::{jobs, moves};
 
 use crate::consensus::Members;
 use crate::courier::Courier;
 use crate::group::{GroupPart, Notice, Question};
-use crate::message::{Alarm, Message, Out, Step, Told, Wish};
+use crate::message::{Alarm, Fact, Message, Out, Situation, Step, Told, Wish};
 use crate::robot::{Robot, SLOTS};
 use crate::scheduler::{self, Reply, Scheduler};
-use crate::world::TICK_US;
 
 /// A running process.
 pub(crate) struct Process {
@@ -26,7 +26,7 @@ impl Process {
     pub(crate) fn new(step: &mut Step<'_>, group: GroupPart, robot: Robot, courier: Option<Courier>) -> Self {
         let ticks = step.dice.below(2) as u64;
         let process = Self { group, scheduler: Scheduler::new(), robot, courier, ticks };
-        let delay_us = step.dice.below(TICK_US as usize) as u64;
+        let delay_us = step.dice.below(usize::try_from(tick_us(step)).unwrap_or_default()) as u64;
         step.out.push(Out::Wake { delay_us, alarm: Alarm::Tick });
         process
     }
@@ -43,7 +43,7 @@ impl Process {
     fn tick(&mut self, step: &mut Step<'_>) {
         self.ticks += 1;
         let late_us = if step.dice.chance(5) { step.dice.below(40_000) as u64 } else { step.dice.below(2_000) as u64 };
-        step.out.push(Out::Wake { delay_us: TICK_US + late_us, alarm: Alarm::Tick });
+        step.out.push(Out::Wake { delay_us: tick_us(step) + late_us, alarm: Alarm::Tick });
         self.group.tick(step, self.ticks.is_multiple_of(2));
         self.settle(step);
         self.scheduler.tick(step, &mut self.group);
@@ -136,7 +136,15 @@ impl Process {
         }
         match wish {
             Wish::Change(id, Action::Submit(submission)) => {
-                self.scheduler.submit(step, &mut self.group, number, id, submission);
+                let courier = self.courier.as_ref();
+                match courier.and_then(|courier| courier.route(&self.group, &submission.spec)) {
+                    Some(Route { to, because }) => {
+                        step.fact(Fact::Seen(Situation::JobRouted));
+                        let action = Moving::SubmitTo { submission, to, because }.into();
+                        self.group.propose_as(step, id, action, Reply::Client(number));
+                    }
+                    None => self.scheduler.submit(step, &mut self.group, number, id, submission),
+                }
             }
             Wish::Change(id, action) => self.group.propose_as(step, id, action, Reply::Client(number)),
             Wish::Read(job) => self.group.confirm(step, Question::Read { number, job }),
@@ -176,14 +184,19 @@ impl Process {
     }
 }
 
+/// How often a process looks at its clocks, microseconds.
+fn tick_us(step: &Step<'_>) -> u64 {
+    u64::try_from((step.timing.watchdog_tick / 2).as_micros()).unwrap_or(u64::MAX)
+}
+
 /// What a node says of itself when it is admitted.
 pub(crate) fn admission(node: NodeId, machine: usize, site: SiteName, replaces: Option<NodeId>) -> NodeAdmission {
     let profile = NodeProfile {
         name: format!("machine-{machine}"),
+        tags: vec![site.to_string()],
         site,
         address: format!("10.0.0.{machine}:7000"),
         http_address: format!("10.0.0.{machine}:8000"),
-        tags: Vec::new(),
         slots: SLOTS,
         capabilities: vec!["http".to_owned()],
         version: "0.1.0".to_owned(),

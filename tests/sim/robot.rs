@@ -45,6 +45,7 @@ struct Execution {
 pub(crate) struct Robot {
     node: NodeId,
     name: String,
+    pub(crate) tags: Vec<String>,
     pub(crate) session: RobotSession,
     executions: BTreeMap<JobId, Execution>,
     leader: Option<NodeId>,
@@ -63,7 +64,17 @@ impl Robot {
         own: OwnJournals,
     ) -> Self {
         let session = RobotSession::new(node, boot, &step.timing, opens_from);
-        Self { node, name, session, executions: BTreeMap::new(), leader: None, tokens: 0, interpreter, own }
+        Self {
+            node,
+            name,
+            tags: Vec::new(),
+            session,
+            executions: BTreeMap::new(),
+            leader: None,
+            tokens: 0,
+            interpreter,
+            own,
+        }
     }
 
     /// Time passed; `leader` is whom this node takes for the leader.
@@ -383,7 +394,7 @@ impl Robot {
         RobotReport {
             node_name: self.name.clone(),
             slots: SLOTS,
-            tags: Vec::new(),
+            tags: self.tags.clone(),
             capabilities: vec!["http".to_owned(), "shell".to_owned()],
             is_draining: false,
         }

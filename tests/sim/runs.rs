@@ -98,6 +98,8 @@ pub(crate) fn many(count: u64, bug: Option<PlantedBug>) -> ExitCode {
     let totals = Batch::of(count, bug).run();
     if bug.is_some() {
         totals.failed.iter().for_each(explain);
+    } else {
+        every_situation_comes_up(&totals.seen);
     }
     code(totals.failed.is_empty())
 }
@@ -194,6 +196,59 @@ impl Batch {
     }
 }
 
+/// `count` seeds in which a site is cut off for a day; whether all went well.
+pub(crate) fn long_cuts(count: u64) -> bool {
+    let work = |seed| {
+        let (report, world) = run_world(World::long_cut(seed, Interpreter::new()), seed);
+        explain(&report);
+        let Some(cut) = world.long_cut else { return false };
+        let merged_us = world.agenda.now_us().saturating_sub(cut.healed_at_us);
+        eprintln!(
+            "long cut {seed}: {} sites of {} machines, {} jobs accepted, {} moves and {} ends waited, merged in {:.1} s, \
+             {} events, hash {:032x}",
+            world.sites.len(),
+            world.machines.len(),
+            cut.accepted,
+            cut.moves_waiting,
+            cut.ends_buffered,
+            merged_us as f64 / 1e6,
+            report.lines,
+            report.hash,
+        );
+        report.violation.is_none() && cut.accepted > 0
+    };
+    std::thread::scope(|scope| {
+        let begin = |seed| {
+            let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+            thread.spawn_scoped(scope, move || work(seed)).expect("a thread starts")
+        };
+        (0..count).all(|seed| begin(seed).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// `count` seeds in which only leaders die; whether no other robot lost a job.
+pub(crate) fn blinks(count: u64) -> bool {
+    let work = || {
+        let interpreter = Interpreter::new();
+        let (mut jobs, mut elected, mut is_good) = (0, 0, true);
+        for seed in 0..count {
+            let (report, world) = run_world(World::blinks(seed, interpreter.clone()), seed);
+            explain(&report);
+            is_good &= report.violation.is_none();
+            jobs += world.clients.accepted.len();
+            let seen = |site: &crate::world::Site| site.judge.seen.get(&Situation::LeaderElected).copied();
+            elected += world.sites.iter().filter_map(seen).sum::<u64>();
+        }
+        eprintln!("blinks: {count} seeds, {jobs} jobs, {elected} leaders elected");
+        is_good
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let running = thread.spawn_scoped(scope, work).expect("a thread starts");
+        running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// What `cargo test` runs. What takes hundreds of seeds to show is left to the larger sizes.
 pub(crate) fn suite() -> ExitCode {
     let size = TestSize::from_env();
@@ -206,6 +261,8 @@ pub(crate) fn suite() -> ExitCode {
     let totals = Batch::of(size.choose(16, 500, 10_000), None).run();
     check("no_seed_breaks_a_law", totals.failed.is_empty());
     if size > TestSize::Plain {
+        check("a_leaders_death_restarts_nothing_elsewhere", blinks(size.choose(0, 20, 1_000)));
+        check("a_site_cut_off_for_a_day_merges", long_cuts(size.choose(0, 3, 100)));
         check("every_situation_comes_up", every_situation_comes_up(&totals.seen));
         check("planted_bugs_are_caught", planted_bugs_are_caught());
     }

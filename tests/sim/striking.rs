@@ -11,6 +11,9 @@ const LONG_CUT_US: u64 = 2_500_000;
 const FLAPS: usize = 8;
 const FLAPPING_US: usize = 4_000_000;
 
+/// How long after a leader's death nothing else happens where promise 8 is looked at, microseconds.
+const BLINKS_APART_US: u64 = 6_000_000;
+
 impl World {
     /// The next fault strikes.
     pub(crate) fn fault(&mut self) {
@@ -18,8 +21,15 @@ impl World {
             return;
         }
         let Some(fault) = self.dice.pick(&self.plan.kinds).copied() else { return };
+        let is_apart = matches!(fault, Fault::KillLeader) || self.checks_blinks;
         let lasts = matches!(fault, Fault::Isolate | Fault::Split) && self.dice.chance(50);
-        let longer_us = if lasts { LONG_CUT_US } else { 0 };
+        let longer_us = if is_apart {
+            BLINKS_APART_US
+        } else if lasts {
+            LONG_CUT_US
+        } else {
+            0
+        };
         self.agenda.book(longer_us + self.plan.pause_us(&mut self.dice), Event::Fault);
         let machine = self.dice.below(self.machines.len());
         self.say(&format!("fault: {fault:?} at {machine}"));
@@ -28,6 +38,11 @@ impl World {
             Fault::KillLeaderShortly => {
                 if let Some(leader) = self.leader() {
                     self.kill(leader, 150_000);
+                }
+            }
+            Fault::KillLeader => {
+                if let Some(leader) = self.leader() {
+                    self.kill(leader, 3_000_000);
                 }
             }
             Fault::LosePower => self.lose_power(machine),
@@ -86,7 +101,7 @@ impl World {
         self.agenda.book(20_000 + self.dice.below(down_us) as u64, Event::Start { machine });
     }
 
-    fn lose_power(&mut self, machine: usize) {
+    pub(crate) fn lose_power(&mut self, machine: usize) {
         self.stop(machine, true);
         self.agenda.book(100_000 + self.dice.below(4_000_000) as u64, Event::Start { machine });
     }

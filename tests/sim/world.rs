@@ -2,8 +2,10 @@
 //! decides everything that happens in it.
 
 mod belonging;
+mod blinks;
 mod founding;
 mod judging;
+mod long_cut;
 mod running;
 mod telling;
 
@@ -25,11 +27,10 @@ use crate::message::{Alarm, Fact, Message, Out, Situation, Told};
 use crate::node::Process;
 use crate::workflows::Interpreter;
 
-/// How often a process looks at its clocks.
-pub(crate) const TICK_US: u64 = 50_000;
-/// Within what time everything must be well again once the faults are over, microseconds.
-const HEAL_BOUND_US: u64 = 90_000_000;
+pub(crate) use long_cut::LongCut;
 
+/// Most jobs of one simulation.
+const JOBS_MAX: usize = 40;
 /// How many events pass between two looks at whether all is well again.
 const STEPS_PER_LOOK: u64 = 20;
 
@@ -47,6 +48,10 @@ pub(crate) enum Event {
         alarm: Alarm,
     },
     Start {
+        machine: usize,
+    },
+    /// A machine loses its power, and is started again.
+    PowerCut {
         machine: usize,
     },
     Resume {
@@ -123,6 +128,12 @@ pub(crate) struct World {
     interpreter: Interpreter,
     out: Vec<Out>,
     facts: Vec<(usize, Fact)>,
+    /// Whether only leaders die, so that no other robot may lose a job.
+    pub(crate) checks_blinks: bool,
+    /// When each node's process ended last, microseconds.
+    ended_at_us: BTreeMap<NodeId, u64>,
+    /// What came of a long cut, where the simulation is about one.
+    pub(crate) long_cut: Option<LongCut>,
 }
 
 fn fair_weather() -> Weather {
@@ -135,12 +146,26 @@ impl World {
         let mut dice = Dice::new(seed);
         let plan = Plan::draw(&mut dice);
         let count = *dice.pick(&[1, 2, 3, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 5]).unwrap_or(&3);
-        let network = Network::in_weather(fair_weather());
         let may_wait = plan.wall_wrong_ms < 10_000;
-        let mut world = Self {
+        let mut world = Self::empty(dice, plan, Timing::LAN, bug, interpreter);
+        world.found(count);
+        if world.dice.chance(40) {
+            let count = *world.dice.pick(&[1, 2, 3]).unwrap_or(&1);
+            world.found(count);
+        }
+        let places = world.sites.iter().map(|site| (site.peer.clone(), site.machines.clone()));
+        world.clients = Clients::new(may_wait, JOBS_MAX, places.collect());
+        world.agenda.book(2_000_000, Event::Fault);
+        world.agenda.book(1_000_000, Event::Wish);
+        world
+    }
+
+    /// A world without sites.
+    fn empty(dice: Dice, plan: Plan, timing: Timing, bug: Option<PlantedBug>, interpreter: Interpreter) -> Self {
+        Self {
             dice,
             agenda: Agenda::default(),
-            network,
+            network: Network::in_weather(fair_weather()),
             sites: Vec::new(),
             machines: Vec::new(),
             plan,
@@ -149,24 +174,17 @@ impl World {
             log: EventLog::default(),
             is_healed: false,
             permanent_losses: 0,
-            timing: Timing::LAN,
+            timing,
             bug,
             catalog_seen: BTreeMap::new(),
             runs: 0,
             interpreter,
             out: Vec::new(),
             facts: Vec::new(),
-        };
-        world.found(count);
-        if world.dice.chance(40) {
-            let count = *world.dice.pick(&[1, 2, 3]).unwrap_or(&1);
-            world.found(count);
+            checks_blinks: false,
+            ended_at_us: BTreeMap::new(),
+            long_cut: None,
         }
-        let places = world.sites.iter().map(|site| (site.peer.clone(), site.machines.clone()));
-        world.clients = Clients::new(may_wait, places.collect());
-        world.agenda.book(2_000_000, Event::Fault);
-        world.agenda.book(1_000_000, Event::Wish);
-        world
     }
 
     /// Lets everything happen until all is well after the faults.
@@ -177,6 +195,7 @@ impl World {
             let now_us = self.agenda.now_us();
             if healed_at_us.is_none() && now_us >= until_us {
                 healed_at_us = Some(now_us);
+                self.check_long_cut()?;
                 self.heal();
             }
             self.happen(event)?;
@@ -186,7 +205,7 @@ impl World {
                 if steps % STEPS_PER_LOOK == 0 && self.is_well() {
                     return self.check_end();
                 }
-                if now_us > at_us + HEAL_BOUND_US {
+                if now_us > at_us + self.plan.heal_bound_us {
                     return self.not_well();
                 }
             }
@@ -200,6 +219,7 @@ impl World {
             Event::Deliver { machine, node, message } => self.deliver(machine, node, message),
             Event::Wake { machine, run, alarm } => self.wake(machine, run, alarm),
             Event::Start { machine } => self.start(machine),
+            Event::PowerCut { machine } => self.lose_power(machine),
             Event::Resume { machine } => self.resume(machine),
             Event::Gossip { machine } => self.gossip(machine),
             Event::Fault => self.fault(),
@@ -226,7 +246,8 @@ impl World {
         if self.is_healed {
             return;
         }
-        self.agenda.book(50_000 + self.dice.below(700_000) as u64, Event::Wish);
+        let Some(pause_us) = self.pause_of_wishes_us() else { return };
+        self.agenda.book(pause_us, Event::Wish);
         let nodes: Vec<(usize, NodeId)> = self.machines.iter().map(|machine| (machine.site, machine.node)).collect();
         if let Some(number) = self.clients.wish(&mut self.dice, &nodes) {
             self.try_wish(number);

@@ -4,7 +4,7 @@
 //! Invariants: at most one certificate stands between leaf and root, so the path that is verified can only be the one read
 //! here; a leaf whose issuer is named like the root is the root's own, whatever else was shown with it.
 
-use fleet_core::{Error, ErrorKind, FleetId, SiteName, Timestamp};
+use fleet_core::{Digest, Error, ErrorKind, FleetId, SiteName, Timestamp};
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 
@@ -19,6 +19,21 @@ pub enum Issuer {
     Site(SiteName),
 }
 
+/// Who vouches for a certificate: what may be void of its own accord.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Voucher {
+    /// Who issued it.
+    pub issuer: Issuer,
+    /// Serial number of the certificate of the site's authority that stands between, lower-case hexadecimal; none at the
+    /// first site.
+    pub authority: Option<String>,
+}
+
+impl Voucher {
+    /// The fleet's root itself.
+    pub const ROOT: Self = Self { issuer: Issuer::Root, authority: None };
+}
+
 /// What the certificate of a site's authority says, read but not verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteFacts {
@@ -30,6 +45,10 @@ pub struct SiteFacts {
     pub not_before: Timestamp,
     /// When it ceases to be valid.
     pub not_after: Timestamp,
+    /// Its serial number, lower-case hexadecimal.
+    pub serial: String,
+    /// SHA-256 of its public key (its SubjectPublicKeyInfo): the same in a later certificate of the authority.
+    pub public_key: Digest,
 }
 
 impl SiteFacts {
@@ -50,6 +69,8 @@ impl SiteFacts {
             site: site.parse().map_err(|_| refused())?,
             not_before: identity::timestamp(&parsed.validity().not_before),
             not_after: identity::timestamp(&parsed.validity().not_after),
+            serial: identity::serial(&parsed),
+            public_key: Digest::of(parsed.public_key().raw),
         })
     }
 }
@@ -62,8 +83,8 @@ pub fn site_authority_name(fleet: FleetId, site: &SiteName) -> String {
 /// A chain as it was shown, without its leaf and its root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain<'a> {
-    /// Who issued the leaf, if the chain holds.
-    pub issuer: Issuer,
+    /// Who vouches for the leaf, if the chain holds.
+    pub voucher: Voucher,
     /// The certificate between leaf and root; what is verified must use this one and no other.
     pub authority: Option<CertificateDer<'a>>,
 }
@@ -83,7 +104,7 @@ impl<'a> Chain<'a> {
         if between.next().is_some() {
             return Err(refused("more than one authority stands between the certificate and the root"));
         }
-        let Some(authority) = authority else { return Ok(Self { issuer: Issuer::Root, authority: None }) };
+        let Some(authority) = authority else { return Ok(Self { voucher: Voucher::ROOT, authority: None }) };
         let (leaf, root_parsed, parsed) = (parse(leaf)?, parse(root)?, parse(authority)?);
         if is_issued_by(&leaf, &root_parsed) || !is_issued_by(&leaf, &parsed) {
             return Err(refused("an authority was shown that did not issue the certificate"));
@@ -92,7 +113,8 @@ impl<'a> Chain<'a> {
         if facts.fleet != identity::RootFacts::read(root)?.fleet {
             return Err(refused("the authority of the site is of another fleet"));
         }
-        Ok(Self { issuer: Issuer::Site(facts.site), authority: Some(CertificateDer::from(authority.as_ref())) })
+        let voucher = Voucher { issuer: Issuer::Site(facts.site), authority: Some(facts.serial) };
+        Ok(Self { voucher, authority: Some(CertificateDer::from(authority.as_ref())) })
     }
 
     /// What verification of the path is to use beside leaf and root.

@@ -180,6 +180,11 @@ impl FleetClient {
             .await
     }
 
+    /// Takes a site out of the fleet.
+    pub async fn remove_site(&self, request: v1::RemoveSiteRequest) -> Result<v1::RemoveSiteResponse, Error> {
+        self.call(Repeat::Safe, request, |mut stub, request| async move { stub.remove_site(request).await }).await
+    }
+
     /// The sites of the fleet.
     pub async fn list_sites(&self, request: v1::ListSitesRequest) -> Result<v1::ListSitesResponse, Error> {
         self.call(Repeat::Safe, request, |mut stub, request| async move { stub.list_sites(request).await }).await

@@ -23,6 +23,8 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::cut::CutStream;
 use crate::platform;
+use crate::pulse::{HeardStream, Pulse};
+use crate::reach::first_of_tries;
 use crate::tls::{ClientTls, Trust, error_of_tls, is_revoked_here};
 
 /// How long connecting may take: TCP, TLS and the node's first word.
@@ -36,6 +38,9 @@ const HEADER_LIST_BYTES_MAX: u32 = 128 * 1024;
 
 /// A TLS connection to a node that breaks when the node is revoked.
 pub type NodeStream = CutStream<BufReader<TlsStream<TcpStream>>>;
+
+/// The same under a gRPC channel, whose owner may break it too.
+type ChannelStream = CutStream<HeardStream<NodeStream>>;
 
 /// When a connection counts as made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,19 +63,27 @@ pub struct Connector {
     config: Arc<ClientConfig>,
     established: Established,
     timeout: Duration,
+    pulse: Option<Pulse>,
 }
 
 impl Connector {
     /// Connections that speak `alpn` under the rules of `tls`.
     pub fn new(tls: ClientTls, alpn: &[u8], established: Established) -> Result<Self, Error> {
         let config = Arc::new(tls.config(alpn)?);
-        Ok(Self { tls, config, established, timeout: CONNECT_TIMEOUT })
+        Ok(Self { tls, config, established, timeout: CONNECT_TIMEOUT, pulse: None })
     }
 
     /// The same, with another bound on connecting.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// The same; `pulse` follows the connections of its one gRPC channel.
+    #[must_use]
+    pub fn followed_by(mut self, pulse: Pulse) -> Self {
+        self.pulse = Some(pulse);
         self
     }
 
@@ -92,13 +105,18 @@ impl Connector {
         if matches!(self.tls.trust, Trust::Shown) && !resolved.iter().all(|target| target.ip().is_loopback()) {
             return Err(needs_credential(address));
         }
-        let tcp = TcpStream::connect(resolved.as_slice()).await.map_err(unreachable)?;
+        let targets = Arc::<[SocketAddr]>::from(resolved);
+        let begin = || {
+            let targets = Arc::clone(&targets);
+            async move { TcpStream::connect(&targets[..]).await }
+        };
+        let tcp = first_of_tries(begin).await.map_err(unreachable)?;
         tune_socket(&tcp, SILENCE_MAX).map_err(unreachable)?;
         let name = ServerName::from(tcp.peer_addr().map_err(unreachable)?.ip());
         let broken = |source: io::Error| broken_tls(address, source);
         let unproven = |source: io::Error| without_revocation(address, broken_tls(address, source));
         let stream = TlsConnector::from(Arc::clone(&self.config)).connect(name, tcp).await.map_err(unproven)?;
-        let (facts, issuer) = self.tls.read(stream.get_ref().1.peer_certificates().unwrap_or_default())?;
+        let (facts, voucher) = self.tls.read(stream.get_ref().1.peer_certificates().unwrap_or_default())?;
         if stream.get_ref().1.alpn_protocol() != self.config.alpn_protocols.first().map(Vec::as_slice) {
             let message = format!("the server at {address} does not speak this protocol");
             return Err(Error::new(ErrorKind::Unsupported, message));
@@ -109,7 +127,7 @@ impl Connector {
         }
         let revocations = self.tls.revocations.clone();
         Ok(CutStream::new(stream, async move {
-            revocations.revoked(facts, issuer).await;
+            revocations.revoked(facts, voucher).await;
             "the node was removed from the fleet"
         }))
     }
@@ -141,9 +159,9 @@ struct Dialling {
 }
 
 impl tower::Service<Uri> for Dialling {
-    type Response = TokioIo<NodeStream>;
+    type Response = TokioIo<ChannelStream>;
     type Error = Error;
-    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<NodeStream>, Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<ChannelStream>, Error>> + Send>>;
 
     fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
@@ -151,7 +169,14 @@ impl tower::Service<Uri> for Dialling {
 
     fn call(&mut self, _uri: Uri) -> Self::Future {
         let (connector, address) = (self.connector.clone(), Arc::clone(&self.address));
-        Box::pin(async move { connector.dial(&address).await.map(TokioIo::new) })
+        Box::pin(async move {
+            let stream = connector.dial(&address).await?;
+            let (stream, breaking) = connector.pulse.unwrap_or_default().follow(stream);
+            Ok(TokioIo::new(CutStream::new(stream, async move {
+                breaking.await;
+                "the other end was silent for too long"
+            })))
+        })
     }
 }
 

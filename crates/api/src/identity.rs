@@ -100,11 +100,16 @@ impl CertificateFacts {
         let validity = parsed.validity();
         Ok(Self {
             name,
-            serial: parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
+            serial: serial(&parsed),
             not_before: timestamp(&validity.not_before),
             not_after: timestamp(&validity.not_after),
         })
     }
+}
+
+/// The serial number of a certificate, lower-case hexadecimal.
+pub(crate) fn serial(certificate: &X509Certificate<'_>) -> String {
+    certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a fleet's root certificate says, read but not verified.

@@ -11,6 +11,7 @@ use tonic::transport::Channel;
 
 use crate::chain::Issuer;
 use crate::connect::{Connector, Established, NodeStream};
+use crate::pulse::Pulse;
 use crate::revocation::Revocations;
 use crate::tls::{ALPN_ACTORS, ALPN_PEER, CertificateCell, ClientTls, Trust};
 use crate::validity::ValidityClock;
@@ -46,6 +47,31 @@ impl PeerDialer {
     pub fn channel(&self, runtime: &Handle, address: &str, node: NodeId) -> Result<Channel, Error> {
         let _context = runtime.enter();
         Connector::new(self.towards(Some(node))?, ALPN_PEER, Established::FirstByte)?.channel_lazy(address)
+    }
+
+    /// The same; `pulse` follows its connections.
+    pub fn followed_channel(
+        &self,
+        runtime: &Handle,
+        address: &str,
+        node: NodeId,
+        pulse: &Pulse,
+    ) -> Result<Channel, Error> {
+        let _context = runtime.enter();
+        self.followed(node, pulse)?.channel_lazy(address)
+    }
+
+    /// The same, connected. Its work runs on the runtime of this call.
+    ///
+    /// # Errors
+    /// What kept it from connecting.
+    pub async fn connected_channel(&self, address: &str, node: NodeId, pulse: &Pulse) -> Result<Channel, Error> {
+        self.followed(node, pulse)?.channel(address).await
+    }
+
+    fn followed(&self, node: NodeId, pulse: &Pulse) -> Result<Connector, Error> {
+        let connector = Connector::new(self.towards(Some(node))?, ALPN_PEER, Established::FirstByte)?;
+        Ok(connector.followed_by(pulse.clone()))
     }
 
     /// A gRPC channel to whichever node of our site answers at `address`, for what any of them may say. Otherwise as

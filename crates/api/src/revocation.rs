@@ -9,7 +9,7 @@ use std::sync::Arc;
 use fleet_core::NodeId;
 use tokio::sync::watch;
 
-use crate::chain::Issuer;
+use crate::chain::{Issuer, Voucher};
 use crate::identity::{CertificateFacts, Subject};
 
 /// What is void.
@@ -35,9 +35,9 @@ impl Revocations {
         Self(Arc::new(watch::Sender::new(BTreeSet::new())))
     }
 
-    /// Whether `certificate`, which `issuer` signed, is void.
-    pub fn cover(&self, certificate: &CertificateFacts, issuer: &Issuer) -> bool {
-        covers(&self.0.borrow(), certificate, issuer)
+    /// Whether `certificate`, for which `voucher` vouches, is void.
+    pub fn cover(&self, certificate: &CertificateFacts, voucher: &Voucher) -> bool {
+        covers(&self.0.borrow(), certificate, voucher)
     }
 
     /// Adds `revocations`. Open connections of theirs are cut.
@@ -49,19 +49,24 @@ impl Revocations {
         });
     }
 
-    /// Resolves once `certificate`, which `issuer` signed, is void; never, if it never is.
-    pub async fn revoked(self, certificate: CertificateFacts, issuer: Issuer) {
+    /// Resolves once `certificate`, for which `voucher` vouches, is void; never, if it never is.
+    pub async fn revoked(self, certificate: CertificateFacts, voucher: Voucher) {
         let mut changes = self.0.subscribe();
-        if changes.wait_for(|set| covers(set, &certificate, &issuer)).await.is_err() {
+        if changes.wait_for(|set| covers(set, &certificate, &voucher)).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 }
 
-fn covers(set: &BTreeSet<Revocation>, certificate: &CertificateFacts, issuer: &Issuer) -> bool {
+fn covers(set: &BTreeSet<Revocation>, certificate: &CertificateFacts, voucher: &Voucher) -> bool {
     if set.is_empty() {
         return false;
     }
+    let issuer = &voucher.issuer;
+    let is_serial_void = |issuer: &Issuer, serial: &String| {
+        set.contains(&Revocation::Serial(serial.clone()))
+            || set.contains(&Revocation::SerialOf(issuer.clone(), serial.clone()))
+    };
     let subject = certificate.name.subject;
     let is_node_void = match subject {
         Subject::Node(node) => set.contains(&Revocation::NodeOf(issuer.clone(), node)),
@@ -69,8 +74,9 @@ fn covers(set: &BTreeSet<Revocation>, certificate: &CertificateFacts, issuer: &I
     };
     is_node_void
         || set.contains(&Revocation::Subject(subject))
-        || set.contains(&Revocation::Serial(certificate.serial.clone()))
-        || set.contains(&Revocation::SerialOf(issuer.clone(), certificate.serial.clone()))
+        || is_serial_void(issuer, &certificate.serial)
+        // With the certificate of an authority, which the root signed, all is void that the authority signed.
+        || voucher.authority.as_ref().is_some_and(|serial| is_serial_void(&Issuer::Root, serial))
 }
 
 impl Default for Revocations {
@@ -86,6 +92,10 @@ mod tests {
     use super::*;
     use crate::identity::CertificateName;
 
+    fn voucher(issuer: &Issuer, authority: &str) -> Voucher {
+        Voucher { issuer: issuer.clone(), authority: Some(authority.to_owned()) }
+    }
+
     fn certificate(serial: &str) -> CertificateFacts {
         CertificateFacts {
             name: CertificateName { fleet: FleetId::default(), subject: Subject::Node(NodeId::generate()) },
@@ -99,9 +109,9 @@ mod tests {
     async fn a_wait_ends_when_its_certificate_is_void() {
         let set = Revocations::new();
         let (mine, other) = (certificate("01"), certificate("02"));
-        let waiting = tokio::spawn(set.clone().revoked(mine.clone(), Issuer::Root));
+        let waiting = tokio::spawn(set.clone().revoked(mine.clone(), Voucher::ROOT));
         set.extend([Revocation::Subject(other.name.subject)]);
-        let covers = |facts| set.cover(facts, &Issuer::Root);
+        let covers = |facts| set.cover(facts, &Voucher::ROOT);
         assert!(covers(&other) && !covers(&mine) && !waiting.is_finished());
         set.extend([Revocation::Serial("01".to_owned())]);
         waiting.await.unwrap();
@@ -116,7 +126,7 @@ mod tests {
             let facts = certificate("01");
             let Subject::Node(node) = facts.name.subject else { unreachable!() };
             let waits =
-                [plant.clone(), shop.clone()].map(|issuer| tokio::spawn(set.clone().revoked(facts.clone(), issuer)));
+                [&plant, &shop].map(|issuer| tokio::spawn(set.clone().revoked(facts.clone(), voucher(issuer, "0a"))));
             set.extend([if by_serial {
                 Revocation::SerialOf(plant.clone(), facts.serial.clone())
             } else {
@@ -124,9 +134,26 @@ mod tests {
             }]);
             let [of_plant, of_shop] = waits;
             of_plant.await.unwrap();
-            assert!(set.cover(&facts, &plant) && !of_shop.is_finished());
-            assert!(!set.cover(&facts, &shop) && !set.cover(&facts, &Issuer::Root));
+            assert!(set.cover(&facts, &voucher(&plant, "0a")) && !of_shop.is_finished());
+            assert!(!set.cover(&facts, &voucher(&shop, "0a")) && !set.cover(&facts, &Voucher::ROOT));
             of_shop.abort();
+        }
+    }
+
+    #[tokio::test]
+    async fn with_an_authority_all_is_void_that_it_signed_and_nothing_of_another_of_its_name() {
+        let plant = Issuer::Site("plant".parse().unwrap());
+        let serial = || "0a".to_owned();
+        for void in [Revocation::Serial(serial()), Revocation::SerialOf(Issuer::Root, serial())] {
+            let set = Revocations::new();
+            let facts = certificate("01");
+            let waiting = tokio::spawn(set.clone().revoked(facts.clone(), voucher(&plant, "0a")));
+            set.extend([Revocation::SerialOf(plant.clone(), serial())]);
+            assert!(!set.cover(&facts, &voucher(&plant, "0a")), "no authority voids itself, nor another");
+            set.extend([void]);
+            waiting.await.unwrap();
+            assert!(!set.cover(&facts, &voucher(&plant, "0b")), "the name was founded anew");
+            assert!(!set.cover(&facts, &Voucher::ROOT));
         }
     }
 }

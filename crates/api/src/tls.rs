@@ -17,7 +17,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use crate::chain::{Chain, Issuer};
+use crate::chain::{Chain, Issuer, Voucher};
 use crate::identity::{CertificateFacts, RootFacts, Subject};
 use crate::revocation::Revocations;
 use crate::status;
@@ -69,7 +69,7 @@ impl CertificateCell {
     pub fn issuer(&self, root: &CertificateDer<'_>) -> Result<Issuer, Error> {
         let current = self.current();
         match current.cert.split_first() {
-            Some((leaf, shown)) => Ok(Chain::read(leaf, shown, root)?.issuer),
+            Some((leaf, shown)) => Ok(Chain::read(leaf, shown, root)?.voucher.issuer),
             None => Err(Error::new(ErrorKind::Internal, "the certificate chain is empty")),
         }
     }
@@ -145,12 +145,12 @@ impl ClientTls {
         }
     }
 
-    /// Whose certificate the first of `shown` is, and who issued it. Not a verification.
-    pub(crate) fn read(&self, shown: &[CertificateDer<'_>]) -> Result<(CertificateFacts, Issuer), Error> {
+    /// Whose certificate the first of `shown` is, and who vouches for it. Not a verification.
+    pub(crate) fn read(&self, shown: &[CertificateDer<'_>]) -> Result<(CertificateFacts, Voucher), Error> {
         let missing = || Error::new(ErrorKind::Unauthenticated, "the node shows no certificate");
         let (leaf, others) = shown.split_first().ok_or_else(missing)?;
         let root = believed_root(&self.trust, others)?;
-        Ok((CertificateFacts::read(leaf)?, Chain::read(leaf, others, &root)?.issuer))
+        Ok((CertificateFacts::read(leaf)?, Chain::read(leaf, others, &root)?.voucher))
     }
 
     /// The configuration for one protocol.
@@ -204,15 +204,20 @@ impl NodeVerifier {
         let time = unix_time(now);
         verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, time, self.algorithms.all)?;
         let chain = chain.map_err(refused)?;
-        if self.tls.issuer.as_ref().is_some_and(|expected| *expected != chain.issuer) {
+        if self.tls.issuer.as_ref().is_some_and(|expected| *expected != chain.voucher.issuer) {
             let message = "a node of another site answered than the one meant";
             return Err(refused(Error::new(ErrorKind::Unavailable, message)).into());
         }
-        self.verify_name(leaf, fleet, &chain.issuer)?;
+        self.verify_name(leaf, fleet, &chain.voucher)?;
         Ok(())
     }
 
-    fn verify_name(&self, leaf: &CertificateDer<'_>, fleet: FleetId, issuer: &Issuer) -> Result<(), CertificateError> {
+    fn verify_name(
+        &self,
+        leaf: &CertificateDer<'_>,
+        fleet: FleetId,
+        voucher: &Voucher,
+    ) -> Result<(), CertificateError> {
         let facts = CertificateFacts::read(leaf).map_err(refused)?;
         if facts.name.fleet != fleet {
             let message = format!("{} answered, which is of another fleet", facts.name);
@@ -228,7 +233,7 @@ impl NodeVerifier {
                 format!("node {node} answered at the address of node {expected}"),
             )));
         }
-        if self.tls.revocations.cover(&facts, issuer) {
+        if self.tls.revocations.cover(&facts, voucher) {
             return Err(CertificateError::Revoked);
         }
         Ok(())

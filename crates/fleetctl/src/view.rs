@@ -123,6 +123,7 @@ pub(crate) fn status(status: &v1::Status) -> Value {
         "dev": status.dev,
         "checks": status.checks.iter().map(check).collect::<Vec<_>>(),
         "site": status.site.as_ref().map(site),
+        "otherSites": status.other_sites.iter().map(site).collect::<Vec<_>>(),
         "nodes": counts(&status.nodes),
         "jobs": counts(&status.jobs),
     })

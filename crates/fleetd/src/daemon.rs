@@ -2,6 +2,8 @@
 //! [`keep()`] runs it again in the same process when its store or group failed.
 
 mod asking;
+#[cfg(test)]
+mod authorities_tests;
 mod between_sites;
 mod catalog;
 mod counts;
@@ -18,9 +20,11 @@ mod links;
 #[cfg(test)]
 mod notes_tests;
 mod observer;
+mod outbox_gauges;
 mod parts;
 pub(crate) mod recovery;
 mod rejoin;
+mod removed_sites;
 pub(crate) mod renewal;
 mod seeds;
 mod signals;
@@ -41,6 +45,7 @@ use std::time::Duration;
 
 use fleet_core::{Error, SystemClock};
 use fleet_membership::NodeState;
+use fleet_node::catalog::Between;
 use fleet_store::Store;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -121,6 +126,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
     let node = parts::start_node(peer, settings, &identity, boot, outside).await?;
     let links = links::start(settings.actor_links, &identity, &site, &node, &membership, peer).await;
 
+    let catalogs = Between::new(catalog.clone(), identity.site.clone());
     let (reserve_bytes, standing) = (settings.reserve_bytes, standing.clone());
     let (restart, mut restarts) = watch::channel(false);
     let parts = Parts {
@@ -132,6 +138,7 @@ async fn run_on(around: &Around, beginning: &Beginning, mut stop: watch::Receive
         tls,
         gossip_keys,
         catalog,
+        catalogs,
         interpreter,
         links,
         links_wanted: settings.actor_links,
@@ -249,6 +256,7 @@ fn background(around: &Around, parts: &Parts, observer: Observer) -> Vec<JoinHan
         around.peer.spawn(catalog::keep(parts.clone())),
         around.peer.spawn(catalog::obey(parts.clone())),
         around.peer.spawn(catalog::revoke(parts.clone())),
+        around.peer.spawn(removed_sites::run(parts.clone())),
         around.peer.spawn(custody::run(parts.site.clone(), parts.trust.clone())),
         around.peer.spawn(seeds::call(parts.membership.clone(), contacts)),
         around.peer.spawn(crate::sites::run(parts.sites.clone(), parts.site.peers().clone())),

@@ -2,6 +2,7 @@
 //!
 //! Absent on purpose: decisions. What may run, who leads, what a job does next is decided in the crates below.
 
+pub mod authorities;
 pub mod cli;
 pub mod command;
 pub mod config;

@@ -1,11 +1,15 @@
 //! The site's group as the daemon's own services use it: nodes, tokens, trust. Jobs go through `fleet-node`.
 
-use std::sync::Arc;
+mod roster;
+
+pub use roster::Roster;
+
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use fleet_core::{Clock, Error, ErrorKind, NodeId, SystemClock};
-use fleet_replication::Group;
 use fleet_replication::command::{Action, Command, Outcome, Refusal};
+use fleet_replication::{Group, Remembered};
 use fleet_store::record::{CommandId, NodeRecord, NodeStanding};
 use fleet_store::state::members;
 use fleet_store::{StateReader, Store};
@@ -25,12 +29,13 @@ pub struct Site {
     peers: Peers,
     name: Arc<str>,
     removing: Arc<Mutex<()>>,
+    roster: Arc<std::sync::Mutex<Remembered<Arc<Roster>>>>,
 }
 
 impl Site {
     /// The site called `name`.
     pub fn new(group: Group, store: Store, peers: Peers, name: &str) -> Self {
-        Self { group, store, peers, name: name.into(), removing: Arc::default() }
+        Self { group, store, peers, name: name.into(), removing: Arc::default(), roster: Arc::default() }
     }
 
     /// The group.
@@ -93,6 +98,17 @@ impl Site {
         let mut nodes = members::nodes(&self.reader()?).map_err(read_failed)?;
         nodes.retain(|node| node.standing != NodeStanding::Removed);
         Ok(nodes)
+    }
+
+    /// Who belongs to the site and which others there are, as applied here a moment ago: for tasks that look again and
+    /// again. Nothing is read while nothing is applied.
+    ///
+    /// # Errors
+    /// If the store failed.
+    pub fn roster(&self) -> Result<Arc<Roster>, Error> {
+        let mut roster = self.roster.lock().unwrap_or_else(PoisonError::into_inner);
+        let applied = self.group.applied_index();
+        roster.get(applied, || Roster::read(&self.reader()?).map(Arc::new))
     }
 
     /// Who leads, as far as this node knows, if that is another node.

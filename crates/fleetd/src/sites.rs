@@ -8,7 +8,9 @@ mod dialling;
 mod home;
 mod hub;
 mod known;
+mod metrics;
 mod relay;
+mod standing;
 mod stream;
 
 #[cfg(test)]
@@ -18,6 +20,7 @@ pub use dialling::run;
 pub use home::{Home, SiteContact};
 pub use hub::SiteLinks;
 pub use relay::{Told, Within};
+pub use standing::{FailedDial, LinkStanding, SiteStanding};
 pub use stream::{OutgoingFrames, accept};
 
 pub(crate) use relay::{known_of, message_of, topic_of};

@@ -27,5 +27,5 @@ mod version;
 pub use between::Between;
 pub use driver::{CatalogPeers, Pace, run};
 pub use handle::{Catalog, Deployed, WorkflowRow, order};
-pub use meeting::Meeting;
+pub use meeting::{Heard, Meeting};
 pub use row::{NoSignatures, Signatures, signed_bytes};

@@ -11,8 +11,8 @@ use fleet_core::limits::INLINE_BYTES_MAX;
 use fleet_core::{BootInstant, Clock, Error, ErrorKind};
 use fleet_replication::command::{Action, Command, Outcome};
 use fleet_replication::{AppliedEntry, Group, Status};
-use fleet_store::StateReader;
 use fleet_store::record::{CommandId, Content, Payload};
+use fleet_store::{StateReader, Store};
 
 use crate::ports;
 use crate::ports::GroupStanding;
@@ -27,11 +27,14 @@ pub struct SiteGroup {
     group: Group,
     clock: Arc<dyn Clock>,
     standing: watch::Receiver<GroupStanding>,
+    store: Store,
+    reserve_bytes: u64,
 }
 
 impl SiteGroup {
-    /// `group` as a port. Needs a runtime: a small task follows the group's status.
-    pub fn new(group: Group, clock: Arc<dyn Clock>) -> Self {
+    /// `group` as a port, whose state is in `store`; new work is wanted while more than `reserve_bytes` are free there.
+    /// Needs a runtime: a small task follows the group's status.
+    pub fn new(group: Group, clock: Arc<dyn Clock>, store: Store, reserve_bytes: u64) -> Self {
         let mut status = group.status();
         let (sender, standing) = watch::channel(standing_of(&status.borrow_and_update()));
         tokio::spawn(async move {
@@ -45,7 +48,7 @@ impl SiteGroup {
                 sender.send_if_modified(changes);
             }
         });
-        Self { group, clock, standing }
+        Self { group, clock, standing, store, reserve_bytes }
     }
 }
 
@@ -99,6 +102,13 @@ impl ports::Group for SiteGroup {
             Ok(Content::Blob { digest, length: length as u64 })
         }
         .boxed()
+    }
+
+    fn has_room(&self) -> Result<bool, Error> {
+        let is_below = self.store.is_below_reserve(self.reserve_bytes);
+        let failed =
+            |source: fleet_store::Error| Error::new(source.kind(), "measure the free space").with_source(source);
+        is_below.map(|is_below| !is_below).map_err(failed)
     }
 
     fn read_content(&self, content: Content) -> BoxFuture<'static, Result<Payload, Error>> {

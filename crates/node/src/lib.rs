@@ -24,7 +24,7 @@ mod supervisor;
 mod tasks;
 mod watch;
 
-pub use courier::{CourierServer, Exchanged, Pace, Post};
+pub use courier::{Composed, CourierServer, Exchanged, Look, Looked, Pace, Post, Walk, begin_moves};
 pub use error::Error;
 pub use group::SiteGroup;
 pub use handle::{JobAction, JobRequest, Node, NodeConfig, NodeObservation, NodePorts};

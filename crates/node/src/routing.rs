@@ -86,7 +86,8 @@ pub fn names(own: &SiteName, known: &KnownSites) -> String {
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::GroupId;
+    use fleet_core::{Digest, GroupId};
+    use fleet_store::record::WorkflowName;
 
     use super::*;
     use crate::ports::KnownSite;
@@ -125,6 +126,37 @@ mod tests {
         let route = route_of(&["gpu"], &[robot(&[])]).unwrap();
         assert_eq!(route.to.site.as_str(), "site-2");
         assert_eq!(route.because, "no robot has the tag `gpu`; site site-2 has one that fits");
+    }
+
+    #[test]
+    fn a_job_goes_only_where_a_robot_may_call_its_host_and_is_taken_only_there() {
+        let allowing = |number, hosts: &[&str]| {
+            let (name, mut known) = site(number, true, &["arm"], 2);
+            known.robots[0].capabilities.extend(hosts.iter().map(|host| format!("http:{host}")));
+            known.robots[0].capabilities.sort();
+            (name, known)
+        };
+        let capabilities = ["http", "http:api.example"].map(str::to_owned).to_vec();
+        let needs = Needs { tags: vec!["arm".to_owned()], capabilities: capabilities.clone() };
+        let known = KnownSites::from([allowing(1, &["other.example"]), allowing(2, &["*.example"])]);
+        assert_eq!(route(&needs, &[], &known).unwrap().to.site.as_str(), "site-2");
+        let closed = KnownSites::from([allowing(1, &["other.example"])]);
+        assert_eq!(route(&needs, &[], &closed), None, "it stays here, where its reason says what is missing");
+        let spec = JobSpec {
+            workflow: WorkflowName { namespace: "n".into(), name: "w".into(), version: "1.0.0".into() },
+            definition: Digest::of(b"definition"),
+            interpreter: INTERPRETER_VERSION,
+            site: SiteName::default(),
+            tags: needs.tags.clone(),
+            capabilities,
+            lost_max: 5,
+            finish_within_ms: None,
+            retry_of: None,
+        };
+        let robots = |known: &KnownSites| known.values().map(|site| view(&site.robots[0])).collect::<Vec<_>>();
+        assert_eq!(why_never(&spec, &robots(&known)), None);
+        let why = why_never(&spec, &robots(&closed)).unwrap();
+        assert_eq!(why, "no robot allows http to api.example: add `api.example` to `robot.allow.http` of a node");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 mod dial;
 mod driver;
+mod figures;
 mod frame;
 mod inbox;
 mod outbox;
@@ -24,6 +25,7 @@ mod tests;
 
 pub use dial::{Dial, DialPlan, LinkFact, LinkRank, Situation};
 pub use driver::{LinkEvents, LinkRequests, SiteLink, serve};
+pub use figures::{Flow, LinkFigures, Traffic};
 pub use frame::{FRAME_BYTES_MAX, Frame, GossipPacket, Hello, SiteReport, WanNode};
 pub use protocol::{Command, LINK_VERSION, Protocol};
 pub use report::bounded;

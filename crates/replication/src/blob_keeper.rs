@@ -64,11 +64,14 @@ impl BlobKeeper {
     /// Walks once if that can find anything. Returns how long it read.
     async fn look(&self) -> Result<Duration, Error> {
         let operation = "look for missing blobs";
+        let held = self.member.blobs().held;
+        if held.missing == 0 && held.complete_at.is_some() && held.complete_at == self.status.borrow().last_applied {
+            return Ok(Duration::ZERO);
+        }
         let reader = self.store.reader(self.member.group).map_err(Error::store(operation))?;
         let applied = snapshot::applied_to(&reader).map_err(|error| Error::consensus(operation, &error))?;
         drop(reader);
         let Some(index) = applied.last.map(|last| last.index) else { return Ok(Duration::ZERO) };
-        let held = self.member.blobs().held;
         if held.missing == 0 && held.complete_at == Some(index) {
             return Ok(Duration::ZERO);
         }

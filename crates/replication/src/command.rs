@@ -10,8 +10,9 @@ mod outcome;
 mod refusal;
 
 pub use action::{
-    ADMIT_VERSION, Action, FIRST_VERSION, FORGET_VERSION, HOSTS_VERSION, Next, NodeAdmission, Records, Redeeming,
-    ReleaseCause, SITES_VERSION, SUBMIT_ASSIGNED_VERSION, SiteFounding, SiteNote, Submission, TokenGrant, TrustEntry,
+    ADMIT_VERSION, Action, FIRST_VERSION, FORGET_VERSION, HOSTS_VERSION, LINKS_VERSION, Next, NodeAdmission, Records,
+    Redeeming, ReleaseCause, SITES_VERSION, SUBMIT_ASSIGNED_VERSION, SiteFounding, SiteNote, SiteRemoval, SiteRenewal,
+    Submission, TokenGrant, TrustEntry,
 };
 pub use batch::{Batch, BatchError};
 pub use moving::{Arriving, Moving, Report};
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 /// Version of the set of commands that this program knows. A command of a higher version may be proposed only when the
 /// group's gate has reached it.
-pub const COMMAND_VERSION: u32 = SITES_VERSION;
+pub const COMMAND_VERSION: u32 = LINKS_VERSION;
 
 /// One change that is asked of the group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ mod arrivals;
 mod assign;
 mod control;
 mod event;
+mod expulsion;
 mod forget;
 mod holder;
 mod mirrors;
@@ -119,6 +120,10 @@ fn apply_one(scope: &mut Scope<'_, '_>, action: &Action) -> Result<Outcome, Halt
         Action::FoundSite(founding) => registry::found(scope, founding),
         Action::NoteSites { notes } => registry::note(scope, notes),
         Action::Moving(moving) => apply_moving(scope, moving),
+        Action::RenewAuthority { replaces, certificate } => trust::renew_authority(scope, *replaces, certificate),
+        Action::RenewSite(renewal) => registry::renew(scope, renewal),
+        Action::RemoveSite(removal) => registry::remove(scope, removal),
+        Action::ExpelSite(site) => expulsion::expel(scope, site),
     }
 }
 

@@ -245,6 +245,11 @@ impl Group {
         self.inner.store.reader(self.inner.member.group).map_err(Error::store("read the state"))
     }
 
+    /// Index of the last entry that is applied here: what [`Self::reader`] reads from now on is not older.
+    pub fn applied_index(&self) -> Option<u64> {
+        self.inner.raft.data_metrics().borrow().last_applied.map(|id| id.index)
+    }
+
     /// The term in which this node leads and serves; `None` if it must not read, renew or dispatch.
     pub fn serving_term(&self) -> Option<u64> {
         self.inner.member.serving_term(&self.inner.status)

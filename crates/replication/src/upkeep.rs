@@ -24,6 +24,7 @@ use crate::log_storage::LogMeter;
 use crate::member::Member;
 use crate::network::exchange;
 use crate::promotion::{Promotion, promoted};
+use crate::remembered::Remembered;
 use crate::site_view::SiteView;
 use crate::snapshot;
 use crate::status::Status;
@@ -46,6 +47,15 @@ const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// How long taking a snapshot may take: it only reads one row.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a leader's upkeep wants to know of the applied state.
+#[derive(Clone, Copy, Debug)]
+struct Stated {
+    /// The gate of versions.
+    gate: u32,
+    /// A node that a hold awaits although it was removed: it never comes back to reconcile.
+    unawaited: Option<NodeId>,
+}
+
 /// The task that looks after the group.
 pub(crate) struct Upkeep {
     pub(crate) member: Arc<Member>,
@@ -61,6 +71,7 @@ impl Upkeep {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut promotion = None;
+        let mut stated = Remembered::default();
         let mut swept_at = self.member.clock.boot_now();
         loop {
             tick.tick().await;
@@ -77,7 +88,7 @@ impl Upkeep {
                 self.sweep_blobs().await;
             }
             if self.member.serving_term(&self.status).is_some() {
-                self.lead(&mut promotion).await;
+                self.lead(&mut promotion, &mut stated).await;
             } else {
                 self.abandon(&mut promotion);
             }
@@ -85,27 +96,28 @@ impl Upkeep {
     }
 
     /// What only a leader does.
-    async fn lead(&self, promotion: &mut Option<Promotion>) {
+    async fn lead(&self, promotion: &mut Option<Promotion>, stated: &mut Remembered<Stated>) {
         if let Some(change) = self.next_change(promotion).await {
             tracing::info!(?change, "the autopilot changes the membership");
             if let Err(error) = change_membership(&self.raft, change).await {
                 tracing::warn!(%error, "the autopilot's change failed");
             }
         }
-        match self.next_unawaited() {
-            // What does not come through is proposed again at the next look.
-            Ok(Some(node)) => drop(propose_own(&self.raft, &self.member, Action::Reconciled { node }).await),
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "the hold cannot be read"),
-        }
-        match self.next_gate() {
-            Ok(Some(version)) => {
-                tracing::info!(version, "every member knows newer commands");
-                // What does not come through is proposed again at the next look.
-                let _ = propose_own(&self.raft, &self.member, Action::Gate { version }).await;
+        let applied = self.raft.data_metrics().borrow().last_applied.map(|id| id.index);
+        let stated = match stated.get(applied, || self.stated()) {
+            Ok(stated) => stated,
+            Err(error) => {
+                tracing::warn!(%error, "the hold and the gate of versions cannot be read");
+                return;
             }
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "the gate of versions cannot be read"),
+        };
+        // What does not come through is proposed again at the next look.
+        if let Some(node) = stated.unawaited {
+            let _ = propose_own(&self.raft, &self.member, Action::Reconciled { node }).await;
+        }
+        if let Some(version) = self.next_gate(stated.gate) {
+            tracing::info!(version, "every member knows newer commands");
+            let _ = propose_own(&self.raft, &self.member, Action::Gate { version }).await;
         }
     }
 
@@ -179,26 +191,26 @@ impl Upkeep {
         held
     }
 
-    /// The version that the gate can be raised to now; `None` where it is there, or gossip is blind.
-    fn next_gate(&self) -> Result<Option<u32>, fleet_store::Error> {
-        let (status, site) = (self.status.borrow().clone(), self.site.borrow().clone());
-        let Some(site) = site else { return Ok(None) };
+    /// The version that `gate` can be raised to now; `None` where it is there, or gossip is blind.
+    fn next_gate(&self, gate: u32) -> Option<u32> {
+        let (status, site) = (self.status.borrow().clone(), self.site.borrow().clone()?);
         let known = site.nodes.iter().filter_map(|node| Some((node.node, node.commands?)));
         let known = known.chain([(self.member.node, COMMAND_VERSION)]).collect();
         let members = status.voters().union(&status.learners).copied().collect();
-        let gate = jobs::site(&self.store.reader(self.member.group)?)?.gate;
-        Ok(gate::decide(gate, &members, &known))
+        gate::decide(gate, &members, &known)
     }
 
-    /// A node that a hold awaits although it was removed: it never comes back to reconcile.
-    fn next_unawaited(&self) -> Result<Option<NodeId>, fleet_store::Error> {
+    fn stated(&self) -> Result<Stated, fleet_store::Error> {
         let reader = self.store.reader(self.member.group)?;
-        for node in jobs::site(&reader)?.hold.into_iter().flat_map(|hold| hold.awaited) {
+        let site = jobs::site(&reader)?;
+        let mut unawaited = None;
+        for node in site.hold.into_iter().flat_map(|hold| hold.awaited) {
             if members::node(&reader, node)?.is_none_or(|record| record.standing == NodeStanding::Removed) {
-                return Ok(Some(node));
+                unawaited = Some(node);
+                break;
             }
         }
-        Ok(None)
+        Ok(Stated { gate: site.gate, unawaited })
     }
 
     async fn sweep_blobs(&self) {

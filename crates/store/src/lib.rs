@@ -31,7 +31,7 @@ pub use facts::Member;
 pub use key::StateKey;
 pub use log::{LogExtent, LogFact, Refounding};
 pub use memory_disk::MemoryDisk;
-pub use own_journal::{OwnJournal, REFUSED_JOURNALS_MAX};
+pub use own_journal::{Evidence, OwnJournal, REFUSED_JOURNALS_BYTES_MAX, REFUSED_JOURNALS_MAX};
 pub use pending::Pending;
 pub use snapshot::{SnapshotSource, StateChunk};
 pub use store::{CACHE_BYTES_DEFAULT, Store};

@@ -2,8 +2,9 @@
 //! the records that the group has not committed, by job and fence, outside every group's state.
 //!
 //! They are synced before the next effect of their job begins, delivered when the group can be reached again, and
-//! forgotten once it has them. What the group refuses is kept as evidence, a bounded number of journals.
+//! forgotten once it has them. What the group refuses is kept as evidence, bounded in journals and bytes.
 
+use fleet_core::limits::JOURNAL_BYTES_MAX;
 use fleet_core::{Fence, JobId, Timestamp};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,9 @@ use crate::{Error, Store};
 
 /// Most refused journals that are kept; the oldest give way.
 pub const REFUSED_JOURNALS_MAX: usize = 64;
+/// Most bytes of refused journals together, as many as one journal may have: nobody admits them by the free space on the
+/// disk. The oldest give way, the one that was refused last never does.
+pub const REFUSED_JOURNALS_BYTES_MAX: u64 = JOURNAL_BYTES_MAX;
 
 /// Bytes of a key before the position of a record: job, epoch, index and position of the fence.
 const HEAD_BYTES: usize = 16 + 8 + 8 + 4;
@@ -34,6 +38,15 @@ pub struct OwnJournal {
     pub finish_within_ms: u64,
     /// When the group refused it, by this node's clock; `None` while it may still be delivered.
     pub refused_at: Option<Timestamp>,
+}
+
+/// What became of journals when the group refused one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// How many records the refused journal has; 0 if there is none.
+    pub records: usize,
+    /// How many journals that were refused earlier gave way.
+    pub dropped: usize,
 }
 
 impl Record for OwnJournal {
@@ -90,27 +103,50 @@ impl Store {
         })
     }
 
-    /// Marks the journal of `job` under `fence` as refused by the group at `at`, and keeps it as evidence. Tells how many
-    /// records it has; 0 if there is no such journal.
-    pub fn refuse_own_journal(&self, job: JobId, fence: Fence, at: Timestamp) -> Pending<usize> {
+    /// Marks the journal of `job` under `fence` as refused by the group at `at`, and keeps it as evidence.
+    pub fn refuse_own_journal(&self, job: JobId, fence: Fence, at: Timestamp) -> Pending<Evidence> {
         self.submit("mark a robot's own journal as refused", Urgency::Synced, 0, move |tables| {
-            let mut rows = tables.other(OWN_JOURNAL)?;
-            let head = head_key(job, fence);
-            let Some(journal) = read_head(&rows, &head)? else { return Ok(0) };
-            let refused = OwnJournal { refused_at: Some(journal.refused_at.unwrap_or(at)), ..journal };
-            insert(&mut rows, &head, &codec::encode(&refused)?)?;
-            let mut refused: Vec<OwnJournal> = heads(&rows)?;
-            refused.retain(|journal| journal.refused_at.is_some());
-            refused.sort_by_key(|journal| journal.refused_at);
-            let over = refused.len().saturating_sub(REFUSED_JOURNALS_MAX);
-            for oldest in refused.into_iter().take(over) {
-                remove(&mut rows, oldest.job, oldest.fence)?;
-            }
-            let end = end_of_prefix(&head).unwrap_or_default();
-            let records = rows.range::<&[u8]>(record_key(&head, 0).as_slice()..end.as_slice()).map_err(failed)?;
-            Ok(records.count())
+            refuse(&mut tables.other(OWN_JOURNAL)?, &head_key(job, fence), at, REFUSED_JOURNALS_BYTES_MAX)
         })
     }
+}
+
+/// As [`Store::refuse_own_journal`], with at most `bytes_max` of refused journals.
+fn refuse(rows: &mut ByteRows<'_>, head: &[u8], at: Timestamp, bytes_max: u64) -> Result<Evidence, Error> {
+    let Some(journal) = read_head(rows, head)? else { return Ok(Evidence::default()) };
+    let refused = OwnJournal { refused_at: Some(journal.refused_at.unwrap_or(at)), ..journal };
+    insert(rows, head, &codec::encode(&refused)?)?;
+    let mut kept: Vec<OwnJournal> = heads(rows)?;
+    kept.retain(|kept| kept.refused_at.is_some() && (kept.job, kept.fence) != (refused.job, refused.fence));
+    kept.sort_by_key(|kept| std::cmp::Reverse(kept.refused_at));
+    let (records, mut bytes) = size(rows, head)?;
+    let (mut others, mut dropped) = (0, 0);
+    // From the latest back, so that what is to go is not read.
+    for older in kept {
+        let is_room_left = dropped == 0 && others + 1 < REFUSED_JOURNALS_MAX && {
+            bytes += size(rows, &head_key(older.job, older.fence))?.1;
+            bytes <= bytes_max
+        };
+        if is_room_left {
+            others += 1;
+        } else {
+            remove(rows, older.job, older.fence)?;
+            dropped += 1;
+        }
+    }
+    Ok(Evidence { records, dropped })
+}
+
+/// How many records the journal under `head` has, and how many bytes they take.
+fn size(rows: &impl ReadableTable<&'static [u8], &'static [u8]>, head: &[u8]) -> Result<(usize, u64), Error> {
+    let (start, end) = (record_key(head, 0), end_of_prefix(head).unwrap_or_default());
+    let (mut records, mut bytes) = (0, 0);
+    for row in rows.range::<&[u8]>(start.as_slice()..end.as_slice()).map_err(failed)? {
+        let (key, value) = row.map_err(failed)?;
+        records += 1;
+        bytes += (key.value().len() + value.value().len()) as u64;
+    }
+    Ok((records, bytes))
 }
 
 fn failed(error: redb::StorageError) -> Error {
@@ -199,16 +235,49 @@ mod tests {
     #[test]
     fn what_the_group_refused_is_kept_as_evidence_and_the_oldest_give_way() {
         let store = Store::in_memory().unwrap();
-        assert_eq!(store.refuse_own_journal(journal(1, 1).job, journal(1, 1).fence, Timestamp(1)).wait().unwrap(), 0);
+        assert_eq!(
+            store.refuse_own_journal(journal(1, 1).job, journal(1, 1).fence, Timestamp(1)).wait().unwrap(),
+            Evidence::default()
+        );
         for index in 0..=REFUSED_JOURNALS_MAX as u64 {
             let journal = journal(1, index);
             store.write_own_journal(journal, 0, vec![record(0), record(1)]).wait().unwrap();
             let kept = store.refuse_own_journal(journal.job, journal.fence, Timestamp(index)).wait().unwrap();
-            assert_eq!(kept, 2);
+            let dropped = usize::from(index == REFUSED_JOURNALS_MAX as u64);
+            assert_eq!(kept, Evidence { records: 2, dropped });
         }
         let kept = store.own_journals().unwrap();
         assert_eq!(kept.len(), REFUSED_JOURNALS_MAX);
         assert_eq!((kept[0].fence.index, kept[0].refused_at), (1, Some(Timestamp(1))), "the oldest is gone");
+    }
+
+    #[test]
+    fn refused_journals_take_a_bounded_room_and_the_oldest_give_way() {
+        let store = Store::in_memory().unwrap();
+        let all = [journal(3, 1), journal(1, 2), journal(2, 3)];
+        for journal in all {
+            store.write_own_journal(journal, 0, vec![record(0), record(1)]).wait().unwrap();
+        }
+        let refuse_within = |journal: OwnJournal, at, bytes_max| {
+            let head = head_key(journal.job, journal.fence);
+            let refusing = store.submit("test", Urgency::Synced, 0, move |tables| {
+                refuse(&mut tables.other(OWN_JOURNAL)?, &head, Timestamp(at), bytes_max)
+            });
+            refusing.wait().unwrap()
+        };
+        let kept = || {
+            let heads = store.own_journals().unwrap().into_iter().filter(|head| head.refused_at.is_some());
+            heads.map(|head| head.fence.index).collect::<Vec<_>>()
+        };
+        let each = {
+            let reader = database::read_table(&*store.database("test").unwrap(), OWN_JOURNAL).unwrap();
+            size(&reader, &head_key(all[0].job, all[0].fence)).unwrap().1
+        };
+        assert_eq!(refuse_within(all[0], 10, 0), Evidence { records: 2, dropped: 0 }, "the last one stays at any size");
+        assert_eq!(refuse_within(all[1], 20, 2 * each), Evidence { records: 2, dropped: 0 });
+        assert_eq!(refuse_within(all[2], 30, 2 * each), Evidence { records: 2, dropped: 1 });
+        assert_eq!(kept(), [2, 3], "the oldest is gone, whatever its job");
+        assert_eq!(refuse_within(all[2], 40, 2 * each), Evidence { records: 2, dropped: 0 }, "a repeat drops nothing");
     }
 
     #[test]

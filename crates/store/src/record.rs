@@ -23,7 +23,7 @@ pub use content::{BlobUse, Content, Payload};
 pub use definition::DefinitionUse;
 pub use job::{Absence, Assignment, CommandId, Ending, Job, JobSpec, JobState, Settled, StopCause, WorkflowName};
 pub use journal::{JournalMark, JournalRecord};
-pub use known_site::{FoundingToken, SiteRecord};
+pub use known_site::{FoundingToken, RemovedSite, SiteRecord, Sweep};
 pub use moving::{Arrival, Mirror, Move, MoveWish, Origin, Outgoing, Peer, PeerSite, Serial, Standing, Verdict};
 pub use node::{NodeCertificate, NodeProfile, NodeRecord, NodeStanding};
 pub use reason::Reason;

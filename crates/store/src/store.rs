@@ -114,6 +114,7 @@ impl Store {
 
     /// The state of `group` as of the last commit.
     pub fn reader(&self, group: GroupId) -> Result<StateReader, Error> {
+        metrics::counter!("fleet_store_reads_total").increment(1);
         Ok(StateReader::new(group, database::read_table(&*self.database("read the state")?, STATE)?))
     }
 

@@ -1,7 +1,7 @@
 //! What nodes say to each other about the catalog: news that are told, and comparisons, question by question.
 
 use fleet_core::NodeId;
-use fleet_node::catalog::Meeting;
+use fleet_node::catalog::{Heard, Meeting};
 use fleet_store::record::{CatalogKey, Payload};
 
 use super::{CatalogWorld, Event};
@@ -113,11 +113,11 @@ impl CatalogWorld {
         let meeting = self.machines[machine].copy.as_mut().and_then(|copy| copy.meetings.remove(&call));
         let Some(mut meeting) = meeting else { return Ok(()) };
         let next = self.with(machine, false, async |_| {
-            let next = meeting.heard(answer).await?;
-            Ok(next.map(|question| (meeting, question)))
+            let heard = meeting.heard(answer).await?;
+            Ok((meeting, heard))
         })?;
         match next {
-            Some(Ok(Some((meeting, question)))) => {
+            Some(Ok((meeting, Heard::Next(question)))) => {
                 if let Some(other) = self.machine_of(from) {
                     self.ask(machine, other, meeting, &question);
                 }

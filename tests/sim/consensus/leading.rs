@@ -71,8 +71,9 @@ impl Consensus {
                 continue;
             }
             let matched = progress.get(&voter).map_or(0, |progress| progress.matched);
-            let at = matched.checked_sub(1).and_then(|place| self.log.get(length(place)));
-            let previous = at.map(|entry| entry.place).unwrap_or_default();
+            let gone = self.base.purged;
+            let at = matched.checked_sub(gone.1 + 1).and_then(|place| self.log.get(length(place)));
+            let previous = at.map_or(gone, |entry| entry.place);
             let request = Request::Append { term, previous, entries: Vec::new(), committed };
             self.effects.push(Effect::Send { to: voter, request, round: Some(round) });
         }
@@ -144,7 +145,7 @@ impl Consensus {
             false => progress.get(&voter).map_or(0, |progress| progress.matched),
         };
         let mut index = self.committed;
-        for entry in self.log.iter().skip(length(self.committed)) {
+        for entry in self.after(self.committed) {
             let at = entry.place.1;
             if !self.members.is_quorum(|voter| matched(voter) >= at) {
                 break;
@@ -156,7 +157,7 @@ impl Consensus {
         self.committed = index;
         let is_joint = self.members.voters.len() > 1;
         let members_at = self.log.iter().rev().find(|entry| matches!(entry.payload, Payload::Members(_)));
-        if is_joint && members_at.is_some_and(|entry| entry.place.1 <= index) {
+        if is_joint && members_at.is_none_or(|entry| entry.place.1 <= index) {
             let uniform = Members {
                 voters: self.members.voters.last().cloned().into_iter().collect(),
                 learners: self.members.learners.clone(),
@@ -168,7 +169,7 @@ impl Consensus {
     pub(super) fn replicate(&mut self, now: BootInstant) {
         let (term, node, committed, pace) = (self.vote.term, self.node, self.committed, self.pace);
         let all = self.members.all();
-        let last = self.last().1;
+        let (last, gone) = (self.last().1, self.base.purged);
         let Role::Leader { progress, .. } = &mut self.role else { return };
         progress.retain(|member, _| all.contains(member));
         for member in all.into_iter().filter(|member| *member != node) {
@@ -181,10 +182,15 @@ impl Consensus {
             if !has_news && now.saturating_since(progress.sent_at) < pace.heartbeat {
                 continue;
             }
-            let from = length(progress.next - 1);
+            if progress.next <= gone.1 {
+                (progress.sent_at, progress.told) = (now, 0);
+                self.effects.push(Effect::SendSnapshot { to: member, term });
+                continue;
+            }
+            let from = length(progress.next - 1 - gone.1);
             let entries: Vec<Entry> = self.log[from..].iter().take(ENTRIES_PER_MESSAGE).cloned().collect();
-            let before = progress.next.checked_sub(2).and_then(|place| self.log.get(length(place)));
-            let previous = before.map(|entry| entry.place).unwrap_or_default();
+            let before = from.checked_sub(1).and_then(|place| self.log.get(place));
+            let previous = before.map_or(gone, |entry| entry.place);
             (progress.sent_at, progress.told) = (now, committed);
             let request = Request::Append { term, previous, entries, committed };
             self.effects.push(Effect::Send { to: member, request, round: None });

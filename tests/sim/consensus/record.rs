@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fleet_core::NodeId;
 use fleet_replication::command::Command;
+use fleet_store::StateChunk;
 
 use crate::own_journal::OwnRecord;
 
@@ -58,6 +59,25 @@ pub(crate) struct Vote {
     pub(crate) is_committed: bool,
 }
 
+/// A copy of a group's state, as it travels: everything that applying the log up to `place` made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Snapshot {
+    pub(crate) place: Place,
+    pub(crate) members: Members,
+    pub(crate) chunks: Vec<StateChunk>,
+}
+
+/// What a log begins with once its first entries are gone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Base {
+    /// The last entry that is gone.
+    pub(crate) purged: Place,
+    /// Who belonged to the group by then.
+    pub(crate) members: Members,
+    /// The state on the disk, which no entry that is gone must be applied to any more.
+    pub(crate) state: Arc<Snapshot>,
+}
+
 /// What is written to the disk.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum DiskRecord {
@@ -68,4 +88,39 @@ pub(crate) enum DiskRecord {
     Truncate(u64),
     /// Of the robot, beside the group.
     Own(OwnRecord),
+    /// The log begins here; what came before is gone.
+    Base(Base),
+}
+
+/// What a disk holds of a group.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Remains {
+    pub(crate) vote: Vote,
+    pub(crate) base: Base,
+    pub(crate) log: Vec<Entry>,
+}
+
+impl Remains {
+    /// What `records` come to.
+    pub(crate) fn of(records: &[DiskRecord]) -> Self {
+        let mut remains = Self::default();
+        for record in records {
+            match record {
+                DiskRecord::Boot(_) | DiskRecord::Own(_) => {}
+                DiskRecord::Vote(later) => remains.vote = *later,
+                DiskRecord::Entries(entries) => remains.log.extend(entries.iter().cloned()),
+                DiskRecord::Truncate(from) => remains.log.retain(|entry| entry.place.1 < *from),
+                DiskRecord::Base(base) => {
+                    remains.log.retain(|entry| entry.place.1 > base.purged.1);
+                    remains.base = base.clone();
+                }
+            }
+        }
+        remains
+    }
+
+    /// Where the log ends.
+    pub(crate) fn last(&self) -> Place {
+        self.log.last().map_or(self.base.purged, |entry| entry.place)
+    }
 }

@@ -52,19 +52,20 @@ impl GroupPart {
         if self.applied >= committed {
             return;
         }
-        let from = usize::try_from(self.applied).unwrap_or_default();
-        let to = usize::try_from(committed).unwrap_or_default();
-        let entries = self.consensus.log[from..to].to_vec();
+        let count = usize::try_from(committed - self.applied).unwrap_or_default();
+        let entries = self.consensus.after(self.applied).iter().take(count).cloned().collect();
         let order = Order {
             wall: step.has(PlantedBug::ApplyWithWallClock).then_some(step.wall),
             takes_any_fence: step.has(PlantedBug::StaleFenceAccepted),
             forgets_moves: step.has(PlantedBug::DedupLostOnTransfer),
+            keeps_generation: step.has(PlantedBug::AbandonKeepsGeneration),
             recalls_itself: step.has(PlantedBug::RecallAtTheSource),
         };
         self.applied = committed;
         for applied in applying::apply(&self.store, self.id, self.node, entries, order) {
             self.entry_applied(step, applied);
         }
+        self.purge(step);
         self.end_round(step);
         self.refresh(step);
         self.write_entry(step);

@@ -12,7 +12,7 @@ use crate::message::{Ask, Message, Said, Step};
 
 impl GroupPart {
     pub(super) fn call_log(&mut self, step: &mut Step<'_>, to: NodeId, request: Request, round: Option<u64>) {
-        let is_append = matches!(request, Request::Append { .. });
+        let is_append = matches!(request, Request::Append { .. } | Request::Install { .. });
         let call = self.call(step, to, Ask::Log(request), round, is_append);
         if is_append && round.is_none() {
             self.consensus.called(to, call, step.now);
@@ -38,7 +38,7 @@ impl GroupPart {
     pub(crate) fn asked(&mut self, step: &mut Step<'_>, from: NodeId, run: u64, call: u64, ask: Ask) {
         let said = match ask {
             Ask::Log(request) => {
-                if let Request::Append { term, .. } = &request {
+                if let Request::Append { term, .. } | Request::Install { term, .. } = &request {
                     let reign = Reign { term: *term, run, node: from };
                     if self.contact.forbids(reign).is_some() {
                         return step.send(from, Message::Said { from: self.node, run, call, said: Said::Refused });

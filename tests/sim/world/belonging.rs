@@ -22,7 +22,7 @@ impl World {
     pub(super) fn ask_to_join(&mut self, machine: usize) {
         let there = &self.machines[machine];
         let Some(replaces) = there.replaces else { return };
-        let is_member = there.process.as_ref().is_some_and(|process| !process.group.consensus.log.is_empty());
+        let is_member = there.process.as_ref().is_some_and(|process| process.group.consensus.last().1 > 0);
         if is_member {
             self.machines[machine].replaces = None;
             let site = self.machines[machine].site;
@@ -38,9 +38,10 @@ impl World {
     }
 
     pub(super) fn gossip(&mut self, machine: usize) {
-        self.agenda.book(400_000 + self.dice.below(300_000) as u64, Event::Gossip { machine });
-        let is_wrong = !self.is_healed && self.dice.chance(10);
-        let is_blind = !self.is_healed && self.dice.chance(5);
+        let round_us = usize::try_from(self.timing.group_lease.as_micros()).unwrap_or(usize::MAX) / 2;
+        self.agenda.book((round_us * 4 / 3 + self.dice.below(round_us)) as u64, Event::Gossip { machine });
+        let is_wrong = !self.is_healed && !self.checks_blinks && self.dice.chance(10);
+        let is_blind = !self.is_healed && !self.checks_blinks && self.dice.chance(5);
         let mut alive = BTreeSet::new();
         for other in self.sites[self.machines[machine].site].machines.clone() {
             let there = &self.machines[other];

@@ -6,9 +6,9 @@ use fleet_replication::fsm;
 use fleet_store::record::JobState;
 use fleet_store::state::moves;
 
-use super::{HEAL_BOUND_US, Machine, Site, World};
+use super::{Machine, Site, World};
 use crate::judge::{self, JobFacts, Law, Violation, broken};
-use crate::message::Fact;
+use crate::message::{Fact, Situation};
 
 impl World {
     pub(super) fn settle(&mut self) -> Result<(), Violation> {
@@ -16,27 +16,40 @@ impl World {
             self.note_fact(&fact);
             self.sites[site].judge.hear(&fact)?;
             self.check_sites(site, &fact)?;
+            self.check_blinks(site)?;
         }
         let now_us = self.agenda.now_us();
         let mut rights = Vec::new();
         for machine in &self.machines {
             if let Some(process) = &machine.process {
                 let pairs = process.robot.rights(machine.clocks.boot_now(now_us));
-                rights.extend(pairs.into_iter().map(|pair| (machine.node, pair)));
+                rights.extend(pairs.into_iter().map(|pair| (machine.site, machine.node, pair)));
             }
         }
-        judge::check_rights(&rights)
+        judge::check_rights(&rights, |job| self.was_abandoned(job))
     }
 
-    /// A job is assigned at one site only: nobody gives up a site in the simulation.
+    /// Whether the site was given up where `job` went.
+    pub(crate) fn was_abandoned(&self, job: JobId) -> bool {
+        self.sites.iter().any(|site| site.judge.jobs.get(&job).is_some_and(|facts| facts.was_abandoned))
+    }
+
+    /// A job is assigned at one site only, unless the site was given up where it went, and only where a robot has its tags.
     fn check_sites(&mut self, site: usize, fact: &Fact) -> Result<(), Violation> {
         let Fact::Applied(applied) = fact else { return Ok(()) };
         for event in &applied.events {
-            if let fsm::Event::JobChanged { job, assignment: Some(_), .. } = event
-                && *self.assigned_at.entry(*job).or_insert(site) != site
-            {
+            let fsm::Event::JobChanged { job, assignment: Some(_), .. } = event else { continue };
+            let first = *self.assigned_at.entry(*job).or_insert(site);
+            if first != site && !self.was_abandoned(*job) {
                 let detail = format!("job {job} is assigned at both sites");
                 return broken(Law::Promise(Invariant::AtMostOneActor), detail);
+            }
+            if first != site {
+                self.sites[site].judge.see(Situation::RanAtBothSites);
+            }
+            let tagged_for = self.clients.wanted.get(job).and_then(|wanted| wanted.tagged_for);
+            if tagged_for.is_some_and(|tagged_for| tagged_for != site) {
+                return broken(Law::NothingBreaks, format!("job {job} is assigned where no robot has its tag"));
             }
         }
         Ok(())
@@ -75,7 +88,7 @@ impl World {
         let nodes: Vec<String> = self.machines.iter().map(Machine::describe).collect();
         let detail = format!(
             "{} s after the faults: {} jobs open {open:?}, {} submits open, logs {:?}, nodes {nodes:?}",
-            HEAL_BOUND_US / 1_000_000,
+            self.plan.heal_bound_us / 1_000_000,
             open.len(),
             self.clients.open_submits(),
             self.sites.iter().map(|site| site.judge.log_length()).collect::<Vec<_>>(),

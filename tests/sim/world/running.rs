@@ -1,15 +1,16 @@
 //! Runs processes: what reaches them, what they want done, their ends and their starts.
 
 use fleet_core::NodeId;
+use fleet_node::ports::RobotOffer;
 
-use super::{Event, World};
-use crate::consensus::DiskRecord;
+use super::{Event, Site, World};
+use crate::consensus::{DiskRecord, Remains};
 use crate::courier::Courier;
 use crate::group::GroupPart;
 use crate::message::{Alarm, Message, Out, Situation, Step};
 use crate::node::{self, Process};
 use crate::own_journal::OwnJournals;
-use crate::robot::Robot;
+use crate::robot::{Robot, SLOTS};
 
 impl World {
     pub(super) fn deliver(&mut self, machine: usize, node: Option<NodeId>, message: Message) {
@@ -121,6 +122,7 @@ impl World {
     /// The process of `machine` ends; what its disk has not synced is lost where `loses_writes`.
     pub(crate) fn stop(&mut self, machine: usize, loses_writes: bool) {
         let there = &mut self.machines[machine];
+        self.ended_at_us.insert(there.node, self.agenda.now_us());
         there.reached = there.process.take().map_or(there.reached, |process| process.group.applied);
         there.is_paused = false;
         there.backlog.clear();
@@ -157,15 +159,16 @@ impl World {
         let remembered = self.remembered(machine, &records);
         let site = self.machines[machine].site;
         let own = self.sites[site].peer.clone();
-        let other = self.sites.iter().map(|site| site.peer.clone()).find(|peer| *peer != own);
+        let other = self.sites.iter().find(|site| site.peer != own).map(|site| (site.peer.clone(), offers(site)));
         let interpreter = self.interpreter.clone();
         let mut out = std::mem::take(&mut self.out);
         let mut step = self.step(machine, &mut out);
         let part = GroupPart::start(&mut step, own.group, node, run, &records, remembered);
         let opens_from = node::opens_from(&mut step);
         let journals = OwnJournals::open(&records);
-        let robot = Robot::start(&step, (node, name, boot), opens_from, interpreter, journals);
-        let courier = other.map(|peer| Courier::start(&part, own, peer));
+        let mut robot = Robot::start(&step, (node, name, boot), opens_from, interpreter, journals);
+        robot.tags = vec![own.site.to_string()];
+        let courier = other.map(|(peer, offers)| Courier::start(&part, own, peer, offers));
         let process = Process::new(&mut step, part, robot, courier);
         self.machines[machine].process = Some(process);
         self.say(&format!("machine {machine} runs {node} again from entry {remembered}"));
@@ -174,16 +177,11 @@ impl World {
 
     /// Up to which entry the state on a disk reaches: some prefix of what was applied and is in the log there.
     fn remembered(&mut self, machine: usize, records: &[DiskRecord]) -> u64 {
-        let mut length = 0;
-        for record in records {
-            match record {
-                DiskRecord::Entries(entries) => length = entries.last().map_or(length, |entry| entry.place.1),
-                DiskRecord::Truncate(from) => length = from - 1,
-                DiskRecord::Boot(_) | DiskRecord::Vote(_) | DiskRecord::Own(_) => {}
-            }
-        }
-        let reach = length.min(self.machines[machine].reached);
-        reach - self.dice.below(usize::try_from(reach.min(20)).unwrap_or_default() + 1) as u64
+        let remains = Remains::of(records);
+        let reach = remains.last().1.min(self.machines[machine].reached);
+        let later = reach.saturating_sub(remains.base.state.place.1).min(20);
+        let forgotten = self.dice.below(usize::try_from(later).unwrap_or_default() + 1) as u64;
+        reach.max(remains.base.state.place.1) - forgotten
     }
 
     pub(super) fn resume(&mut self, machine: usize) {
@@ -193,4 +191,15 @@ impl World {
             self.agenda.book(1, event);
         }
     }
+}
+
+/// The robots of `site`, as other sites hear of them.
+fn offers(site: &Site) -> Vec<RobotOffer> {
+    let offer = |machine| RobotOffer {
+        node: format!("machine-{machine}"),
+        tags: vec![site.peer.site.to_string()],
+        capabilities: vec!["http".to_owned()],
+        slots: SLOTS,
+    };
+    site.machines.clone().map(offer).collect()
 }

@@ -39,7 +39,7 @@ impl Machine {
                 self.node,
                 process.group.consensus.vote.term,
                 process.group.applied,
-                process.group.consensus.log.len(),
+                process.group.consensus.last().1,
                 process.group.consensus.leads(),
                 process.group.serving,
                 process.robot.session.session(),
@@ -64,6 +64,13 @@ fn brief(message: &Message) -> String {
         Message::Ask { from, ask: crate::message::Ask::Log(request), .. } => match request {
             crate::consensus::Request::Append { term, previous, entries, committed } => {
                 format!("append from {from} in {term}: {} after {previous:?}, committed {committed}", entries.len())
+            }
+            crate::consensus::Request::Install { term, snapshot } => {
+                format!(
+                    "snapshot from {from} in {term}: up to {:?} in {} pieces",
+                    snapshot.place,
+                    snapshot.chunks.len()
+                )
             }
             other => format!("{other:?} of {from}"),
         },

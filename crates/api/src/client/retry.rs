@@ -94,11 +94,15 @@ impl Course {
         self.hops = 0;
         self.position = (self.position + 1) % self.endpoints.len().max(1);
         self.failed_in_round += 1;
-        let mut after = failure.retry_after.unwrap_or_default();
+        let mut after = Duration::ZERO;
         if self.failed_in_round >= self.endpoints.len() {
             self.failed_in_round = 0;
-            after = after.max(backoff(self.rounds, jitter));
+            after = backoff(self.rounds, jitter);
             self.rounds += 1;
+        }
+        if let Some(asked) = failure.retry_after {
+            // The node knows better than our own growing wait how soon it is worth asking again.
+            after = asked.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 2.0);
         }
         match self.endpoint() {
             Some(address) if after < left => Next::Try { address, after },
@@ -198,6 +202,16 @@ mod tests {
         full.retry_after = Some(Duration::from_secs(1));
         assert_eq!(try_at(course(Repeat::Safe).after(&full, LEFT, 0.0)).1, Duration::from_secs(1));
         assert_eq!(course(Repeat::Safe).after(&full, Duration::from_millis(900), 0.0), Next::GiveUp);
+    }
+
+    #[test]
+    fn a_node_that_asks_for_a_delay_is_asked_again_as_soon_every_time() {
+        let mut electing = failure(ErrorKind::Unavailable, Reach::Sent);
+        electing.retry_after = Some(Duration::from_millis(200));
+        let mut course = course(Repeat::Safe);
+        for _ in 0..20 {
+            assert_eq!(try_at(course.after(&electing, LEFT, 1.0)).1, Duration::from_millis(300));
+        }
     }
 
     #[test]

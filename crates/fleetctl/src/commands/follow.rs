@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use fleet_api::FleetClient;
 use fleet_api::pb::v1;
 use fleet_core::{Clock, Error, ErrorKind, SystemClock};
 use serde_json::Value;
@@ -24,11 +25,12 @@ pub(crate) struct Shown {
 /// without us.
 pub(crate) async fn follow(
     session: &Session,
+    client: &FleetClient,
     job: &str,
     shown: Shown,
     timeout: Option<Duration>,
 ) -> Result<v1::Job, Failure> {
-    let following = follow_to_end(session, job, shown);
+    let following = follow_to_end(session, client, job, shown);
     let Some(timeout) = timeout else { return following.await };
     tokio::time::timeout(timeout, following).await.unwrap_or_else(|_| {
         let error = Error::new(ErrorKind::DeadlineExceeded, format!("job {job} did not end within {timeout:?}"));
@@ -36,9 +38,9 @@ pub(crate) async fn follow(
     })
 }
 
-async fn follow_to_end(session: &Session, job: &str, shown: Shown) -> Result<v1::Job, Failure> {
+async fn follow_to_end(session: &Session, client: &FleetClient, job: &str, shown: Shown) -> Result<v1::Job, Failure> {
     let request = v1::WatchJobRequest { job: job.to_owned(), tasks: shown.tasks };
-    let mut watch = session.ask(session.client().watch_job(request)).await?;
+    let mut watch = session.ask(client.watch_job(request)).await?;
     let mut tasks = TaskChanges::default();
     let mut last = None;
     loop {

@@ -1,6 +1,6 @@
 //! `job`: what became of what was submitted, and how to steer it.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use fleet_api::FleetClient;
 use fleet_api::pb::v1;
 use fleet_core::JobId;
@@ -28,6 +28,23 @@ const STATES: [&str; 12] = [
     "dead_lettered",
 ];
 
+/// The job that a verb is about.
+#[derive(Args, Debug)]
+pub(crate) struct Which {
+    /// Id, or a unique beginning of it
+    job: String,
+    /// The site to ask; no need for it where the job was submitted [default: that of the node asked]
+    #[arg(long)]
+    site: Option<String>,
+}
+
+impl Which {
+    /// The client for calls about the job.
+    fn client(&self, session: &Session) -> Result<FleetClient, Failure> {
+        Ok(session.client_at(self.site.as_deref())?)
+    }
+}
+
 /// Verbs of `job`. A job is named by its id or any unique beginning of it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -50,91 +67,75 @@ pub(crate) enum Command {
         site: Option<String>,
     },
     /// One job with its tasks
-    Get {
-        /// Id, or a unique beginning of it
-        job: String,
-    },
+    Get(Which),
     /// Show each change until the job ends; exit 1 if it did not complete
     Watch {
-        /// Id, or a unique beginning of it
-        job: String,
+        /// The job
+        #[command(flatten)]
+        job: Which,
         /// Show the tasks too
         #[arg(short, long)]
         verbose: bool,
     },
     /// What the processes of a job printed: the last 64 KiB of each, and where all of it is
-    Logs {
-        /// Id, or a unique beginning of it
-        job: String,
-    },
+    Logs(Which),
     /// The durable record of what happened
-    Journal {
-        /// Id, or a unique beginning of it
-        job: String,
-    },
+    Journal(Which),
     /// End a job
-    Cancel {
-        /// Id, or a unique beginning of it
-        job: String,
-    },
+    Cancel(Which),
     /// Ask for a job back that is under way to another site
     Recall {
         /// Id, or a unique beginning of it
         job: String,
     },
     /// Run an ended job's workflow and input again, as a new job
-    Retry {
-        /// Id, or a unique beginning of it
-        job: String,
-    },
+    Retry(Which),
     /// Stop a job before its next effect
-    Pause {
-        /// Id, or a unique beginning of it
-        job: String,
-    },
+    Pause(Which),
     /// Let a paused job go on
-    Resume {
-        /// Id, or a unique beginning of it
-        job: String,
-    },
+    Resume(Which),
 }
 
 pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failure> {
-    let client = session.client();
     match command {
         Command::List { states, workflow, limit, page, site } => {
             let (workflow, page) = (workflow.unwrap_or_default(), page.unwrap_or_default());
             let client = session.client_at(site.as_deref())?;
             list(session, &client, v1::ListJobsRequest { states, workflow, limit, page }).await
         }
-        Command::Get { job } => {
-            let job = session.ask(paging::whole_job(client, job)).await?;
+        Command::Get(which) => {
+            let client = which.client(session)?;
+            let job = session.ask(paging::whole_job(&client, which.job)).await?;
             Ok(render::data(session.format, &view::job(&job), || details(&job))?)
         }
         Command::Watch { job, verbose } => {
-            let job = follow(session, &job, Shown { changes: true, tasks: verbose }, None).await?;
+            let client = job.client(session)?;
+            let job = follow(session, &client, &job.job, Shown { changes: true, tasks: verbose }, None).await?;
             completed(&job)
         }
         Command::Recall { job } => outbox::recall(session, job).await,
-        Command::Logs { job } => logs(session, job).await,
-        Command::Journal { job } => journal(session, job).await,
-        Command::Cancel { job } => control(session, job, v1::JobAction::Cancel).await,
-        Command::Pause { job } => control(session, job, v1::JobAction::Pause).await,
-        Command::Resume { job } => control(session, job, v1::JobAction::Resume).await,
-        Command::Retry { job } => {
+        Command::Logs(which) => logs(session, which).await,
+        Command::Journal(which) => journal(session, which).await,
+        Command::Cancel(which) => control(session, which, v1::JobAction::Cancel).await,
+        Command::Pause(which) => control(session, which, v1::JobAction::Pause).await,
+        Command::Resume(which) => control(session, which, v1::JobAction::Resume).await,
+        Command::Retry(which) => {
+            let client = which.client(session)?;
             let new_job_id = JobId::generate().as_bytes().to_vec();
-            let response = session.ask(client.retry_job(v1::RetryJobRequest { job, new_job_id })).await?;
+            let request = v1::RetryJobRequest { job: which.job, new_job_id };
+            let response = session.ask(client.retry_job(request)).await?;
             let job_id = view::job_id(&response.job_id).unwrap_or_default();
             Ok(render::data(session.format, &json!({"jobId": job_id}), || job_id.clone())?)
         }
     }
 }
 
-async fn control(session: &Session, job: String, action: v1::JobAction) -> Result<(), Failure> {
+async fn control(session: &Session, which: Which, action: v1::JobAction) -> Result<(), Failure> {
+    let client = which.client(session)?;
     // One id for all tries of this call: the job obeys it once.
     let request_id = JobId::generate().as_bytes().to_vec();
-    let request = v1::ControlJobRequest { job, action: action.into(), request_id };
-    let job = session.ask(session.client().control_job(request)).await?;
+    let request = v1::ControlJobRequest { job: which.job, action: action.into(), request_id };
+    let job = session.ask(client.control_job(request)).await?;
     let text = || format!("{} {}", view::job_id(&job.job_id).unwrap_or_default(), job.state);
     Ok(render::data(session.format, &view::job(&job), text)?)
 }
@@ -208,8 +209,9 @@ fn compact(bytes: &[u8]) -> Option<String> {
     }
 }
 
-async fn logs(session: &Session, job: String) -> Result<(), Failure> {
-    let chunks = session.ask(paging::all_chunks(session.client(), job)).await?;
+async fn logs(session: &Session, which: Which) -> Result<(), Failure> {
+    let client = which.client(session)?;
+    let chunks = session.ask(paging::all_chunks(&client, which.job)).await?;
     let value = json!({"chunks": chunks.iter().map(view::log).collect::<Vec<_>>()});
     render::data(session.format, &value, || {
         let chunks = chunks.iter().map(|chunk| {
@@ -223,8 +225,9 @@ async fn logs(session: &Session, job: String) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn journal(session: &Session, job: String) -> Result<(), Failure> {
-    let records = session.ask(paging::all_records(session.client(), job)).await?;
+async fn journal(session: &Session, which: Which) -> Result<(), Failure> {
+    let client = which.client(session)?;
+    let records = session.ask(paging::all_records(&client, which.job)).await?;
     let value = json!({"records": records.iter().map(view::record).collect::<Vec<_>>(), "total": records.len()});
     render::data(session.format, &value, || {
         let rows = records.iter().map(|record| {

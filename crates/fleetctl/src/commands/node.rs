@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Subcommand;
+use fleet_api::FleetClient;
 use fleet_api::pb::v1;
 use fleet_core::{Error, ErrorKind, NodeId};
 use serde_json::json;
@@ -25,11 +26,17 @@ pub(crate) enum Command {
     Get {
         /// Name, id, or a unique beginning of the id
         node: String,
+        /// Its site [default: that of the node asked]
+        #[arg(long)]
+        site: Option<String>,
     },
     /// Place no more jobs on a node
     Drain {
         /// Name or id
         node: String,
+        /// Its site [default: that of the node asked]
+        #[arg(long)]
+        site: Option<String>,
         /// Move what still runs after this long [default: let it end]
         #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
         deadline: Option<Duration>,
@@ -38,6 +45,9 @@ pub(crate) enum Command {
     Resume {
         /// Name or id
         node: String,
+        /// Its site [default: that of the node asked]
+        #[arg(long)]
+        site: Option<String>,
     },
     /// Take a node out of the fleet for good and revoke its certificate
     Remove {
@@ -57,16 +67,19 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
             let value = json!({"nodes": nodes.iter().map(view::node).collect::<Vec<_>>()});
             Ok(render::data(session.format, &value, || table(&nodes))?)
         }
-        Command::Get { node } => {
-            let found = find(nodes(session).await?, &node)?;
+        Command::Get { node, site } => {
+            let client = session.client_at(site.as_deref())?;
+            let found = find(session.ask(client.list_nodes(v1::ListNodesRequest {})).await?.nodes, &node)?;
             Ok(render::data(session.format, &view::node(&found), || details(&found))?)
         }
-        Command::Drain { node, deadline } => {
+        Command::Drain { node, site, deadline } => {
+            let client = session.client_at(site.as_deref())?;
             let deadline_ms = deadline.map(|deadline| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
-            drain(session, v1::DrainNodeRequest { node, drain: true, deadline_ms }).await
+            drain(session, &client, v1::DrainNodeRequest { node, drain: true, deadline_ms }).await
         }
-        Command::Resume { node } => {
-            drain(session, v1::DrainNodeRequest { node, drain: false, deadline_ms: None }).await
+        Command::Resume { node, site } => {
+            let client = session.client_at(site.as_deref())?;
+            drain(session, &client, v1::DrainNodeRequest { node, drain: false, deadline_ms: None }).await
         }
         Command::Remove { node, yes } => {
             super::confirm(yes, &format!("Remove node {node} for good and revoke its certificate?"))?;
@@ -78,12 +91,8 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
     }
 }
 
-async fn nodes(session: &Session) -> Result<Vec<v1::Node>, Error> {
-    Ok(session.ask(session.client().list_nodes(v1::ListNodesRequest {})).await?.nodes)
-}
-
-async fn drain(session: &Session, request: v1::DrainNodeRequest) -> Result<(), Failure> {
-    let node = session.ask(session.client().drain_node(request)).await?;
+async fn drain(session: &Session, client: &FleetClient, request: v1::DrainNodeRequest) -> Result<(), Failure> {
+    let node = session.ask(client.drain_node(request)).await?;
     Ok(render::data(session.format, &view::node(&node), || details(&node))?)
 }
 
@@ -98,7 +107,7 @@ fn find(nodes: Vec<v1::Node>, wanted: &str) -> Result<v1::Node, Error> {
         (Some(_), Some(_)) => Err(crate::error::invalid(format!("`{wanted}` begins the id of more than one node"))),
         (None, _) => {
             let error = Error::new(ErrorKind::NotFound, format!("no node `{wanted}`"));
-            Err(error.with_next_step("`fleetctl node list` shows all nodes."))
+            Err(error.with_next_step("`fleetctl node list` shows all nodes of a site; `--site` names another one."))
         }
     }
 }

@@ -89,9 +89,10 @@ async fn list(session: &Session, site: Option<String>, limit: u32, page: Option<
                 if job.accepted { "yes" } else { "no" }.to_owned(),
                 view::time(job.since_ms).unwrap_or_default(),
                 job.wish.clone(),
+                job.reason.clone(),
             ]
         });
-        render::table(&["JOB", "WORKFLOW", "SITE", "STATE", "ACCEPTED", "SINCE", "WISH"], rows)
+        render::table(&["JOB", "WORKFLOW", "SITE", "STATE", "ACCEPTED", "SINCE", "WISH", "REASON"], rows)
     })?;
     if let (render::Format::Table, Some(next)) = (session.format, next) {
         render::say(&format!("There are more: --page {next}"));
@@ -109,6 +110,7 @@ fn row(job: &v1::OutboxJob) -> Value {
         "generation": job.generation,
         "since": view::time(job.since_ms),
         "wish": (!job.wish.is_empty()).then_some(&job.wish),
+        "reason": (!job.reason.is_empty()).then_some(&job.reason),
     })
 }
 

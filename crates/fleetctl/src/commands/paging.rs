@@ -9,7 +9,7 @@ pub(crate) async fn whole_job(client: &FleetClient, job: String) -> Result<v1::J
     let request = v1::GetJobRequest { job: job.clone(), ..v1::GetJobRequest::default() };
     let mut whole = client.get_job(request).await?;
     while let Some(from) = whole.tasks_next {
-        let request = v1::GetJobRequest { job: job.clone(), brief: false, tasks_from: Some(from) };
+        let request = v1::GetJobRequest { job: job.clone(), tasks_from: Some(from), ..v1::GetJobRequest::default() };
         let page = client.get_job(request).await?;
         // The job went on between the pages; its definition, and so the number and order of its tasks, did not change.
         whole.tasks_next = page.tasks_next;

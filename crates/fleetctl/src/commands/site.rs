@@ -20,6 +20,18 @@ pub(crate) enum Command {
         /// Its name
         name: String,
     },
+    /// Take a site out of the fleet for good: a plant that was stolen, lost or given up
+    ///
+    /// Its authority is revoked, and with it every node of it; no link is made to it any more, and its name is free for
+    /// another. Jobs that it had not accepted come back where they were submitted; it may have them all the same, and run
+    /// them. Those that it had accepted can be given up with `outbox abandon --site`.
+    Remove {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
     /// Found a new group from the copy of the node asked, after the majority was lost for good
     ///
     /// What only the lost voters had is lost, and jobs that ran there may run twice: these are listed, and the question
@@ -49,6 +61,18 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
             let site = sites(session).await?.into_iter().find(|site| site.name == name);
             let site = site.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no site `{name}`")))?;
             Ok(render::data(session.format, &view::site(&site), || details(&site))?)
+        }
+        Command::Remove { name, yes } => {
+            let question = format!(
+                "Remove site {name} for good and revoke all its nodes? Jobs on their way to it come back, and may run there too."
+            );
+            super::confirm_or_refuse(yes, &question, "--yes")?;
+            session.ask(session.client().remove_site(v1::RemoveSiteRequest { site: name.clone() })).await?;
+            render::data(session.format, &json!({"site": name}), String::new)?;
+            render::say(&format!(
+                "Site {name} is out of the fleet. The other sites hear of it as soon as they are linked."
+            ));
+            Ok(())
         }
         Command::Recover { site, accept_loss, release_hold } => {
             let site = match site {
@@ -151,7 +175,7 @@ fn now() -> Timestamp {
 }
 
 /// How a site stands, for people.
-fn standing(site: &v1::Site, now: Timestamp) -> String {
+pub(super) fn standing(site: &v1::Site, now: Timestamp) -> String {
     match site.state.as_str() {
         "silent" => format!("last heard {} ago", age(now.saturating_since(Timestamp(site.heard_ms)))),
         "unheard" => "not heard yet".to_owned(),

@@ -46,7 +46,7 @@ pub(crate) async fn run(session: &Session, flags: SubmitFlags) -> Result<(), Fai
     }
     render::say(&format!("job {job_id}"));
     let shown = Shown { changes: flags.watch, tasks: flags.verbose };
-    let job = follow(session, &job_id, shown, flags.timeout).await?;
+    let job = follow(session, session.client(), &job_id, shown, flags.timeout).await?;
     completed(&job)?;
     // Whoever watches has seen the output in the last change.
     if flags.wait || session.format == render::Format::Table {

@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn the_reference_file_is_valid_and_holds_the_defaults() {
         let config = parse(include_str!("../../../../config/fleetd.yaml")).expect("the reference file is valid");
-        assert_eq!(config.site.as_deref(), Some("default"));
+        assert_eq!(config.site, None, "a site here would be taken for the wish of a joiner");
         assert_eq!(config.listen.as_deref(), Some("0.0.0.0:7000"));
         assert_eq!(config.reserve_bytes, Some(fleet_core::limits::STORE_RESERVE_BYTES));
         assert_eq!(config.allow, Some(RobotAllow::default()));

@@ -108,6 +108,22 @@ impl RobotAllow {
         words
     }
 
+    /// What placement and other sites may count on: the capabilities, and the hosts as far as they are told. Sorted.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = [self.capabilities(), self.host_words()].concat();
+        words.sort();
+        words.dedup();
+        words
+    }
+
+    /// What a joiner says of them: without the hosts where a seed would find them too many or too long. Its robot tells
+    /// all of them as soon as it is linked.
+    pub fn words_to_join_with(&self) -> Vec<String> {
+        let words = self.words();
+        let fit = words.len() <= limits::TAGS_MAX && words.iter().all(|word| is_plain(word, limits::TAG_BYTES_MAX));
+        if fit { words } else { self.capabilities() }
+    }
+
     /// A capability word for each pattern of hosts; none where they are more or longer than placement is told: then a job
     /// comes here whatever hosts it names, and the robot judges each call as it does anyway.
     pub fn host_words(&self) -> Vec<String> {

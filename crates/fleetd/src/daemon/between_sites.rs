@@ -7,22 +7,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_api::Issuer;
-use fleet_core::{Clock, Error, GroupId, NodeId, SiteName, SystemClock};
-use fleet_membership::{Membership, Outlet, Passing, View, WAN_NODES_MAX, Way, site_mark, wan_nodes};
-use fleet_node::ports::{RobotOffer, Sites};
+use fleet_core::{BootInstant, Clock, GroupId, NodeId, SiteName, SystemClock};
+use fleet_membership::{Member, Membership, Outlet, Passing, View, WAN_NODES_MAX, Way, site_mark, wan_nodes};
+use fleet_node::ports::{KnownSites, RobotOffer, Sites};
 use fleet_node::site_link::{GossipPacket, Hello, LINK_VERSION, SiteReport, WanNode};
-use fleet_store::StateReader;
 use fleet_store::record::{NodeRecord, NodeStanding, Payload, SiteRecord};
-use fleet_store::state::sites;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use tokio_stream::wrappers::WatchStream;
 
 use crate::identity::Identity;
 use crate::ports::Peers;
-use crate::site::{Site, read_failed};
+use crate::site::{Roster, Site};
 use crate::sites::{Home, SiteContact, SiteLinks};
 use crate::trust::verification::FleetTrust;
 
-/// How often it is looked whether this node takes part, whether or not something was announced.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How soon gossip is told again that this node takes part, or does not, after it had no room for that.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The least rest before a call that is due, so that a clock that stands still costs nothing.
+const REST_MIN: Duration = Duration::from_millis(10);
 /// How often nodes of a site are called of which gossip shows none.
 const CALL_EVERY: Duration = Duration::from_secs(10);
 /// How long the links may take to end.
@@ -68,28 +70,11 @@ pub(super) async fn stop(links: &SiteLinks) {
 }
 
 impl OwnSite {
-    fn nodes(&self) -> Vec<NodeRecord> {
-        self.site.nodes().unwrap_or_else(|error| {
-            tracing::warn!(%error, "the site's nodes cannot be read");
-            Vec::new()
-        })
+    /// What the group knows of nodes and sites, as far as it can be read.
+    fn roster(&self) -> Option<Arc<Roster>> {
+        let roster = self.site.roster();
+        roster.inspect_err(|error| tracing::warn!(%error, "the site's nodes and the other sites cannot be read")).ok()
     }
-
-    fn registered(&self) -> Vec<(SiteName, SiteContact)> {
-        self.site.reader().and_then(|state| registered(&state)).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the other sites cannot be read");
-            Vec::new()
-        })
-    }
-}
-
-/// The other sites that the group has noted, with where they said they answer.
-fn registered(state: &StateReader) -> Result<Vec<(SiteName, SiteContact)>, Error> {
-    let sites = sites::sites(state).map_err(read_failed)?.into_iter();
-    let contact = |(site, record): (SiteName, SiteRecord)| {
-        (site, SiteContact { group: record.group, addresses: record.contacts })
-    };
-    Ok(sites.map(contact).collect())
 }
 
 impl Home for OwnSite {
@@ -116,7 +101,8 @@ impl Home for OwnSite {
     }
 
     fn is_member(&self, node: NodeId) -> bool {
-        self.nodes().iter().any(|record| record.id == node)
+        let Some(roster) = self.roster() else { return false };
+        roster.nodes.iter().any(|record| record.id == node && record.standing != NodeStanding::Removed)
     }
 
     fn holders(&self, site: &SiteName) -> Vec<NodeId> {
@@ -141,7 +127,12 @@ impl Home for OwnSite {
             leader: status.leader,
             at: SystemClock.now(),
             nodes: speakers.into_iter().filter_map(|node| wan_node(&view, node)).collect(),
-            robots: self.nodes().iter().filter_map(|record| offer(&view, record)).collect(),
+            robots: self
+                .roster()
+                .iter()
+                .flat_map(|roster| &roster.nodes)
+                .filter_map(|node| offer(&view, node))
+                .collect(),
         }
     }
 
@@ -149,9 +140,23 @@ impl Home for OwnSite {
         self.trust.issuer_of(site)
     }
 
+    fn removed(&self) -> BTreeSet<GroupId> {
+        self.roster().map_or_else(BTreeSet::new, |roster| roster.removed_sites.clone())
+    }
+
     fn contacts(&self) -> BTreeMap<SiteName, SiteContact> {
         let wan = self.membership.wan_view().borrow().clone();
-        contacts(&self.identity.site, self.registered(), &wan)
+        let roster = self.roster();
+        let noted = roster.as_ref().map_or(&[][..], |roster| &roster.other_sites);
+        contacts(&self.identity.site, noted, &wan, &self.removed())
+    }
+
+    fn changes(&self) -> BoxStream<'static, ()> {
+        // A new entry is applied here a moment before the status says so.
+        let status = WatchStream::from_changes(self.site.group().status()).map(drop);
+        let view = WatchStream::from_changes(self.membership.view()).map(drop);
+        let wan = WatchStream::from_changes(self.membership.wan_view()).map(drop);
+        stream::select_all([status.boxed(), view.boxed(), wan.boxed()]).boxed()
     }
 }
 
@@ -173,27 +178,30 @@ fn wan_node(view: &View, node: NodeId) -> Option<WanNode> {
 /// What the robot of `record` offers, if it takes work.
 fn offer(view: &View, record: &NodeRecord) -> Option<RobotOffer> {
     let takes_work = record.standing == NodeStanding::Active && view.is_active(record.id);
-    let sorted = |words: &[String]| {
-        let mut words = words.to_vec();
-        words.sort();
-        words
-    };
     takes_work.then(|| RobotOffer {
         node: record.profile.name.clone(),
-        tags: sorted(&record.profile.tags),
-        capabilities: sorted(&record.profile.capabilities),
+        tags: record.profile.tags.clone(),
+        capabilities: record.profile.capabilities.clone(),
         slots: record.profile.slots,
     })
 }
 
 /// The other sites with where they may answer: the leader and its fellows as gossip has them, then what was recorded.
-fn contacts(own: &SiteName, registered: Vec<(SiteName, SiteContact)>, wan: &View) -> BTreeMap<SiteName, SiteContact> {
+fn contacts(
+    own: &SiteName,
+    noted: &[(SiteName, SiteRecord)],
+    wan: &View,
+    removed: &BTreeSet<GroupId>,
+) -> BTreeMap<SiteName, SiteContact> {
+    let contact = |(site, record): &(SiteName, SiteRecord)| {
+        (site.clone(), SiteContact { group: record.group, addresses: record.contacts.clone() })
+    };
     let mut contacts: BTreeMap<SiteName, SiteContact> =
-        registered.into_iter().filter(|(site, _)| site != own).collect();
+        noted.iter().filter(|(site, _)| site != own).map(contact).collect();
     let mut told: BTreeMap<&SiteName, Vec<(bool, &str, GroupId)>> = BTreeMap::new();
     for member in wan.active() {
         let Some(metadata) = member.metadata.as_ref().filter(|metadata| metadata.site != *own) else { continue };
-        let Some(group) = metadata.group else { continue };
+        let Some(group) = metadata.group.filter(|group| !removed.contains(&group.group)) else { continue };
         let is_other = group.leader != Some(member.node);
         told.entry(&metadata.site).or_default().push((is_other, &metadata.grpc_address, group.group));
     }
@@ -234,43 +242,82 @@ impl Outlet for ByLinks {
     }
 }
 
-/// Takes part in gossip between sites while this node should, and calls sites that are new or back.
+/// Takes part in gossip between sites while this node should, and calls sites that are new or back. It sleeps for as long
+/// as nothing happens and no call is due.
 pub(super) async fn gossip(site: Site, membership: Membership, links: SiteLinks, home: Arc<dyn Home>) {
-    let mut known = links.known();
-    let (mut status, mut view) = (site.group().status(), membership.view());
-    let (mut takes_part, mut linked, mut called_at) = (false, BTreeSet::new(), BTreeMap::new());
+    let (mut known, mut changes) = (links.known(), home.changes());
+    let (mut takes_part, mut calls) = (false, Calls::default());
     let own = site.group().node();
     loop {
+        membership.ban(nodes_of(&home.removed(), &membership));
         let others = known.borrow_and_update().clone();
-        let (now_status, now_view) = (status.borrow_and_update().clone(), view.borrow_and_update().clone());
-        let speakers = wan_nodes(now_status.leader, &now_status.voters(), |node| now_view.is_active(node));
+        let (status, view) = (site.group().status().borrow().clone(), membership.current_view());
+        let speakers = wan_nodes(status.leader, &status.voters(), |node| view.is_active(node));
         let should = !others.is_empty() && speakers.contains(&own);
         if should != takes_part && membership.take_part_between_sites(should).is_ok() {
             takes_part = should;
-            called_at.clear();
+            calls = Calls::default();
         }
+        let now = SystemClock.boot_now();
+        let mut due = (should != takes_part).then(|| now.saturating_add(RETRY_AFTER));
         if takes_part {
-            let heard = heard_sites(&membership);
-            let now = SystemClock.boot_now();
-            for (name, other) in others.iter() {
-                let is_back = other.is_linked && !linked.contains(name);
-                let is_silent = !heard.contains(name)
-                    && called_at.get(name).is_none_or(|at| now.saturating_since(*at) >= CALL_EVERY);
-                if is_back || is_silent {
-                    called_at.insert(name.clone(), now);
-                    // A full queue is as good as a lost packet: it is called again.
-                    let _called = membership.heal(addresses(&links, home.as_ref(), name));
+            for name in calls.next(&others, &heard_sites(&membership), now) {
+                // A full queue is as good as a lost packet: it is called again.
+                let _called = membership.heal(addresses(&links, home.as_ref(), &name));
+            }
+            due = due.into_iter().chain(calls.due()).min();
+        }
+        let rest = due.map(|due| due.saturating_since(SystemClock.boot_now()).max(REST_MIN));
+        tokio::select! {
+            changed = known.changed() => if changed.is_err() { return },
+            changed = changes.next() => if changed.is_none() { return },
+            () = tokio::time::sleep(rest.unwrap_or_default()), if rest.is_some() => {}
+        }
+    }
+}
+
+/// Which sites to call over gossip, and when. Pure.
+#[derive(Debug, Default)]
+struct Calls {
+    linked: BTreeSet<SiteName>,
+    /// When each site was last called of which gossip shows nobody.
+    called_at: BTreeMap<SiteName, BootInstant>,
+}
+
+impl Calls {
+    /// Whom of `others` to call at `now`: each to which there is a link again, and again and again each of which gossip
+    /// has not `heard`.
+    fn next(&mut self, others: &KnownSites, heard: &BTreeSet<SiteName>, now: BootInstant) -> Vec<SiteName> {
+        let mut called = Vec::new();
+        self.called_at.retain(|name, _| others.contains_key(name) && !heard.contains(name));
+        for (name, other) in others {
+            let is_back = other.is_linked && !self.linked.contains(name);
+            let is_silent = !heard.contains(name);
+            let rested = self.called_at.get(name).is_none_or(|at| now.saturating_since(*at) >= CALL_EVERY);
+            if is_back || (is_silent && rested) {
+                called.push(name.clone());
+                if is_silent {
+                    self.called_at.insert(name.clone(), now);
                 }
             }
         }
-        linked = others.iter().filter(|(_, other)| other.is_linked).map(|(name, _)| name.clone()).collect();
-        tokio::select! {
-            changed = known.changed() => if changed.is_err() { return },
-            changed = status.changed() => if changed.is_err() { return },
-            changed = view.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
+        self.linked = others.iter().filter(|(_, other)| other.is_linked).map(|(name, _)| name.clone()).collect();
+        called
     }
+
+    /// When somebody is to be called though nothing happens.
+    fn due(&self) -> Option<BootInstant> {
+        self.called_at.values().min().map(|at| at.saturating_add(CALL_EVERY))
+    }
+}
+
+/// The nodes of these groups that gossip between sites shows.
+fn nodes_of(groups: &BTreeSet<GroupId>, membership: &Membership) -> Vec<NodeId> {
+    let wan = membership.wan_view().borrow().clone();
+    let is_of = |member: &&Member| {
+        member.metadata.as_ref().and_then(|metadata| metadata.group).is_some_and(|group| groups.contains(&group.group))
+    };
+    wan.active().filter(is_of).map(|member| member.node).collect()
 }
 
 /// The sites of which gossip shows a living node.
@@ -293,7 +340,10 @@ fn addresses(links: &SiteLinks, home: &dyn Home, site: &SiteName) -> Vec<SocketA
 mod tests {
     use std::collections::BTreeMap;
 
-    use fleet_membership::{GroupStatus, Member, MemberState, Metadata, MetadataVersion};
+    use fleet_core::{Digest, Timestamp};
+    use fleet_membership::{GroupStatus, MemberState, Metadata, MetadataVersion};
+
+    use fleet_node::ports::KnownSite;
 
     use super::*;
 
@@ -334,19 +384,49 @@ mod tests {
     fn the_leader_of_a_site_is_dialled_first_and_what_was_recorded_last() {
         let wan = view([member(1, "north", 1, vec![]), member(3, "south", 4, vec![]), member(4, "south", 4, vec![])]);
         let group = GroupId::from_bytes([9; 16]);
-        let recorded = |addresses: &[&str]| SiteContact {
+        let recorded = |addresses: &[&str]| SiteRecord {
             group,
-            addresses: addresses.iter().map(|address| (*address).to_owned()).collect(),
+            founder: NodeId::from_bytes([9; 16]),
+            public_key: Digest([9; 32]),
+            authority: Payload::default(),
+            contacts: addresses.iter().map(|address| (*address).to_owned()).collect(),
+            contacts_at: Timestamp(1),
+            founded_at: Timestamp(1),
+            token: None,
         };
-        let registered = vec![
+        let noted = [
             (site("north"), recorded(&["own:1"])),
             (site("south"), recorded(&["old:1", "node-3:7000"])),
             (site("west"), recorded(&["west:1"])),
         ];
-        let contacts = contacts(&site("north"), registered, &wan);
+        let none = BTreeSet::new();
+        let with_removed = contacts(&site("north"), &[], &wan, &[group].into());
+        assert!(with_removed.is_empty(), "whatever gossip still shows of a removed site");
+        let contacts = contacts(&site("north"), &noted, &wan, &none);
         assert_eq!(contacts.len(), 2, "not this node's own");
         assert_eq!(contacts[&site("south")].addresses, ["node-4:7000", "node-3:7000", "old:1"]);
         assert_eq!(contacts[&site("west")].addresses, ["west:1"]);
+    }
+
+    #[test]
+    fn a_site_is_called_when_its_link_is_back_and_again_while_gossip_shows_nobody() {
+        let at = |seconds| BootInstant::default().saturating_add(Duration::from_secs(seconds));
+        let others = |is_linked| {
+            let group = GroupId::from_bytes([9; 16]);
+            KnownSites::from([(site("south"), KnownSite { group, is_linked, heard_at: None, robots: Vec::new() })])
+        };
+        let (nobody, heard) = (BTreeSet::new(), BTreeSet::from([site("south")]));
+        let mut calls = Calls::default();
+        assert_eq!((calls.next(&KnownSites::new(), &nobody, at(0)).len(), calls.due()), (0, None), "the only site");
+        assert_eq!(calls.next(&others(false), &nobody, at(1)), [site("south")]);
+        assert_eq!(calls.due(), Some(at(11)));
+        assert_eq!(calls.next(&others(false), &nobody, at(10)), []);
+        assert_eq!(calls.next(&others(false), &nobody, at(11)), [site("south")], "still silent");
+        assert_eq!(calls.next(&others(true), &nobody, at(12)), [site("south")], "the link is there");
+        assert_eq!((calls.next(&others(true), &heard, at(13)).len(), calls.due()), (0, None), "all is well");
+        assert_eq!((calls.next(&others(false), &heard, at(14)).len(), calls.due()), (0, None));
+        assert_eq!(calls.next(&others(true), &heard, at(15)), [site("south")], "the link is back");
+        assert_eq!(calls.due(), None);
     }
 
     #[test]

@@ -9,13 +9,11 @@ use fleet_core::{Error, ErrorKind};
 use fleet_node::catalog::{self, Catalog, Pace};
 use fleet_store::Store;
 use fleet_store::record::CatalogKey;
-use fleet_store::state::members;
 
 use super::clock;
 use super::parts::{Parts, Tls};
 use crate::ports::CatalogPort;
-use crate::site::read_failed;
-use crate::trust::revoked;
+use crate::site::Roster;
 use crate::trust::vouching::{AuthoritySignatures, key_of, revocation_of, vouch};
 
 /// How often the leader looks whether something was revoked.
@@ -63,29 +61,35 @@ pub(super) async fn obey(parts: Parts) {
 
 /// As leader, puts into the catalog what the group revoked.
 pub(super) async fn revoke(parts: Parts) {
+    let mut looked = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if parts.site.group().serving_term().is_none() {
             continue;
         }
-        if let Err(error) = look(&parts).await {
+        let outcome = async {
+            let roster = parts.site.roster()?;
+            if looked.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &roster)) {
+                look(&parts, &roster).await?;
+                looked = Some(roster);
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = outcome.await {
             tracing::warn!(error = fleet_core::error::chain(&error), "what was revoked is not in the catalog");
             tokio::time::sleep(RETRY_AFTER).await;
         }
     }
 }
 
-async fn look(parts: &Parts) -> Result<(), Error> {
-    let state = parts.site.reader()?;
-    let nodes = members::nodes(&state).map_err(read_failed)?;
+async fn look(parts: &Parts, roster: &Roster) -> Result<(), Error> {
     let known: BTreeSet<CatalogKey> = parts.catalog.revoked().into_iter().collect();
-    let all = revoked::read(&state, &nodes)?;
-    let keys = all.iter().filter_map(|revocation| key_of(revocation, &parts.identity.site));
+    let keys = roster.revoked.iter().filter_map(|revocation| key_of(revocation, &parts.identity.site));
     let news: Vec<CatalogKey> = keys.filter(|key| !known.contains(key)).collect();
     if news.is_empty() {
         return Ok(());
     }
-    let authority = parts.trust.authority(&state)?;
+    let authority = parts.trust.authority(&parts.site.reader()?)?;
     let signed =
         news.into_iter().map(|key| Ok((key.clone(), vouch(&authority, &key)?))).collect::<Result<_, Error>>()?;
     parts.catalog.revoke(signed).await

@@ -22,17 +22,24 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// Looks after the key for as long as the node runs.
 pub(super) async fn run(site: Site, trust: TrustKeeper) {
+    let mut looked_at = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        if site.group().serving_term().is_none() {
+        let Some(term) = site.group().serving_term() else { continue };
+        // All that is looked at. Who votes is told apart from what is applied, and may come later.
+        let now_at = Some((term, site.group().applied_index(), site.group().status().borrow().voters()));
+        if looked_at == now_at {
             continue;
         }
-        if let Err(error) = look(&site, &trust).await {
-            tracing::warn!(
-                error = fleet_core::error::chain(&error),
-                "the key of the site's authority is not with all voters"
-            );
-            tokio::time::sleep(RETRY_AFTER).await;
+        match look(&site, &trust).await {
+            Ok(()) => looked_at = now_at,
+            Err(error) => {
+                tracing::warn!(
+                    error = fleet_core::error::chain(&error),
+                    "the key of the site's authority is not with all voters"
+                );
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
         }
     }
 }

@@ -11,13 +11,13 @@ use fleet_api::pb::v1::fleet_client::FleetClient;
 use fleet_api::tls::is_revoked_here;
 use fleet_core::{BootInstant, Clock, Error, ErrorKind, NodeId, SystemClock};
 use fleet_store::record::{NodeRecord, NodeStanding};
-use fleet_store::state::members;
 
 use super::asking::ANSWER_TIMEOUT;
 use super::parts::Parts;
+use super::removed_sites::is_own_removed;
 use super::silence::{Silence, has_leader};
 use crate::ports::Purpose;
-use crate::site::{Site, read_failed};
+use crate::site::Site;
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -36,7 +36,8 @@ pub(super) async fn noticed(parts: &Parts) {
     let is_led_now = || has_leader(&parts.site.group().status().borrow());
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let mut is_over = is_removed(&parts.site).unwrap_or(false);
+        let is_site_removed = is_own_removed(parts).unwrap_or(false);
+        let mut is_over = is_site_removed || is_removed(&parts.site).unwrap_or(false);
         let sees_others = parts.membership.current_view().active_peers().next().is_some();
         if !is_over && doubt.is_due(is_led_now(), sees_others, SystemClock.boot_now()) {
             let said = ask_some(parts, doubt.round).await;
@@ -109,8 +110,8 @@ pub(super) fn expelled() -> Error {
 
 /// Whether this node's own copy of the state says so.
 pub(super) fn is_removed(site: &Site) -> Result<bool, Error> {
-    let record = members::node(&site.reader()?, site.group().node()).map_err(read_failed)?;
-    Ok(record.is_some_and(|record| record.standing == NodeStanding::Removed))
+    let (roster, own) = (site.roster()?, site.group().node());
+    Ok(roster.nodes.iter().any(|record| record.id == own && record.standing == NodeStanding::Removed))
 }
 
 async fn ask_some(parts: &Parts, round: usize) -> Said {

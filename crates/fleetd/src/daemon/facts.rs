@@ -8,9 +8,11 @@ use metrics::gauge;
 use tokio::sync::watch;
 
 use super::observer::Load;
+use super::outbox_gauges;
 use super::parts::Parts;
 use crate::http::{FactsSource, HealthCheck, HealthFacts, NamedCheck};
 use crate::site::Site;
+use crate::sites::SiteLinks;
 
 /// Reads the facts of one node.
 pub(super) struct NodeFacts {
@@ -19,6 +21,7 @@ pub(super) struct NodeFacts {
     membership: Membership,
     reserve_bytes: u64,
     state: watch::Receiver<NodeState>,
+    sites: SiteLinks,
 }
 
 impl NodeFacts {
@@ -28,7 +31,8 @@ impl NodeFacts {
         state: watch::Receiver<NodeState>,
         load: watch::Receiver<Load>,
     ) -> Self {
-        Self { site: parts.site.clone(), load, membership: parts.membership.clone(), reserve_bytes, state }
+        let (site, membership, sites) = (parts.site.clone(), parts.membership.clone(), parts.sites.clone());
+        Self { site, load, membership, reserve_bytes, state, sites }
     }
 
     fn robots_online(&self) -> u32 {
@@ -78,11 +82,17 @@ impl FactsSource for NodeFacts {
     }
 
     fn refresh_gauges(&self) {
+        self.sites.refresh_gauges();
         gauge!("casare_robots_active").set(f64::from(self.robots_online()));
         let load = *self.load.borrow();
         gauge!("fleet_kept_journals").set(load.kept_journals as f64);
         gauge!("fleet_refused_records").set(load.refused_records as f64);
-        let Some(site) = self.site.reader().ok().and_then(|reader| jobs::site(&reader).ok()) else { return };
+        gauge!("fleet_dropped_journals").set(load.dropped_journals as f64);
+        let Ok(reader) = self.site.reader() else { return };
+        if let Err(error) = outbox_gauges::refresh(&reader, SystemClock.now()) {
+            tracing::debug!(error = %fleet_core::error::chain(&error), "the gauges of the outbox are not set");
+        }
+        let Ok(site) = jobs::site(&reader) else { return };
         gauge!("casare_jobs_queue_depth").set(site.counters.jobs_in(JobState::Queued) as f64);
         for state in JobState::ALL {
             gauge!("fleet_jobs", "state" => state.as_str()).set(site.counters.jobs_in(state) as f64);

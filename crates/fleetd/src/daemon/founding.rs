@@ -126,7 +126,7 @@ pub(super) fn profile(identity: &Identity, settings: &Settings) -> NodeProfile {
         http_address: settings.http.to_string(),
         tags,
         slots: settings.slots,
-        capabilities: settings.allow.capabilities(),
+        capabilities: settings.allow.words(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

@@ -161,7 +161,7 @@ impl Joiner<'_> {
             tags: settings.tags.clone(),
             slots: settings.slots,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            capabilities: settings.allow.capabilities(),
+            capabilities: settings.allow.words_to_join_with(),
             sealing_key: self.sealing_key.public_key().to_vec(),
             commands: COMMAND_VERSION,
             founding: founding.transpose()?,

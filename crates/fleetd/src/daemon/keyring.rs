@@ -72,7 +72,7 @@ async fn follow(parts: &Parts, follower: &mut Follower, hearing: &mut Hearing) -
         let status = status.borrow();
         (has_leader(&status), status.serving_term.is_some())
     };
-    follower.follow(&members::keyring(&parts.site.reader()?).map_err(read_failed)?, is_led, now)?;
+    follower.follow(&parts.site.roster()?.keyring, is_led, now)?;
     let is_deaf = *parts.membership.is_deaf().borrow();
     if serves || !hearing.is_due(is_deaf, is_led, now) {
         return Ok(());
@@ -259,11 +259,17 @@ pub(super) struct Rotator {
     /// Who was removed and not excluded at the last look. A new key waits for a second look: by then the removed ones are
     /// cut off, and it does not reach them with the log.
     excluding: Vec<NodeId>,
+    /// The applied index at which nothing was to be done and no wait was running.
+    at_rest: Option<u64>,
 }
 
 impl Rotator {
     /// Takes the next step of a rotation, if it is time.
     pub(super) async fn look(&mut self, site: &Site, now: BootInstant) -> Result<(), Error> {
+        let applied = site.group().applied_index();
+        if applied.is_some() && self.at_rest == applied {
+            return Ok(());
+        }
         let state = site.reader()?;
         if jobs::site(&state).map_err(read_failed)?.gate < ADMIT_VERSION {
             return Ok(());
@@ -277,6 +283,7 @@ impl Rotator {
         let removed = removed_since(&state)?;
         let is_wanted = !removed.is_empty() && removed == self.excluding;
         self.excluding = removed;
+        self.at_rest = applied.filter(|_| self.excluding.is_empty() && keyring.keys.len() == 1);
         let Some(step) = decide(&keyring, is_wanted, now.saturating_since(since)) else { return Ok(()) };
         let next = carry_out(&keyring, step, fresh_key()?);
         let generation = next.generation;

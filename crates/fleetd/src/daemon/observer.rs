@@ -2,23 +2,23 @@
 //! the group, this node's own state to everyone. Hints all of them; nothing here decides.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_api::Revocations;
-use fleet_core::{BootInstant, Clock, Error, NodeId, SystemClock};
-use fleet_membership::{GroupStatus, Membership, Metadata, NodeState, Protocols, View, site_mark};
-use fleet_node::Node;
+use fleet_core::{BootInstant, Clock, NodeId, SystemClock};
+use fleet_membership::{GroupStatus, Member, MemberState, Membership, Metadata, NodeState, Protocols, View, site_mark};
+use fleet_node::placement::{INTERPRETER_WORD, RobotView};
+use fleet_node::{Node, NodeObservation, RobotObservation};
 use fleet_replication::command::{Action, COMMAND_VERSION, NodeAdmission};
 use fleet_replication::{Role, SiteNode, SiteView};
 use fleet_store::record::{NodeProfile, NodeRecord, NodeStanding};
-use fleet_store::state::members;
 use tokio::sync::watch;
 
 use crate::grpc::current_profile;
 use crate::identity::Identity;
-use crate::site::{Site, read_failed};
+use crate::site::{Roster, Site};
 use crate::sites::SiteLinks;
-use crate::trust::revoked;
 
 /// How often everything is looked at anew, whether or not something was announced.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -36,6 +36,8 @@ pub(super) struct Load {
     pub(super) kept_journals: usize,
     /// Records written while cut off that the group refused.
     pub(super) refused_records: usize,
+    /// Refused journals that gave way to later ones.
+    pub(super) dropped_journals: usize,
 }
 
 /// The observer's parts.
@@ -56,20 +58,28 @@ impl Observer {
     pub(super) async fn run(mut self) {
         let mut view = self.membership.view();
         let mut down_since = BTreeMap::new();
+        let (mut learned, mut seen) = (None, self.membership.current_view());
         loop {
             let current = self.membership.current_view();
+            let NodeObservation { scheduler, robot } = self.node.observe().await;
+            let robots = scheduler.map(|scheduler| scheduler.robots).unwrap_or_default();
             self.site.peers().learn(addresses(&current));
-            match self.learn_nodes() {
-                Ok(nodes) => {
-                    self.ban_removed(&nodes);
-                    self.learn_admitted(&nodes);
-                    self.note_changed(&nodes, &current).await;
-                    let observed = site_view(&nodes, &current, &mut down_since, SystemClock.boot_now());
+            only_in(&seen, &current).for_each(|node| self.site.peers().lost(node));
+            only_in(&current, &seen).for_each(|node| self.site.peers().heard(node));
+            seen = current.clone();
+            match self.site.roster() {
+                Ok(roster) => {
+                    let nodes = &roster.nodes;
+                    self.learn_revoked(&roster, &mut learned);
+                    self.ban_removed(nodes);
+                    self.learn_admitted(nodes);
+                    self.note_changed(nodes, &current, &robots).await;
+                    let observed = site_view(nodes, &current, &mut down_since, SystemClock.boot_now());
                     self.site.group().observe(observed);
                 }
                 Err(error) => tracing::warn!(%error, "the site's nodes cannot be read"),
             }
-            let load = self.observe_load().await;
+            let load = load_of(robot);
             self.load.send_replace(load);
             if let Err(error) = self.membership.publish(self.metadata(load)) {
                 tracing::warn!(%error, "metadata not published");
@@ -82,15 +92,12 @@ impl Observer {
         }
     }
 
-    /// Reads the site's nodes, and learns from the same state what was revoked since the last look; that stays revoked.
-    fn learn_nodes(&self) -> Result<Vec<NodeRecord>, Error> {
-        let state = self.site.reader()?;
-        let nodes = members::nodes(&state).map_err(read_failed)?;
-        match revoked::read(&state, &nodes) {
-            Ok(revoked) => self.revocations.extend(revoked),
-            Err(error) => tracing::warn!(%error, "revocations cannot be read"),
+    /// Learns what was revoked since the roster that was `learned` last; that stays revoked.
+    fn learn_revoked(&self, roster: &Arc<Roster>, learned: &mut Option<Arc<Roster>>) {
+        if learned.as_ref().is_none_or(|last| !Arc::ptr_eq(last, roster)) {
+            self.revocations.extend(roster.revoked.iter().cloned());
+            *learned = Some(Arc::clone(roster));
         }
-        Ok(nodes)
     }
 
     /// A removed node is nobody to gossip any more, whichever keys it has.
@@ -107,11 +114,11 @@ impl Observer {
 
     /// As leader, has the group note what nodes say of themselves since they came back with other flags: one a look, so
     /// that a group that does not answer holds up nothing here.
-    async fn note_changed(&self, nodes: &[NodeRecord], view: &View) {
+    async fn note_changed(&self, nodes: &[NodeRecord], view: &View, robots: &[RobotView]) {
         if self.site.group().serving_term().is_none() {
             return;
         }
-        let Some(admission) = nodes.iter().find_map(|node| self.changed(node, view)) else { return };
+        let Some(admission) = nodes.iter().find_map(|node| self.changed(node, view, robots)) else { return };
         let node = admission.node;
         let noting = self.site.propose(Action::PutNode(Box::new(admission)));
         match tokio::time::timeout(LOOK_EVERY, noting).await {
@@ -121,7 +128,7 @@ impl Observer {
         }
     }
 
-    fn changed(&self, node: &NodeRecord, view: &View) -> Option<NodeAdmission> {
+    fn changed(&self, node: &NodeRecord, view: &View, robots: &[RobotView]) -> Option<NodeAdmission> {
         if node.standing == NodeStanding::Removed || !view.is_active(node.id) {
             return None;
         }
@@ -129,20 +136,11 @@ impl Observer {
             self.profile.clone()
         } else {
             let metadata = view.get(node.id)?.metadata.as_deref();
-            current_profile(&node.profile, metadata)
+            let robot = robots.iter().find(|robot| robot.session.node == node.id);
+            with_capabilities(current_profile(&node.profile, metadata), robot)
         };
         let admission = NodeAdmission { node: node.id, profile: now, certificate: None, replaces: None };
         (admission.profile != node.profile).then_some(admission)
-    }
-
-    async fn observe_load(&self) -> Load {
-        let robot = self.node.observe().await.robot;
-        robot.map_or_else(Load::default, |robot| Load {
-            slots_busy: u32::try_from(robot.jobs).unwrap_or(u32::MAX),
-            is_draining: robot.is_draining,
-            kept_journals: robot.kept_journals,
-            refused_records: robot.refused_records,
-        })
     }
 
     fn metadata(&self, load: Load) -> Metadata {
@@ -178,11 +176,43 @@ impl Observer {
     }
 }
 
+fn load_of(robot: Option<RobotObservation>) -> Load {
+    robot.map_or_else(Load::default, |robot| Load {
+        slots_busy: u32::try_from(robot.jobs).unwrap_or(u32::MAX),
+        is_draining: robot.is_draining,
+        kept_journals: robot.kept_journals,
+        refused_records: robot.refused_records,
+        dropped_journals: robot.dropped_journals,
+    })
+}
+
+/// `profile` with what the robot of its node allows now, where it is linked: gossip has no room for that. Other sites route
+/// by it, and what this one takes from them follows it.
+fn with_capabilities(mut profile: NodeProfile, robot: Option<&RobotView>) -> NodeProfile {
+    if let Some(robot) = robot {
+        // The interpreter is not among what a site offers: that is found out where a job comes.
+        let words = robot.capabilities.iter().filter(|word| !word.starts_with(INTERPRETER_WORD));
+        profile.capabilities = words.cloned().collect();
+    }
+    profile
+}
+
 fn addresses(view: &View) -> Vec<(NodeId, String)> {
     view.active_peers()
         .filter_map(|member| member.metadata.as_ref().map(|metadata| (member.node, metadata.grpc_address.clone())))
         .filter(|(_, address)| !address.is_empty())
         .collect()
+}
+
+/// The other members that answer in `view` and do not in `other`.
+fn only_in<'a>(view: &'a View, other: &'a View) -> impl Iterator<Item = NodeId> + 'a {
+    let is_new = move |member: &&Member| answers(member) && !other.get(member.node).is_some_and(answers);
+    view.members().filter(is_new).map(|member| member.node).filter(|node| *node != view.own_node())
+}
+
+/// Whether gossip has nothing against `member`.
+fn answers(member: &Member) -> bool {
+    matches!(member.state, MemberState::Alive | MemberState::Draining)
 }
 
 /// The newest version of commands that a living node says it can apply.
@@ -215,4 +245,54 @@ fn site_view(
         })
         .collect();
     SiteView { nodes }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use fleet_core::SessionId;
+    use fleet_membership::MetadataVersion;
+
+    use super::super::trust_tests::profile;
+    use super::*;
+
+    #[test]
+    fn who_answers_in_one_view_only_was_lost_or_has_come_back() {
+        let node = |number: u8| NodeId::from_bytes([number; 16]);
+        let view = |states: &[(u8, MemberState)]| {
+            let member = |(number, state): &(u8, MemberState)| Member {
+                node: node(*number),
+                address: SocketAddr::from(([127, 0, 0, 1], u16::from(*number))),
+                incarnation: 1,
+                state: *state,
+                metadata_version: MetadataVersion::default(),
+                metadata: None,
+            };
+            View::new(node(1), 1, states.iter().map(|state| (node(state.0), member(state))).collect())
+        };
+        use MemberState::{Alive, Down, Draining, Suspect};
+        let before = view(&[(1, Suspect), (2, Alive), (3, Down), (4, Suspect), (5, Down)]);
+        let after = view(&[(1, Alive), (2, Alive), (3, Draining), (4, Alive), (5, Suspect), (6, Alive)]);
+        assert_eq!(only_in(&after, &before).collect::<Vec<_>>(), [node(3), node(4), node(6)]);
+        assert_eq!(only_in(&before, &after).count(), 0);
+        let lost = view(&[(1, Alive), (2, Suspect), (3, Draining), (4, Alive)]);
+        assert_eq!(only_in(&after, &lost).collect::<Vec<_>>(), [node(2), node(6)]);
+    }
+
+    #[test]
+    fn what_a_robot_allows_now_is_noted_and_stays_noted_while_it_is_away() {
+        let noted = NodeProfile { capabilities: vec!["shell".to_owned()], ..profile("node-1") };
+        assert_eq!(with_capabilities(noted.clone(), None), noted);
+        let capabilities = ["http", "http:*.example", "interpreter:1"].map(str::to_owned);
+        let robot = RobotView {
+            session: SessionId { node: NodeId::default(), boot: 1, number: 1 },
+            tags: Arc::from([]),
+            capabilities: Arc::from(capabilities),
+            slots_free: 1,
+            is_draining: false,
+        };
+        assert_eq!(with_capabilities(noted, Some(&robot)).capabilities, ["http", "http:*.example"]);
+    }
 }

@@ -18,7 +18,7 @@ use fleet_core::timing::Timing;
 use fleet_core::{Digest, Error, ErrorKind};
 use fleet_effects::{BaseEnvironment, Effects, Options};
 use fleet_membership::{Membership, MembershipConfig, Metadata, Profile};
-use fleet_node::catalog::Catalog;
+use fleet_node::catalog::{Between, Catalog};
 use fleet_node::link::RobotReport;
 use fleet_node::links::Links;
 use fleet_node::ports::{SiteTopic, Sites};
@@ -71,6 +71,8 @@ pub(super) struct Parts {
     /// What gossip is sealed and opened with, as of now.
     pub(super) gossip_keys: watch::Sender<Keyring>,
     pub(super) catalog: Catalog,
+    /// The catalog beside those of other sites.
+    pub(super) catalogs: Between,
     pub(super) interpreter: InterpreterPort,
     pub(super) links: Option<Links>,
     /// Whether there should be links.
@@ -116,15 +118,17 @@ impl Parts {
             links_wanted: self.links_wanted,
             reserve_bytes: self.reserve_bytes,
             health: Arc::new(self.standing.clone()),
-            other_sites: self.sites.known(),
+            other_sites: self.sites.clone(),
+            catalogs: self.catalogs.clone(),
             restart: self.restart.clone(),
         }))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let sites: Arc<dyn Sites> = Arc::new(self.sites.clone());
         let outbox =
-            OutboxServer::new(OutboxService::new(self.site.clone(), self.node.clone(), self.interpreter.clone()))
-                .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
-        let outbox = ToMeantSite::new(self.identity.site.clone(), Arc::new(self.sites.clone()), outbox);
+            OutboxService::new(self.site.clone(), self.node.clone(), self.interpreter.clone(), Arc::clone(&sites));
+        let outbox = OutboxServer::new(outbox).max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let outbox = ToMeantSite::new(self.identity.site.clone(), sites, outbox);
         self.sites.serve(SiteTopic::Client, Arc::new(ClientCalls::new(fleet.clone())));
         let fleet = ToMeantSite::new(self.identity.site.clone(), Arc::new(self.sites.clone()), fleet);
         let peer = PeerServer::new(PeerService::new(
@@ -361,7 +365,7 @@ pub(super) async fn start_node(
     };
     let group = {
         let _context = runtime.enter();
-        SiteGroup::new(site.group().clone(), clock.clone())
+        SiteGroup::new(site.group().clone(), clock.clone(), site.store().clone(), settings.reserve_bytes)
     };
     let ports = NodePorts {
         clock,
@@ -381,8 +385,7 @@ pub(super) async fn start_node(
 
 /// What placement may count on: what the configuration allows, and the interpreter this software has.
 fn robot_capabilities(settings: &Settings) -> Vec<String> {
-    let mut words = settings.allow.capabilities();
-    words.extend(settings.allow.host_words());
+    let mut words = settings.allow.words();
     words.push(format!("{}{INTERPRETER_VERSION}", fleet_node::placement::INTERPRETER_WORD));
     sorted(&words)
 }

@@ -39,6 +39,7 @@ pub(super) struct Alone {
     pub(super) trust: TrustKeeper,
     pub(super) authority: Authority,
     pub(super) key: NodeKey,
+    pub(super) validity: ValidityClock,
 }
 
 impl Alone {
@@ -77,7 +78,8 @@ impl Alone {
         let profile = NodeProfile { site: name, ..profile("alone") };
         let own = NodeAdmission { node, profile, certificate: None, replaces: None };
         site.propose(Action::PutNode(Box::new(own))).await.unwrap();
-        Self { site, trust: TrustKeeper::new(node, SealingKey::generate().unwrap(), validity), authority, key }
+        let trust = TrustKeeper::new(node, SealingKey::generate().unwrap(), validity.clone());
+        Self { site, trust, authority, key, validity }
     }
 
     pub(super) fn node(&self) -> NodeId {

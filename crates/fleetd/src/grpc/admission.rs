@@ -120,7 +120,9 @@ impl AdmissionService {
     /// What is redeemed for `token`, if it is of this site, or was of the registry and went on here with the founding.
     fn redeemable(&self, token: &JoinToken, state: &StateReader) -> Result<(TokenId, Digest), Error> {
         if token.group != self.identity.group_id && members::token(state, token.id).map_err(read_failed)?.is_none() {
-            return Err(foreign("site"));
+            // The last step of a founding notes the founder; what is left of its token is taken over before that.
+            let is_founded = members::node(state, self.identity.node_id).map_err(read_failed)?.is_some();
+            return Err(if is_founded { foreign("site") } else { being_founded() });
         }
         Ok((token.id, token.secret_digest()))
     }
@@ -180,6 +182,12 @@ impl AdmissionService {
 fn foreign(what: &str) -> Error {
     Error::new(ErrorKind::PermissionDenied, format!("join with a token of another {what}"))
         .with_next_step("Make one here with `fleetctl token create`, and pass it with --token.")
+}
+
+fn being_founded() -> Error {
+    Error::new(ErrorKind::Unavailable, "join: the site is being founded")
+        .with_retry_after(std::time::Duration::from_millis(200))
+        .with_next_step("Try again: it takes a second or two.")
 }
 
 /// Refuses a new node where the site has as many as it can list, those that were removed included.

@@ -6,7 +6,7 @@ use fleet_api::pb::v1;
 use fleet_api::pb::v1::catalog_server::Catalog as CatalogApi;
 use fleet_api::status::status_of;
 use fleet_core::{Error, ErrorKind, NodeId};
-use fleet_membership::Membership;
+use fleet_membership::{Membership, View};
 use fleet_node::catalog::{Catalog, WorkflowRow};
 use fleet_store::record::WorkflowName;
 use prost::Message;
@@ -126,10 +126,20 @@ impl CatalogService {
     }
 
     fn node_name(&self, node: NodeId) -> String {
-        let view = self.membership.current_view();
-        let metadata = view.get(node).and_then(|member| member.metadata.as_ref());
-        metadata.map_or_else(|| node.to_string(), |metadata| metadata.name.clone())
+        let elsewhere = self.membership.wan_view().borrow().clone();
+        name_of(node, &self.membership.current_view(), &elsewhere)
     }
+}
+
+/// The name of `node`: of one of this site by `view`, of one that is found `elsewhere` with its site before it, else its id.
+/// Of another site gossip knows the leader and up to two more voters.
+fn name_of(node: NodeId, view: &View, elsewhere: &View) -> String {
+    let own = view.get(node).and_then(|member| member.metadata.as_ref()).map(|metadata| metadata.name.clone());
+    let other = || {
+        let metadata = elsewhere.get(node)?.metadata.as_ref()?;
+        Some(format!("{}/{}", metadata.site, metadata.name))
+    };
+    own.or_else(other).unwrap_or_else(|| node.to_string())
 }
 
 /// The name in `namespace/name:version`.

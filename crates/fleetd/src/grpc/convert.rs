@@ -138,6 +138,12 @@ pub(super) fn other_site(name: &SiteName, record: &SiteRecord, heard: Option<&Kn
     }
 }
 
+/// A site that was removed from the fleet, and that nobody has founded anew under its name.
+pub(super) fn removed_site(name: &SiteName, group: fleet_core::GroupId) -> v1::Site {
+    let (name, group_id) = (name.to_string(), group.as_bytes().to_vec());
+    v1::Site { name, group_id, state: "removed".to_owned(), ..v1::Site::default() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,9 @@
-//! `doctor`: the checks of each node of the site, of itself and of its links to every other, asked of each by gRPC. Each
-//! is ok, warn or fail, with the next step.
+//! `doctor`: the checks of each node of the site, of itself, of its links to every other and of those to other sites,
+//! asked of each by gRPC. Each is ok, warn or fail, with the next step.
 
 mod own;
 mod pairs;
+mod sites;
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use fleet_api::status::error_of;
 use fleet_api::tls::CertificateCell;
 use fleet_core::{Error, NodeId};
 use fleet_membership::{Membership, View};
+use fleet_node::catalog::Between;
 use fleet_node::links::Links;
 use fleet_store::record::NodeRecord;
 use futures_util::{StreamExt, stream};
@@ -18,6 +20,7 @@ use futures_util::{StreamExt, stream};
 use super::forward::fleet_client;
 use crate::ports::Purpose;
 use crate::site::Site;
+use crate::sites::SiteLinks;
 
 /// How long another node may take over its checks.
 const OTHER_PATIENCE: Duration = Duration::from_secs(4);
@@ -40,11 +43,17 @@ pub(super) struct OwnParts<'a> {
     pub(super) links_wanted: bool,
     /// Its gossip.
     pub(super) membership: &'a Membership,
+    /// Its links to other sites.
+    pub(super) other_sites: &'a SiteLinks,
+    /// Its catalog beside those of other sites.
+    pub(super) catalogs: &'a Between,
+    /// Where others reach it.
+    pub(super) own_address: &'a str,
 }
 
 /// Runs the checks of this node: of itself, and of its ways to every other.
 pub(super) async fn run(parts: OwnParts<'_>) -> Vec<v1::Check> {
-    let OwnParts { name, site, certificate, links, links_wanted, membership } = parts;
+    let OwnParts { name, site, certificate, links, links_wanted, membership, .. } = parts;
     let view = membership.current_view();
     let (sync_time, clock_rate, pairs) =
         tokio::join!(own::sync_time(site.store()), own::clock_rate(), pairs::run(site, membership));
@@ -52,6 +61,7 @@ pub(super) async fn run(parts: OwnParts<'_>) -> Vec<v1::Check> {
     checks.push(clock_rate);
     checks.extend(pairs);
     checks.push(own::actor_links(links, links_wanted, &view, site.name()));
+    checks.extend(sites::run(site, parts.other_sites, parts.catalogs, parts.own_address));
     let nodes = site.nodes().unwrap_or_default();
     let profile = nodes.iter().find(|node| node.id == site.group().node()).map(|node| &node.profile);
     let may =

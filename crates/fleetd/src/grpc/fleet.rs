@@ -1,34 +1,35 @@
 //! What clients ask: one method a call, each either answered here, where that is right, or passed on to the leader.
 
-use std::pin::Pin;
+mod jobs;
+
 use std::sync::Arc;
 
 use fleet_api::pb::v1;
 use fleet_api::pb::v1::fleet_server::Fleet;
-use fleet_api::status::{error_of, status_of};
+use fleet_api::status::status_of;
 use fleet_api::tls::CertificateCell;
-use fleet_core::{Clock, Digest, Error, ErrorKind, JobId, NodeId, SystemClock};
+use fleet_core::{Clock, Digest, Error, ErrorKind, NodeId, SystemClock};
 use fleet_membership::Membership;
+use fleet_node::Node;
+use fleet_node::catalog::Between;
 use fleet_node::links::Links;
-use fleet_node::ports::KnownSites;
-use fleet_node::{JobAction, Node};
+use fleet_node::ports::Sites;
 use fleet_replication::command::Action;
-use fleet_store::record::{CommandId, JobState, NodeRecord};
+use fleet_store::record::{JobState, NodeRecord};
 use fleet_store::state::{jobs as state, sites};
-use futures_util::TryStreamExt;
 use tokio::sync::watch as tokio_watch;
-use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
-use super::forward::{Place, TIMEOUT_HEADER, answer, fleet_client, passed_on, place};
+use super::elsewhere::OtherSites;
+use super::forward::{answer, fleet_client};
 use super::intake::Intake;
 use super::jobs::Jobs;
-use super::{convert, doctor, live, recover, removal, tokens, watch};
+use super::{convert, doctor, live, recover, removal, site_removal, tokens};
 use crate::http::FactsSource;
 use crate::identity::Identity;
 use crate::ports::InterpreterPort;
 use crate::site::{Site, not_found, read_failed};
+use crate::sites::SiteLinks;
 
 /// How long a client waits that met a full queue or outbox.
 const FULL_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
@@ -48,7 +49,9 @@ pub struct FleetService {
     links_wanted: bool,
     reserve_bytes: u64,
     health: Arc<dyn FactsSource>,
-    other_sites: tokio_watch::Receiver<Arc<KnownSites>>,
+    other_sites: SiteLinks,
+    catalogs: Between,
+    others: OtherSites,
     restart: tokio_watch::Sender<bool>,
 }
 
@@ -76,8 +79,10 @@ pub struct FleetServiceParts {
     pub reserve_bytes: u64,
     /// What `/health` says.
     pub health: Arc<dyn FactsSource>,
-    /// What is known of other sites by links to them.
-    pub other_sites: tokio_watch::Receiver<Arc<KnownSites>>,
+    /// Links to other sites, and what is known of these.
+    pub other_sites: SiteLinks,
+    /// The catalog beside those of other sites.
+    pub catalogs: Between,
     /// Turned true to send the node through a stop and a start.
     pub restart: tokio_watch::Sender<bool>,
 }
@@ -98,6 +103,7 @@ impl FleetService {
             reserve_bytes,
             health,
             other_sites,
+            catalogs,
             restart,
         } = parts;
         let jobs = Jobs::new(site.clone(), interpreter.clone());
@@ -115,7 +121,9 @@ impl FleetService {
             links_wanted,
             reserve_bytes,
             health,
+            others: OtherSites::new(Arc::new(other_sites.clone())),
             other_sites,
+            catalogs,
             restart,
         }
     }
@@ -136,62 +144,6 @@ impl FleetService {
         Err(Error::new(ErrorKind::ResourceExhausted, message)
             .with_retry_after(std::time::Duration::from_secs(10))
             .with_next_step("Free space on the leader's disk; it takes work again by itself."))
-    }
-
-    async fn get_here(self, request: v1::GetJobRequest) -> Result<v1::Job, Error> {
-        let reader = self.site.current_reader().await?;
-        let id = self.jobs.id(&reader, &request.job)?;
-        self.explained(self.jobs.view(&reader, id, &request).await?, id).await
-    }
-
-    async fn list_here(&self, request: &v1::ListJobsRequest) -> Result<v1::ListJobsResponse, Error> {
-        let mut page = self.jobs.list(&self.site.current_reader().await?, request)?;
-        for job in &mut page.jobs {
-            if let Some(id) = JobId::from_slice(&job.job_id).filter(|_| job.reason.is_empty()) {
-                *job = self.explained(std::mem::take(job), id).await?;
-            }
-        }
-        Ok(page)
-    }
-
-    /// The job with why it is still queued or how long its robot has been away, where the scheduler knows better than the row.
-    async fn explained(&self, mut job: v1::Job, id: JobId) -> Result<v1::Job, Error> {
-        let is_held = JobState::from_word(&job.state).is_some_and(JobState::has_holder);
-        if (is_held || job.state == JobState::Queued.as_str())
-            && let Some(reason) = self.node.explain(id).await
-        {
-            job.reason = reason;
-        }
-        Ok(job)
-    }
-
-    async fn control_here(self, request: v1::ControlJobRequest) -> Result<v1::Job, Error> {
-        let action = match request.action() {
-            v1::JobAction::Cancel => JobAction::Cancel,
-            v1::JobAction::Pause => JobAction::Pause,
-            v1::JobAction::Resume => JobAction::Resume,
-            v1::JobAction::Unspecified => {
-                return Err(Error::new(ErrorKind::InvalidInput, "control a job: no action was given"));
-            }
-        };
-        let reader = self.site.current_reader().await?;
-        let id = self.jobs.id(&reader, &request.job)?;
-        self.node
-            .control_as(command_id(&request.request_id)?, id, action)
-            .await
-            .map_err(|error| self.node_failed(error))?;
-        let reader = self.site.reader()?;
-        self.jobs.brief(&reader, &self.jobs.rows(&reader, id)?).await
-    }
-
-    async fn retry_here(self, request: v1::RetryJobRequest) -> Result<v1::SubmitResponse, Error> {
-        self.check_reserve()?;
-        let new_job = JobId::from_slice(&request.new_job_id)
-            .ok_or_else(|| Error::new(ErrorKind::InvalidInput, "retry a job: the new id is not 16 bytes"))?;
-        let reader = self.site.current_reader().await?;
-        let id = self.jobs.id(&reader, &request.job)?;
-        let job = self.node.retry(id, new_job).await.map_err(|error| self.node_failed(error))?;
-        Ok(v1::SubmitResponse { job_id: job.as_bytes().to_vec() })
     }
 
     fn node_failed(&self, error: fleet_node::Error) -> Error {
@@ -235,6 +187,9 @@ impl FleetService {
             links: self.links.as_ref(),
             links_wanted: self.links_wanted,
             membership: &self.membership,
+            other_sites: &self.other_sites,
+            catalogs: &self.catalogs,
+            own_address: &self.identity.advertise,
         };
         if local_only {
             return doctor::run(own).await;
@@ -283,12 +238,23 @@ impl FleetService {
 
     /// Every site that is known here, by name.
     fn sites_here(&self) -> Result<Vec<v1::Site>, Error> {
-        let heard = self.other_sites.borrow().clone();
-        let noted = sites::sites(&self.site.reader()?).map_err(read_failed)?;
-        let others = noted.iter().map(|(name, record)| convert::other_site(name, record, heard.get(name)));
-        let mut all: Vec<v1::Site> = others.chain([self.site_here()?]).collect();
+        let mut all = self.other_sites_here()?;
+        all.push(self.site_here()?);
+        for (group, removed) in sites::all_removed(&self.site.reader()?).map_err(read_failed)? {
+            // One that was founded under the name since is what it means now.
+            if !all.iter().any(|site| site.name == removed.site.as_str()) {
+                all.push(convert::removed_site(&removed.site, group));
+            }
+        }
         all.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(all)
+    }
+
+    /// Every other site that is known here, by name.
+    fn other_sites_here(&self) -> Result<Vec<v1::Site>, Error> {
+        let heard = self.other_sites.known().borrow().clone();
+        let noted = sites::sites(&self.site.reader()?).map_err(read_failed)?;
+        Ok(noted.iter().map(|(name, record)| convert::other_site(name, record, heard.get(name))).collect())
     }
 
     fn status_here(&self) -> Result<v1::Status, Error> {
@@ -303,6 +269,7 @@ impl FleetService {
             fleet_id: self.identity.fleet_id.as_bytes().to_vec(),
             node: self.identity.name.clone(),
             site: Some(self.site_here()?),
+            other_sites: self.other_sites_here()?,
             nodes,
             jobs,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -336,16 +303,6 @@ pub(super) fn node_failed(error: fleet_node::Error, leader: impl FnOnce(Option<N
     }
 }
 
-/// The id under which a job obeys the request: the client's, the same at each of its tries, or a new one.
-fn command_id(request_id: &[u8]) -> Result<CommandId, Error> {
-    if request_id.is_empty() {
-        return Ok(CommandId(Uuid::now_v7().as_u128()));
-    }
-    Uuid::from_slice(request_id)
-        .map(|id| CommandId(id.as_u128()))
-        .map_err(|_| Error::new(ErrorKind::InvalidInput, "control a job: the request id is not 16 bytes"))
-}
-
 fn done<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {
     result.map(Response::new).map_err(|error| status_of(&error))
 }
@@ -369,25 +326,10 @@ impl Fleet for FleetService {
         answer(&self.site, request, local, |c, r| async move { fleet_client(c).list_jobs(r).await }).await
     }
 
-    type WatchJobStream = Pin<Box<dyn Stream<Item = Result<v1::JobChange, Status>> + Send>>;
+    type WatchJobStream = jobs::Changes;
 
     async fn watch_job(&self, request: Request<v1::WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
-        match place(&self.site, &request).map_err(|error| status_of(&error))? {
-            Place::Here => {
-                let changes =
-                    watch::follow(self.site.clone(), &self.node, self.jobs.clone(), request.into_inner()).await;
-                let changes = changes.map_err(|error| status_of(&error))?;
-                Ok(Response::new(Box::pin(changes)))
-            }
-            Place::There(_, channel) => {
-                let mut onward = passed_on(request);
-                onward.metadata_mut().remove(TIMEOUT_HEADER);
-                let changes = fleet_client(channel).watch_job(onward).await?.into_inner();
-                // A connection to the leader that breaks is an error that the client tries again after.
-                let changes = changes.map_err(|status| status_of(&error_of(&status)));
-                Ok(Response::new(Box::pin(changes)))
-            }
-        }
+        self.watch(request).await
     }
 
     async fn get_journal(
@@ -395,22 +337,14 @@ impl Fleet for FleetService {
         request: Request<v1::GetJournalRequest>,
     ) -> Result<Response<v1::GetJournalResponse>, Status> {
         let here = self.clone();
-        let local = |request: v1::GetJournalRequest| async move {
-            let reader = here.site.current_reader().await?;
-            let id = here.jobs.id(&reader, &request.job)?;
-            here.jobs.journal(&reader, id, request.from).await
-        };
-        answer(&self.site, request, local, |c, r| async move { fleet_client(c).get_journal(r).await }).await
+        let remote = |c, r| async move { fleet_client(c).get_journal(r).await };
+        answer(&self.site, request, |r| here.journal_here(r), remote).await
     }
 
     async fn get_logs(&self, request: Request<v1::GetLogsRequest>) -> Result<Response<v1::GetLogsResponse>, Status> {
         let here = self.clone();
-        let local = |request: v1::GetLogsRequest| async move {
-            let reader = here.site.current_reader().await?;
-            let id = here.jobs.id(&reader, &request.job)?;
-            here.jobs.logs(&reader, id, request.from).await
-        };
-        answer(&self.site, request, local, |c, r| async move { fleet_client(c).get_logs(r).await }).await
+        answer(&self.site, request, |r| here.logs_here(r), |c, r| async move { fleet_client(c).get_logs(r).await })
+            .await
     }
 
     async fn control_job(&self, request: Request<v1::ControlJobRequest>) -> Result<Response<v1::Job>, Status> {
@@ -446,6 +380,17 @@ impl Fleet for FleetService {
 
     async fn list_sites(&self, _: Request<v1::ListSitesRequest>) -> Result<Response<v1::ListSitesResponse>, Status> {
         done(self.sites_here().map(|sites| v1::ListSitesResponse { sites }))
+    }
+
+    async fn remove_site(
+        &self,
+        request: Request<v1::RemoveSiteRequest>,
+    ) -> Result<Response<v1::RemoveSiteResponse>, Status> {
+        let here = self.clone();
+        let local = |request: v1::RemoveSiteRequest| async move {
+            site_removal::remove(&here.site, &here.identity, &request.site).await
+        };
+        answer(&self.site, request, local, |c, r| async move { fleet_client(c).remove_site(r).await }).await
     }
 
     async fn recover_site(

@@ -6,9 +6,10 @@ use std::time::Duration;
 use fleet_api::status::status_of;
 use fleet_core::limits::GRPC_MESSAGE_BYTES_MAX;
 use fleet_core::{Error, ErrorKind, NodeId};
+use fleet_replication::Status;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
 use super::caller::{FORWARDED, is_forwarded};
 use crate::ports::Purpose;
@@ -82,18 +83,42 @@ pub(super) async fn answer<Req, Res, Local, Remote>(
     request: Request<Req>,
     local: impl FnOnce(Req) -> Local,
     remote: impl FnOnce(Channel, Request<Req>) -> Remote,
-) -> Result<Response<Res>, Status>
+) -> Result<Response<Res>, tonic::Status>
 where
     Local: Future<Output = Result<Res, Error>>,
-    Remote: Future<Output = Result<Response<Res>, Status>>,
+    Remote: Future<Output = Result<Response<Res>, tonic::Status>>,
 {
     match place(site, &request).map_err(|error| status_of(&error))? {
         Place::Here => local(request.into_inner()).await.map(Response::new).map_err(|error| status_of(&error)),
         Place::There(leader, channel) => {
-            let answer = remote(channel, passed_on(request)).await;
+            let answer = tokio::select! {
+                biased;
+                answer = remote(channel, passed_on(request)) => answer,
+                () = leads_no_more(site, leader) => Err(status_of(&unknown_outcome(site))),
+            };
             answer.inspect_err(|status| tracing::debug!(%leader, %status, "request passed on failed"))
         }
     }
+}
+
+/// Waits until somebody else than `asked` leads. That one may still do what it was asked, but its answer may never come.
+async fn leads_no_more(site: &Site, asked: NodeId) {
+    let mut status = site.group().status();
+    if status.wait_for(|status| has_other_leader(status, asked)).await.is_err() {
+        // The group ended; whoever stops it ends its calls too.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn has_other_leader(status: &Status, asked: NodeId) -> bool {
+    status.serving_term.is_some() || status.leader.is_some_and(|leader| leader != asked)
+}
+
+/// What whoever asked a leader that leads no more is told, so that it may ask the next one where that can do no harm.
+fn unknown_outcome(site: &Site) -> Error {
+    let message =
+        format!("site {} has another leader now, and whether the one before did it is not known", site.name());
+    Error::new(ErrorKind::Unavailable, message).with_next_step("Ask again, or look whether it was done.")
 }
 
 /// The client service at the other end of `channel`.
@@ -106,6 +131,17 @@ pub(super) fn fleet_client(channel: Channel) -> fleet_api::pb::v1::fleet_client:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_another_leader_ends_the_waiting_for_one() {
+        let [asked, next] = [NodeId::generate(), NodeId::generate()];
+        let led_by = |leader| Status { leader, ..Status::default() };
+        assert!(!has_other_leader(&led_by(Some(asked)), asked));
+        assert!(!has_other_leader(&led_by(None), asked), "nobody else could be asked");
+        assert!(has_other_leader(&led_by(Some(next)), asked));
+        let serving = Status { serving_term: Some(7), ..led_by(None) };
+        assert!(has_other_leader(&serving, asked), "this node leads");
+    }
 
     fn onward(timeout: Option<Duration>) -> Option<Duration> {
         let mut request = Request::new(());

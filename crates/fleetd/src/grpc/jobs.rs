@@ -37,13 +37,20 @@ pub(super) struct Rows {
     pub(super) job: Job,
     pub(super) spec: JobSpec,
     /// Where it is, if it is at another site.
-    pub(super) elsewhere: Option<Elsewhere>,
+    elsewhere: Option<Elsewhere>,
 }
 
 /// Where a job is that went to another site.
-pub(super) struct Elsewhere {
+struct Elsewhere {
     site: SiteName,
     node: String,
+}
+
+impl Rows {
+    /// The other site that has the job, if one has.
+    pub(super) fn other_site(&self) -> Option<&SiteName> {
+        self.elsewhere.as_ref().map(|elsewhere| &elsewhere.site)
+    }
 }
 
 /// A listed job as its row would be here, and where it is.
@@ -94,22 +101,6 @@ impl Jobs {
         Ok(Rows { id, job, spec, elsewhere })
     }
 
-    /// The row of a job that is here.
-    ///
-    /// # Errors
-    /// `FailedPrecondition` for one at another site, which alone has its journal.
-    fn here(&self, reader: &StateReader, id: JobId) -> Result<Job, Error> {
-        let rows = self.rows(reader, id)?;
-        match rows.elsewhere {
-            None => Ok(rows.job),
-            Some(Elsewhere { site, .. }) => {
-                let message = format!("read the journal of job {id}: it is at site {site}");
-                Err(Error::new(ErrorKind::FailedPrecondition, message)
-                    .with_next_step("Ask a node of that site, with --endpoint."))
-            }
-        }
-    }
-
     /// The job without input, output and tasks.
     pub(super) async fn brief(&self, reader: &StateReader, rows: &Rows) -> Result<v1::Job, Error> {
         let mut view = row(rows.id, &rows.job, &rows.spec, rows.elsewhere.as_ref(), &self.contents.names()?);
@@ -144,7 +135,7 @@ impl Jobs {
             self.brief(reader, &rows).await?
         } else {
             let mut view = self.result(reader, &rows).await?;
-            if let Some(input) = state::input(reader, id).map_err(read_failed)? {
+            if let Some(input) = state::input(reader, id).map_err(read_failed)?.filter(|_| !request.outline) {
                 view.input = self.contents.read(input).await?;
             }
             view
@@ -155,6 +146,11 @@ impl Jobs {
         }
         let mut replay = self.replay(reader, &rows).await?;
         let mut tasks = self.tasks(reader, &rows, &mut replay).await?;
+        if request.outline {
+            for task in &mut tasks {
+                (task.input, task.output) = (Vec::new(), Vec::new());
+            }
+        }
         // A job's first word may wait for the end of its first effect.
         let first = tasks.iter().map(|task| task.started_ms).filter(|ms| *ms > 0).min();
         view.started_ms = first.map_or(view.started_ms, |first| first.min(view.started_ms));
@@ -228,14 +224,14 @@ impl Jobs {
         Ok(v1::ListJobsResponse { jobs, next: page.next.map(|next| next.to_string()).unwrap_or_default() })
     }
 
-    /// The records of a journal from position `from`.
+    /// The records of the journal of a job that is here, from position `from`.
     pub(super) async fn journal(
         &self,
         reader: &StateReader,
         id: JobId,
         from: u32,
     ) -> Result<v1::GetJournalResponse, Error> {
-        let job = self.here(reader, id)?;
+        let job = self.rows(reader, id)?.job;
         let names = self.names()?;
         let (mut records, mut room) = (Vec::new(), Room::beside(0));
         let mut journal = Records::from(reader, id, from);
@@ -255,9 +251,8 @@ impl Jobs {
         }
     }
 
-    /// What the processes of a job printed, from position `from` of its journal.
+    /// What the processes of a job that is here printed, from position `from` of its journal.
     pub(super) async fn logs(&self, reader: &StateReader, id: JobId, from: u32) -> Result<v1::GetLogsResponse, Error> {
-        self.here(reader, id)?;
         let names = self.names()?;
         let (mut chunks, mut room, mut read_bytes) = (Vec::new(), Room::beside(0), 0);
         let mut journal = Records::from(reader, id, from);
@@ -321,6 +316,7 @@ fn row(id: JobId, job: &Job, spec: &JobSpec, elsewhere: Option<&Elsewhere>, name
         started_ms: millis(job.started_at),
         ended_ms: millis(job.ended_at),
         priority: u32::from(job.priority),
+        journal_length: job.journal_length,
         ..v1::Job::default()
     }
 }

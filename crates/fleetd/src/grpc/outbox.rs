@@ -1,10 +1,13 @@
 //! What operators see and do about jobs that go to other sites. Answered by the leader.
 
+use std::sync::Arc;
+
 use fleet_api::pb::v1;
 use fleet_api::pb::v1::outbox_client::OutboxClient;
 use fleet_api::pb::v1::outbox_server::Outbox;
-use fleet_core::{Error, ErrorKind, JobId, SiteName};
+use fleet_core::{Clock, Error, ErrorKind, JobId, SiteName, SystemClock};
 use fleet_node::Node;
+use fleet_node::ports::{KnownSites, Sites};
 use fleet_store::record::{JobState, Move, MoveWish};
 use fleet_store::state::{jobs as state, moves};
 use fleet_store::{StateRead, StateReader};
@@ -14,6 +17,7 @@ use tonic::{Request, Response, Status};
 use super::fleet::node_failed;
 use super::forward::answer;
 use super::jobs::Jobs;
+use super::moving;
 use super::page::page_items;
 use crate::ports::InterpreterPort;
 use crate::site::{Site, read_failed};
@@ -29,13 +33,14 @@ pub struct OutboxService {
     site: Site,
     node: Node,
     jobs: Jobs,
+    sites: Arc<dyn Sites>,
 }
 
 impl OutboxService {
-    /// Serves the outbox of `site`.
-    pub fn new(site: Site, node: Node, interpreter: InterpreterPort) -> Self {
+    /// Serves the outbox of `site`; `sites` knows the others.
+    pub fn new(site: Site, node: Node, interpreter: InterpreterPort, sites: Arc<dyn Sites>) -> Self {
         let jobs = Jobs::new(site.clone(), interpreter);
-        Self { site, node, jobs }
+        Self { site, node, jobs, sites }
     }
 
     async fn list_here(self, request: v1::ListOutboxRequest) -> Result<v1::ListOutboxResponse, Error> {
@@ -50,7 +55,8 @@ impl OutboxService {
             bytes => Some(JobId::from_slice(bytes).ok_or_else(|| refused("`after` is not a page".to_owned()))?),
         };
         let reader = self.site.current_reader().await?;
-        page(&reader, site.as_ref(), after, limit)
+        let known = self.sites.known().borrow().clone();
+        page(&reader, &known, site.as_ref(), after, limit)
     }
 
     /// The job that `text` names, and its state after `act` on it.
@@ -78,6 +84,7 @@ impl OutboxService {
 /// At most `limit` jobs after `after` that went to `site`, or anywhere, and have not ended.
 fn page(
     reader: &StateReader,
+    known: &KnownSites,
     site: Option<&SiteName>,
     after: Option<JobId>,
     limit: usize,
@@ -93,7 +100,7 @@ fn page(
         next = Some(id);
         let has_ended = moved.mirror.as_ref().is_some_and(|mirror| mirror.standing.state.is_ended());
         if !has_ended && site.is_none_or(|site| *site == moved.to.site) {
-            jobs.push(view(reader, id, &moved)?);
+            jobs.push(view(reader, known, id, &moved)?);
         }
     }
     let next = next.filter(|_| !is_last).map_or_else(Vec::new, |id| id.as_bytes().to_vec());
@@ -104,7 +111,7 @@ fn waiting(reader: &impl StateRead) -> Result<u64, Error> {
     Ok(state::site(reader).map_err(read_failed)?.counters.jobs_in(JobState::Transferring))
 }
 
-fn view(reader: &impl StateRead, id: JobId, moved: &Move) -> Result<v1::OutboxJob, Error> {
+fn view(reader: &StateReader, known: &KnownSites, id: JobId, moved: &Move) -> Result<v1::OutboxJob, Error> {
     let spec = state::spec(reader, id).map_err(read_failed)?;
     let state = moved.mirror.as_ref().map_or(JobState::Transferring, |mirror| mirror.standing.state);
     let wish = match moved.wish {
@@ -112,7 +119,15 @@ fn view(reader: &impl StateRead, id: JobId, moved: &Move) -> Result<v1::OutboxJo
         Some(MoveWish::Cancel) => "cancel",
         None => "",
     };
+    let said = match &moved.mirror {
+        None => {
+            state::job(reader, id).map_err(read_failed)?.and_then(|job| job.reason).map(|reason| reason.to_string())
+        }
+        Some(mirror) => Some(mirror.standing.reason.clone()).filter(|told| !told.is_empty()),
+    };
+    let said = said.unwrap_or_else(|| format!("at site {}", moved.to.site));
     Ok(v1::OutboxJob {
+        reason: moving::why(id, moved, known.get(&moved.to.site), &said, SystemClock.now()),
         job_id: id.as_bytes().to_vec(),
         workflow: spec.map(|spec| spec.workflow.to_string()).unwrap_or_default(),
         site: moved.to.site.to_string(),

@@ -158,6 +158,7 @@ impl Peer for PeerService {
     async fn group(&self, request: Request<peer::GroupMessage>) -> Result<Response<peer::GroupMessage>, Status> {
         let sender =
             PeerIdentity::of_request(request.extensions()).require_node().map_err(|error| status_of(&error))?;
+        self.site.peers().heard(sender);
         let answer = self.site.group().handle(sender, &request.into_inner().payload).await;
         match answer {
             Ok(bytes) => Ok(Response::new(peer::GroupMessage { payload: bytes.into() })),

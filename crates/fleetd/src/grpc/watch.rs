@@ -2,6 +2,10 @@
 //!
 //! A follower is woken, not told: it reads the state and compares, so several changes may be told as one. A job that was
 //! moved meanwhile shows by its node and its attempt.
+//!
+//! A job that went to another site is followed by what is heard of it here; only its tasks are asked for there.
+
+pub(super) mod there;
 
 use fleet_api::pb::v1;
 use fleet_api::status::status_of;
@@ -15,6 +19,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::elsewhere::OtherSites;
 use super::jobs::{Jobs, Rows};
 use super::page::Room;
 use super::tasks::Replay;
@@ -31,14 +36,15 @@ pub(super) async fn follow(
     site: Site,
     node: &Node,
     jobs: Jobs,
+    others: OtherSites,
     request: v1::WatchJobRequest,
 ) -> Result<impl Stream<Item = Result<v1::JobChange, Status>> + Send + use<>, Error> {
     let id = jobs.id(&site.current_reader().await?, &request.job)?;
     // Watched before the first read, so that no change falls between them.
     let mut changes = node.watch(id);
     let (sender, receiver) = mpsc::channel(CHANGES_WAITING_MAX);
-    let mut follower =
-        Follower { site, jobs, id, sender, told: None, tasks: request.tasks.then(TaskFollower::default) };
+    let tasks = request.tasks.then(TaskFollower::default);
+    let mut follower = Follower { site, jobs, others, id, sender, told: None, tasks, asks_again: false };
     // Owned by its stream: it ends when the job or its reader does.
     tokio::spawn(async move {
         loop {
@@ -49,6 +55,7 @@ pub(super) async fn follow(
             }
             tokio::select! {
                 more = changes.changed() => if !more { return },
+                () = tokio::time::sleep(there::ASKED_EVERY), if follower.asks_again => {}
                 () = deposed(&follower.site) => {
                     let error = no_longer_leading(&follower.site);
                     return follower.give_up(&error).await;
@@ -76,12 +83,15 @@ fn no_longer_leading(site: &Site) -> Error {
 struct Follower {
     site: Site,
     jobs: Jobs,
+    others: OtherSites,
     id: JobId,
     sender: mpsc::Sender<Result<v1::JobChange, Status>>,
     /// What of the job's row was last told.
     told: Option<JobLook>,
     /// Its tasks, if they were asked for.
     tasks: Option<TaskFollower>,
+    /// Whether its tasks are at another site, whose news of them do not come by themselves.
+    asks_again: bool,
 }
 
 /// The tasks of a job as they were last told.
@@ -140,7 +150,18 @@ impl Follower {
     }
 
     async fn changed_tasks(&mut self, reader: &StateReader, rows: &Rows) -> Result<Vec<v1::Task>, Error> {
-        let Some(follower) = self.tasks.as_mut().filter(|_| rows.elsewhere.is_none()) else { return Ok(Vec::new()) };
+        let Some(follower) = &mut self.tasks else { return Ok(Vec::new()) };
+        if let Some(site) = rows.other_site() {
+            self.asks_again = true;
+            return Ok(match there::tasks(&self.others, site, &self.id.to_string()).await {
+                Ok(tasks) => follower.news(tasks),
+                Err(error) => {
+                    tracing::debug!(job = %self.id, %error, "the tasks of a job at another site are not known now");
+                    Vec::new()
+                }
+            });
+        }
+        self.asks_again = false;
         let replay = match &mut follower.replay {
             Some(replay) => replay,
             None => follower.replay.insert(self.jobs.replay(reader, rows).await?),

@@ -32,6 +32,7 @@ const ASKED_BY_NODES: &[&str] = &[
     "RetryJob",
     "DrainNode",
     "RemoveNode",
+    "RemoveSite",
     "CreateToken",
     "ListTokens",
     "RevokeToken",

@@ -144,13 +144,13 @@ fn admit(
     let trust = &shared.options.trust;
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.split_first());
     let read = shown.map(|(leaf, shown)| {
-        let issuer = Chain::read(leaf, shown, &trust.root)?.issuer;
-        Ok::<_, Error>((CertificateFacts::read(leaf)?, issuer.clone(), trust.site_of(issuer)?))
+        let voucher = Chain::read(leaf, shown, &trust.root)?.voucher;
+        Ok::<_, Error>((CertificateFacts::read(leaf)?, voucher.clone(), trust.site_of(voucher.issuer)?))
     });
     let read = read.transpose()?;
     let certificate = read.as_ref().map(|(facts, _, site)| (facts, site.clone()));
     let identity = PeerIdentity::of(certificate, &trust.own_site, shared.options.policy, trust.validity.now())?;
-    let shown = read.map(|(facts, issuer, _)| (facts, issuer));
+    let shown = read.map(|(facts, voucher, _)| (facts, voucher));
     let Some(place) = shared.place(protocol) else {
         return Err(Error::new(ErrorKind::ResourceExhausted, format!("no connection is left for {remote}")));
     };
@@ -160,7 +160,7 @@ fn admit(
     let end = async move {
         let revoked = async {
             match shown {
-                Some((facts, issuer)) => revocations.revoked(facts, issuer).await,
+                Some((facts, voucher)) => revocations.revoked(facts, voucher).await,
                 None => std::future::pending().await,
             }
         };

@@ -6,5 +6,6 @@ mod joining;
 mod lifecycle;
 mod refusal;
 mod routing;
+mod silence;
 mod sites;
 pub(crate) mod support;

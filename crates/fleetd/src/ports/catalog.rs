@@ -9,7 +9,7 @@ use fleet_core::limits::GRPC_MESSAGE_BYTES_MAX;
 use fleet_core::{Error, NodeId, SiteName};
 use fleet_membership::Membership;
 use fleet_node::catalog::CatalogPeers;
-use fleet_store::record::Payload;
+use fleet_store::record::{NodeStanding, Payload};
 use futures_util::future::BoxFuture;
 
 use super::peers::Purpose;
@@ -37,8 +37,9 @@ impl CatalogPeers for CatalogPort {
     }
 
     fn members(&self) -> Option<BTreeSet<NodeId>> {
-        let nodes = self.site.nodes().ok()?;
-        let nodes: BTreeSet<NodeId> = nodes.into_iter().map(|node| node.id).collect();
+        let roster = self.site.roster().ok()?;
+        let there = roster.nodes.iter().filter(|node| node.standing != NodeStanding::Removed);
+        let nodes: BTreeSet<NodeId> = there.map(|node| node.id).collect();
         // Whose log has not come so far that it knows itself does not know the others either.
         nodes.contains(&self.site.group().node()).then_some(nodes)
     }

@@ -1,15 +1,18 @@
 //! Where other nodes answer, and a warm channel to each. The address comes from gossip, else from what the group admitted.
 //!
-//! Not authority: that the right node answers is proved by its certificate at each connection.
+//! Not authority: that the right node answers is proved by its certificate at each connection. Which connections are given
+//! up for their silence is decided in `api/silence`.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fleet_api::PeerDialer;
 use fleet_api::pb::peer::peer_client::PeerClient;
+use fleet_api::silence::{Lost, is_silent};
+use fleet_api::{PeerDialer, Pulse};
 use fleet_core::limits::GRPC_MESSAGE_BYTES_MAX;
 use fleet_core::{Error, ErrorKind, NodeId};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 /// Most peers a channel is kept to.
@@ -45,7 +48,24 @@ struct Shared {
 #[derive(Default)]
 struct Known {
     addresses: BTreeMap<NodeId, String>,
-    channels: BTreeMap<(NodeId, Purpose), (String, Channel)>,
+    channels: BTreeMap<(NodeId, Purpose), Kept>,
+    lost: Lost,
+}
+
+/// A channel that is kept.
+#[derive(Clone)]
+struct Kept {
+    address: String,
+    channel: Channel,
+    pulse: Pulse,
+    /// Whether another one is dialled, which may take its place.
+    is_being_replaced: bool,
+}
+
+impl Kept {
+    fn new(address: String, channel: Channel, pulse: Pulse) -> Self {
+        Self { address, channel, pulse, is_being_replaced: false }
+    }
 }
 
 impl Peers {
@@ -56,7 +76,7 @@ impl Peers {
 
     /// Notes where nodes answer. Nodes not named keep the address they had.
     pub fn learn(&self, addresses: impl IntoIterator<Item = (NodeId, String)>) {
-        let mut known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         for (node, address) in addresses {
             if known.addresses.get(&node) != Some(&address) {
                 known.channels.retain(|(channel_node, _), _| *channel_node != node);
@@ -67,12 +87,12 @@ impl Peers {
 
     /// Where `node` answers, if known.
     pub fn address(&self, node: NodeId) -> Option<String> {
-        self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).addresses.get(&node).cloned()
+        self.known().addresses.get(&node).cloned()
     }
 
     /// Which node answers at `address`, if known.
     pub fn node_at(&self, address: &str) -> Option<NodeId> {
-        let known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
         known.addresses.iter().find(|(_, at)| at.as_str() == address).map(|(node, _)| *node)
     }
 
@@ -81,26 +101,92 @@ impl Peers {
     /// # Errors
     /// `Unavailable` if nobody knows where the node answers.
     pub fn channel(&self, node: NodeId, purpose: Purpose) -> Result<Channel, Error> {
-        let mut known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         let address = known.addresses.get(&node).cloned().ok_or_else(|| {
             Error::new(ErrorKind::Unavailable, format!("reach node {node}: its address is not known yet"))
         })?;
-        if let Some((at, channel)) = known.channels.get(&(node, purpose))
-            && *at == address
+        if let Some(kept) = known.channels.get(&(node, purpose))
+            && kept.address == address
         {
-            return Ok(channel.clone());
+            return Ok(kept.channel.clone());
         }
         if known.channels.len() >= CHANNELS_MAX {
             known.channels.clear();
         }
-        let channel = self.shared.dialer.channel(&self.shared.runtime, &address, node)?;
-        known.channels.insert((node, purpose), (address, channel.clone()));
+        let pulse = Pulse::default();
+        let channel = self.shared.dialer.followed_channel(&self.shared.runtime, &address, node, &pulse)?;
+        known.channels.insert((node, purpose), Kept::new(address, channel.clone(), pulse));
         Ok(channel)
+    }
+
+    /// Notes that `node` does not answer.
+    pub fn lost(&self, node: NodeId) {
+        self.known().lost.lose(node);
+    }
+
+    /// Notes that `node` was heard just now, on whichever way. If it had been lost, its connections that are still silent are
+    /// broken: calls on them fail at once instead of waiting for TCP, and the next ones connect anew. Not the group's: its
+    /// calls have short deadlines, and [`Self::missed`] replaces it without breaking anything.
+    pub fn heard(&self, node: NodeId) {
+        let mut known = self.known();
+        if !known.lost.hear(node) {
+            return;
+        }
+        let now = Instant::now();
+        for ((_, purpose), kept) in known.channels.iter().filter(|((to, _), _)| *to == node) {
+            if *purpose != Purpose::Group && is_silent(kept.pulse.heard_at(), now) {
+                tracing::debug!(%node, ?purpose, "heard again: a silent connection is broken");
+                metrics::counter!("fleet_peer_connections_broken").increment(1);
+                kept.pulse.break_off();
+            }
+        }
+    }
+
+    /// Notes that a call of `node` for `purpose` got no answer in time. If its connection is silent, the node is lost, and
+    /// another connection is dialled, which takes the place of that one if it is made before that one says something.
+    pub fn missed(&self, node: NodeId, purpose: Purpose) {
+        let mut known = self.known();
+        let Some(kept) = known.channels.get(&(node, purpose)) else { return };
+        if kept.is_being_replaced || !is_silent(kept.pulse.heard_at(), Instant::now()) {
+            return;
+        }
+        known.lost.lose(node);
+        let Some(kept) = known.channels.get_mut(&(node, purpose)) else { return };
+        kept.is_being_replaced = true;
+        let (peers, address) = (self.clone(), kept.address.clone());
+        // It ends by itself when connecting has succeeded or its time is over.
+        self.shared.runtime.spawn(async move {
+            let pulse = Pulse::default();
+            let channel = peers.shared.dialer.connected_channel(&address, node, &pulse).await;
+            peers.replace((node, purpose), channel.map(|channel| Kept::new(address, channel, pulse)));
+        });
+    }
+
+    fn replace(&self, place: (NodeId, Purpose), made: Result<Kept, Error>) {
+        let mut known = self.known();
+        let Some(kept) = known.channels.get_mut(&place).filter(|kept| kept.is_being_replaced) else { return };
+        kept.is_being_replaced = false;
+        match made {
+            Ok(made) if made.address == kept.address && is_silent(kept.pulse.heard_at(), Instant::now()) => {
+                metrics::counter!("fleet_peer_connections_replaced").increment(1);
+                // Calls under way on the other one end with their deadlines.
+                *kept = made;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let (node, purpose) = place;
+                tracing::debug!(%node, ?purpose, %error, "a silent connection is not replaced");
+            }
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.shared.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets every channel, so that the next use of each shows the certificate of now. Calls under way go on.
     pub fn forget_channels(&self) {
-        self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).channels.clear();
+        self.known().channels.clear();
     }
 
     /// A client of the peer service of `node` for `purpose`.

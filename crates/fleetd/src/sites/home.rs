@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleet_api::Issuer;
 use fleet_core::{GroupId, NodeId, SiteName};
 use fleet_node::site_link::{Hello, SiteReport};
+use futures_util::stream::BoxStream;
 
 /// Where another site may answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,10 @@ pub trait Home: Send + Sync + 'static {
     fn report(&self) -> SiteReport;
     /// Who vouches for the nodes of `site`.
     fn issuer(&self, site: &SiteName) -> Issuer;
-    /// The other sites of the fleet.
+    /// The groups of sites that were removed from the fleet.
+    fn removed(&self) -> BTreeSet<GroupId>;
+    /// The other sites of the fleet, without those.
     fn contacts(&self) -> BTreeMap<SiteName, SiteContact>;
+    /// Yields whenever something that is told here may have changed since this call, at most some twenty times a second.
+    fn changes(&self) -> BoxStream<'static, ()>;
 }

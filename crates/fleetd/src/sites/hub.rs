@@ -1,6 +1,6 @@
 //! The links of this node by site, and everyone who uses them: who asks, who answers, who wants to know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -17,6 +17,7 @@ use super::age::unreachable;
 use super::home::Home;
 use super::known::{Heard, HeardSite, known};
 use super::relay::Within;
+use super::standing::{Ended, FailedDial};
 
 /// Most links of one node.
 const LINKS_MAX: usize = 1_024;
@@ -34,13 +35,19 @@ pub(super) struct Held {
     pub(super) is_dialled: bool,
     pub(super) rank: LinkRank,
     pub(super) link: SiteLink,
+    /// The other site's clock less ours as of its last report, milliseconds.
+    pub(super) clock_offset_ms: Option<i64>,
 }
 
 #[derive(Default)]
-struct Table {
-    links: BTreeMap<u64, Held>,
+pub(super) struct Table {
+    pub(super) links: BTreeMap<u64, Held>,
     last_number: u64,
-    heard: Heard,
+    pub(super) heard: Heard,
+    /// What links carried that have ended.
+    pub(super) ended: Ended,
+    /// The last dial of each site that made no link, if none did since.
+    pub(super) failed_dials: BTreeMap<SiteName, FailedDial>,
 }
 
 /// The links of this node. A cheap handle.
@@ -77,6 +84,7 @@ impl SiteLinks {
             inlet: RwLock::default(),
             changed: Notify::new(),
         };
+        super::metrics::describe();
         let links = Self { shared: Arc::new(shared) };
         links.tell_known();
         links
@@ -112,7 +120,7 @@ impl SiteLinks {
         self.shared.changed.notified().await;
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         self.shared.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -134,6 +142,7 @@ impl SiteLinks {
             let number = table.last_number;
             table.heard.note(&held.site, held.group, SystemClock.now(), None);
             tracing::info!(site = %held.site, node = %held.node, is_dialled = held.is_dialled, "a link to another site is open");
+            table.failed_dials.remove(&held.site);
             table.links.insert(number, held);
             number
         };
@@ -146,6 +155,7 @@ impl SiteLinks {
     pub(super) fn let_go(&self, number: u64, reason: &'static str) {
         let held = self.table().links.remove(&number);
         if let Some(held) = held {
+            self.table().ended.add(&held);
             tracing::info!(site = %held.site, node = %held.node, reason, "a link to another site has ended");
             self.save();
             self.tell_known();
@@ -156,6 +166,42 @@ impl SiteLinks {
     /// Notes that the other end of a link, or a node of this site that holds one, has heard `site`.
     pub(super) fn note(&self, site: &SiteName, group: GroupId, at: Timestamp, report: Option<SiteReport>) {
         self.table().heard.note(site, group, at, report);
+    }
+
+    /// Forgets the sites that were removed from the fleet, and ends what links to them are left.
+    pub(super) async fn forget_removed(&self) {
+        let removed = self.shared.home.removed();
+        if removed.is_empty() {
+            return;
+        }
+        let links: Vec<_> = {
+            let mut table = self.table();
+            table.heard.0.retain(|_, heard| !removed.contains(&heard.group));
+            let of_removed = table.links.values().filter(|held| removed.contains(&held.group));
+            of_removed.map(|held| held.link.clone()).collect()
+        };
+        for link in links {
+            link.end("its site was removed from the fleet").await;
+        }
+    }
+
+    /// Notes what the other site's clock showed beside ours, as the report that came over link `number` said.
+    pub(super) fn note_clock(&self, number: u64, theirs: Timestamp, ours: Timestamp) {
+        if let Some(held) = self.table().links.get_mut(&number) {
+            let signed = |time: Timestamp| i64::try_from(time.0).unwrap_or(i64::MAX);
+            held.clock_offset_ms = Some(signed(theirs).saturating_sub(signed(ours)));
+        }
+    }
+
+    /// Notes how a dial of `site` at `address` ended.
+    pub(super) fn dialled(&self, site: &SiteName, address: String, outcome: &Result<(), Error>) {
+        super::metrics::dialled(site, outcome);
+        if let Err(error) = outcome {
+            let mut table = self.table();
+            if table.failed_dials.len() < LINKS_MAX || table.failed_dials.contains_key(site) {
+                table.failed_dials.insert(site.clone(), FailedDial::new(address, error));
+            }
+        }
     }
 
     /// Writes down when sites were last heard.
@@ -195,9 +241,24 @@ impl SiteLinks {
         self.table().links.iter().map(fact).collect()
     }
 
-    /// Where sites said their nodes answer when they were last heard.
-    pub(super) fn remembered_addresses(&self) -> BTreeMap<SiteName, Vec<String>> {
-        self.table().heard.0.iter().map(|(site, heard)| (site.clone(), heard.addresses.clone())).collect()
+    /// Where each site may answer: what is recorded, then what it said when it was last heard.
+    pub(super) fn addresses(&self) -> BTreeMap<SiteName, Vec<String>> {
+        let contacts = self.shared.home.contacts().into_iter();
+        let mut addresses: BTreeMap<_, _> = contacts.map(|(site, contact)| (site, contact.addresses)).collect();
+        for (site, heard) in &self.table().heard.0 {
+            let known: &mut Vec<String> = addresses.entry(site.clone()).or_default();
+            for address in &heard.addresses {
+                if !known.contains(address) {
+                    known.push(address.clone());
+                }
+            }
+        }
+        addresses
+    }
+
+    /// The sites that were heard once.
+    pub(super) fn heard(&self) -> BTreeSet<SiteName> {
+        self.table().heard.0.keys().cloned().collect()
     }
 
     /// The sites this node holds links to.
@@ -211,7 +272,7 @@ impl SiteLinks {
     /// What this node knows of the sites it holds links to: group, when heard, report.
     pub(crate) fn heard_over_links(&self) -> Vec<(SiteName, GroupId, Timestamp, Arc<SiteReport>)> {
         let table = self.table();
-        let linked: std::collections::BTreeSet<_> = table.links.values().map(|held| &held.site).collect();
+        let linked: BTreeSet<_> = table.links.values().map(|held| &held.site).collect();
         let heard = linked.into_iter().filter_map(|site| Some((site.clone(), table.heard.0.get(site)?)));
         heard.map(|(site, heard)| (site, heard.group, heard.heard_at, Arc::clone(&heard.report))).collect()
     }

@@ -60,12 +60,7 @@ impl Within for Peers {
         topic: SiteTopic,
         message: Payload,
     ) -> BoxFuture<'static, Result<Payload, Error>> {
-        let client = client(self, holder);
-        async move {
-            let answer = client?.relay(request(&site, topic, message)).await;
-            answer.map(payload).map_err(|status| error_of(&status))
-        }
-        .boxed()
+        pass(client(self, holder), Way::ToHolder, request(&site, topic, message)).boxed()
     }
 
     fn deliver(
@@ -75,12 +70,7 @@ impl Within for Peers {
         topic: SiteTopic,
         message: Payload,
     ) -> BoxFuture<'static, Result<Payload, Error>> {
-        let client = client(self, leader);
-        async move {
-            let answer = client?.deliver(request(&from, topic, message)).await;
-            answer.map(payload).map_err(|status| error_of(&status))
-        }
-        .boxed()
+        pass(client(self, leader), Way::ToLeader, request(&from, topic, message)).boxed()
     }
 
     fn known(&self, holder: NodeId) -> BoxFuture<'static, Result<Vec<Told>, Error>> {
@@ -93,6 +83,27 @@ impl Within for Peers {
         }
         .boxed()
     }
+}
+
+/// Which way a message goes within the site.
+enum Way {
+    /// Out: to the node that holds the link.
+    ToHolder,
+    /// In: to the leader, who answers.
+    ToLeader,
+}
+
+async fn pass(
+    client: Result<SitesClient<Channel>, Error>,
+    way: Way,
+    request: Request<SiteMessage>,
+) -> Result<Payload, Error> {
+    let mut client = client?;
+    let answer = match way {
+        Way::ToHolder => client.relay(request).await,
+        Way::ToLeader => client.deliver(request).await,
+    };
+    answer.map(|answer| Payload::from(answer.into_inner().payload)).map_err(|status| error_of(&status))
 }
 
 fn client(peers: &Peers, node: NodeId) -> Result<SitesClient<Channel>, Error> {
@@ -134,10 +145,6 @@ pub(crate) fn topic_of(message: &SiteMessage) -> Result<(SiteName, SiteTopic), E
         SiteMessageTopic::Unspecified => return Err(malformed("its topic is not known")),
     };
     Ok((site, topic))
-}
-
-fn payload(answer: tonic::Response<SiteMessage>) -> Payload {
-    Payload::from(answer.into_inner().payload)
 }
 
 /// What `links` know, as it travels.

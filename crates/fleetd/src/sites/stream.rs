@@ -163,6 +163,7 @@ impl LinkEvents for Events {
             is_dialled: self.is_dialled,
             rank,
             link: self.link.clone(),
+            clock_offset_ms: None,
         })?;
         self.peer = Some((peer.site.clone(), peer.group));
         let _first = self.number.set(number);
@@ -182,7 +183,11 @@ impl LinkEvents for Events {
 
     fn reported(&mut self, report: SiteReport) {
         if let Some((site, group)) = &self.peer {
-            self.links.note(site, *group, SystemClock.now(), Some(report));
+            let now = SystemClock.now();
+            if let Some(number) = self.number.get() {
+                self.links.note_clock(*number, report.at, now);
+            }
+            self.links.note(site, *group, now, Some(report));
             self.links.tell_known();
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,10 +18,12 @@ use fleet_node::site_link::{Frame, GossipPacket, Hello, LINK_VERSION, SiteReport
 use fleet_store::Store;
 use fleet_store::record::Payload;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_stream::wrappers::WatchStream;
 use tonic::service::Routes;
 
 use super::home::{Home, SiteContact};
@@ -53,6 +55,9 @@ struct FakeHome {
     members: Mutex<BTreeSet<NodeId>>,
     holders: Mutex<BTreeMap<SiteName, Vec<NodeId>>>,
     contacts: Mutex<BTreeMap<SiteName, SiteContact>>,
+    removed: Mutex<BTreeSet<GroupId>>,
+    changed: watch::Sender<()>,
+    reads: AtomicUsize,
 }
 
 impl Home for FakeHome {
@@ -102,8 +107,17 @@ impl Home for FakeHome {
         if site.as_str() == FIRST { Issuer::Root } else { Issuer::Site(site.clone()) }
     }
 
+    fn removed(&self) -> BTreeSet<GroupId> {
+        self.removed.lock().unwrap().clone()
+    }
+
     fn contacts(&self) -> BTreeMap<SiteName, SiteContact> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         self.contacts.lock().unwrap().clone()
+    }
+
+    fn changes(&self) -> BoxStream<'static, ()> {
+        WatchStream::from_changes(self.changed.subscribe()).boxed()
     }
 }
 
@@ -204,6 +218,9 @@ fn start(fleet: &Fleet, site: &str) -> Node {
         members: Mutex::default(),
         holders: Mutex::default(),
         contacts: Mutex::default(),
+        removed: Mutex::default(),
+        changed: watch::Sender::new(()),
+        reads: AtomicUsize::new(0),
     });
     let shown = Arc::clone(&home) as Arc<dyn Home>;
     let links = SiteLinks::new(shown, Arc::new(peers.clone()), Store::in_memory().unwrap());
@@ -222,6 +239,7 @@ impl Node {
     fn knows(&self, site: &str, address: &str) {
         let contact = SiteContact { group: group(&name(site)), addresses: vec![address.to_owned()] };
         self.home.contacts.lock().unwrap().insert(name(site), contact);
+        self.home.changed.send_replace(());
     }
 
     async fn ask(&self, site: &str, topic: SiteTopic, text: &'static str) -> Result<String, Error> {
@@ -288,6 +306,19 @@ async fn over_one_link_that_only_one_side_can_dial_both_ask_and_gossip() {
 }
 
 #[tokio::test]
+async fn a_removed_site_is_cut_off_forgotten_and_not_dialled_again() {
+    let fleet = Fleet::found();
+    let (north, south) = linked(&fleet).await;
+    south.home.removed.lock().unwrap().insert(group(&name("north")));
+    south.home.contacts.lock().unwrap().clear();
+    south.until_known("nothing of it", KnownSites::is_empty).await;
+    north.until_known("the loss", |known| known.values().all(|site| !site.is_linked)).await;
+    assert!(south.links.heard().is_empty(), "nobody is left to be dialled");
+    let asked = south.ask("north", SiteTopic::Courier, "x").await.unwrap_err();
+    assert_eq!(asked.kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
 async fn a_link_that_is_lost_is_told_of_and_made_anew() {
     let fleet = Fleet::found();
     let (mut north, south) = linked(&fleet).await;
@@ -341,6 +372,8 @@ async fn a_node_without_the_link_asks_by_the_one_that_has_it_and_is_asked_if_it_
     leader.home.holders.lock().unwrap().insert(name("south"), vec![north.home.node]);
     north.home.is_leading.store(false, Ordering::SeqCst);
     *north.home.leader.lock().unwrap() = Some(leader.home.node);
+    leader.home.changed.send_replace(());
+    north.home.changed.send_replace(());
 
     let error = leader.ask("south", SiteTopic::Courier, "x").await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::PermissionDenied, "a node that is not known to belong to the site");
@@ -366,6 +399,7 @@ async fn who_is_not_the_site_that_was_meant_or_recorded_is_not_linked() {
     north.knows("east", &south.address.to_string());
     let wrong = SiteContact { group: GroupId::from_bytes([9; 16]), addresses: vec![north.address.to_string()] };
     south.home.contacts.lock().unwrap().insert(name("north"), wrong);
+    south.home.changed.send_replace(());
     for (node, site, target) in [(&north, "east", &south), (&south, "north", &north)] {
         let issuer = node.home.issuer(&name(site));
         let address = target.address.to_string();
@@ -432,7 +466,68 @@ fn fake() -> FakeHome {
         members: Mutex::default(),
         holders: Mutex::default(),
         contacts: Mutex::default(),
+        removed: Mutex::default(),
+        changed: watch::Sender::new(()),
+        reads: AtomicUsize::new(0),
     }
+}
+
+#[tokio::test]
+async fn metrics_tell_of_each_other_site_and_of_a_fleet_of_one_site_nothing() {
+    let fleet = Fleet::found();
+    let (north, south) = linked(&fleet).await;
+    north.ask("south", SiteTopic::Courier, "four").await.unwrap();
+    north.knows("west", NOWHERE);
+    let shown = |node: &Node| {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || node.links.refresh_gauges());
+        recorder.handle().render()
+    };
+    let at_north = shown(&north);
+    for line in [
+        "fleet_site_link_up{site=\"south\"} 1",
+        "fleet_site_link_up{site=\"west\"} 0",
+        "fleet_site_link_held{site=\"south\"} 1",
+        "fleet_site_silent_seconds{site=\"south\"} ",
+        "fleet_site_link_round_trip_seconds{site=\"south\"} ",
+        "fleet_site_link_waiting{site=\"south\",topic=\"courier\"} 0",
+        "fleet_site_link_sent_bytes_total{site=\"south\",topic=\"courier\"} 4",
+        "fleet_site_link_received_bytes_total{site=\"south\",topic=\"courier\"} 36",
+    ] {
+        assert!(at_north.lines().any(|shown| shown.starts_with(line)), "{line:?} is not in\n{at_north}");
+    }
+    assert!(!at_north.contains("silent_seconds{site=\"west\"}"), "it was never heard");
+    // What a link carried is not forgotten with it.
+    south.task.abort();
+    south.links.stop().await;
+    north.until_known("no link", |known| known.values().all(|site| !site.is_linked)).await;
+    let sent = "fleet_site_link_sent_bytes_total{site=\"south\",topic=\"courier\"} 4";
+    assert!(shown(&north).contains(sent), "{}", shown(&north));
+    let alone = start(&fleet, "east");
+    assert!(!shown(&alone).contains("fleet_site"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_of_the_only_site_looks_at_nothing_until_something_changes() {
+    let fleet = Fleet::found();
+    let (_, certificate) = issued(&fleet, "south");
+    let dialer =
+        PeerDialer::new(fleet.authority.root().clone(), certificate, Revocations::new(), ValidityClock::system());
+    let peers = Peers::new(dialer, Handle::current());
+    let home = Arc::new(FakeHome { is_leading: AtomicBool::new(true), ..fake() });
+    let shown = Arc::clone(&home) as Arc<dyn Home>;
+    let links = SiteLinks::new(shown, Arc::new(peers.clone()), Store::in_memory().unwrap());
+    let dialling = tokio::spawn(super::run(links, peers));
+    let rest = || tokio::time::sleep(Duration::from_secs(3_600));
+    rest().await;
+    let reads = || home.reads.load(Ordering::SeqCst);
+    let first = reads();
+    rest().await;
+    assert_eq!(reads(), first, "in an hour in which nothing happened");
+    home.changed.send_replace(());
+    rest().await;
+    assert!(reads() > first, "something may have");
+    dialling.abort();
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ pub fn accept(
     }
     let is_first = response.first_site.is_empty() || response.first_site == response.site;
     let root = chain.last().ok_or_else(|| refused("it has no certificate"))?;
-    let is_of_site = match Chain::read(leaf, &chain[1..], root)?.issuer {
+    let is_of_site = match Chain::read(leaf, &chain[1..], root)?.voucher.issuer {
         Issuer::Root => is_first,
         Issuer::Site(site) => !is_first && site.as_str() == response.site,
     };

@@ -54,16 +54,20 @@ impl TrustKeeper {
     /// # Errors
     /// `Unavailable` if the state has no key of it sealed for this node.
     pub fn authority(&self, state: &StateReader) -> Result<Arc<Authority>, Error> {
+        let certificate = |name| members::trust(state, TrustKind::Authority, name).map_err(read_failed);
+        let own = certificate(SITE_AUTHORITY)?;
         let mut opened = self.shared.authority.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(authority) = &*opened {
-            return Ok(Arc::clone(authority));
+            // What is in use is closed when the site's authority has a later certificate.
+            let is_same = |row: &TrustRow| row.value.as_slice() == authority.chain()[0].as_ref();
+            if own.as_ref().is_none_or(is_same) {
+                return Ok(Arc::clone(authority));
+            }
         }
         let missing = || {
             Error::new(ErrorKind::Unavailable, "open the key of the site's authority: it is not sealed for this node")
                 .with_next_step("Ask another node of the site, or wait until this one has caught up.")
         };
-        let certificate = |name| members::trust(state, TrustKind::Authority, name).map_err(read_failed);
-        let own = certificate(SITE_AUTHORITY)?;
         let (authority, context) = if own.is_some() { (SITE_AUTHORITY, SITE_CONTEXT) } else { (ROOT, ROOT_CONTEXT) };
         let root = certificate(ROOT)?.ok_or_else(missing)?;
         let sealed = members::trust(state, TrustKind::SealedKey, &sealed_name(authority, self.shared.node));

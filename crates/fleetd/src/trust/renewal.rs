@@ -1,4 +1,5 @@
-//! When a node asks for a new certificate, and whether an old one still entitles to that. Pure.
+//! When a node asks for a new certificate, and a site for one of its authority; and whether an old one still entitles to
+//! that. Pure.
 //!
 //! Invariant: an expired certificate is good for a renewal and nothing else, for one year.
 
@@ -6,10 +7,13 @@ use std::time::Duration;
 
 use fleet_core::Timestamp;
 
-use crate::trust::authority::NODE_LIFETIME;
+use crate::trust::authority::{NODE_LIFETIME, SITE_LIFETIME};
 
 /// How old a node's certificate is when its node first asks for the next one.
 pub const RENEWAL_AGE: Duration = Duration::from_secs(10 * 86_400);
+/// How old the certificate of a site's authority is when its site first asks for the next one: 3 of its 5 years, so that
+/// two are left in which to have a link to the first site once.
+pub const AUTHORITY_RENEWAL_AGE: Duration = Duration::from_secs(3 * 365 * 86_400);
 /// How long after its end a certificate still entitles to a renewal: the time that a box may be off.
 pub const EXPIRED_MAX: Duration = Duration::from_secs(365 * 86_400);
 /// The wait after the first failed renewal; it doubles up to [`RETRY_MAX`].
@@ -43,8 +47,16 @@ pub fn standing(not_after: Timestamp, now: Timestamp) -> Standing {
 
 /// How long after `now` a node whose certificate ends at `not_after` asks for the next one; zero if it is time.
 pub fn renewal_in(not_after: Timestamp, now: Timestamp) -> Duration {
-    let due = not_after.0.saturating_sub(u64::try_from((NODE_LIFETIME - RENEWAL_AGE).as_millis()).unwrap_or(u64::MAX));
-    Timestamp(due).saturating_since(now)
+    ahead_of(not_after, NODE_LIFETIME - RENEWAL_AGE).saturating_since(now)
+}
+
+/// Whether at `now` it is time for the certificate after one of a site's authority that ends at `not_after`.
+pub fn is_authority_due(not_after: Timestamp, now: Timestamp) -> bool {
+    ahead_of(not_after, SITE_LIFETIME - AUTHORITY_RENEWAL_AGE) <= now
+}
+
+fn ahead_of(end: Timestamp, by: Duration) -> Timestamp {
+    Timestamp(end.0.saturating_sub(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
 }
 
 /// How long after `now` the next renewal is tried, `failures` failed ones after the last success, which was `renewed` ago if
@@ -92,6 +104,15 @@ mod tests {
         assert_eq!(renewal_in(end, issued), RENEWAL_AGE);
         assert_eq!(renewal_in(end, Timestamp(issued.0 + 10 * DAY_MS)), Duration::ZERO);
         assert_eq!(renewal_in(end, Timestamp(issued.0 + 90 * DAY_MS)), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_authority_is_due_from_the_third_year_on() {
+        let issued = Timestamp(500 * DAY_MS);
+        let end = issued.saturating_add(SITE_LIFETIME);
+        for (day, expected) in [(0, false), (3 * 365 - 1, false), (3 * 365, true), (5 * 365, true), (9 * 365, true)] {
+            assert_eq!(is_authority_due(end, Timestamp(issued.0 + day * DAY_MS)), expected, "day {day}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use crate::listener::{PeerIdentity, Policy};
 use crate::trust::authority::{Authority, NODE_LIFETIME, SITE_LIFETIME, SigningRequest};
 use crate::trust::node_key::NodeKey;
+use crate::trust::renewal::AUTHORITY_RENEWAL_AGE;
 use crate::trust::site_key::SiteKey;
 use crate::trust::verification::{ClientVerifier, Demand, FleetTrust};
 
@@ -61,6 +62,14 @@ impl Fleet {
         Self { root, plant, shop }
     }
 
+    /// The authority of the plant with the certificate that it is given at `now`.
+    fn renewed_plant(&self, now: Timestamp) -> Authority {
+        let key = SiteKey::from_bytes(&self.plant.key()).unwrap();
+        let request = SigningRequest::parse(&key.signing_request().unwrap()).unwrap();
+        let certificate = self.root.issue_site(&request, &site("plant"), now).unwrap();
+        key.into_authority(vec![certificate, self.root.root().clone()]).unwrap()
+    }
+
     fn trust(&self, own: &str, now: Timestamp) -> FleetTrust {
         FleetTrust {
             root: self.root.root().clone(),
@@ -82,7 +91,7 @@ impl Fleet {
         if !as_client && !as_peer {
             return None;
         }
-        let issuer = Chain::read(&shown[0], &shown[1..], &trust.root).unwrap().issuer;
+        let issuer = Chain::read(&shown[0], &shown[1..], &trust.root).unwrap().voucher.issuer;
         let facts = CertificateFacts::read(&shown[0]).unwrap();
         PeerIdentity::of(Some((&facts, trust.site_of(issuer).unwrap())), &trust.own_site, Policy::Certified, now).ok()
     }
@@ -285,5 +294,59 @@ fn an_authority_that_names_the_first_site_is_none() {
     let (_, chain) = node(&authority_of(&fleet.root, "default", FOUNDED));
     assert_eq!(fleet.identity("default", FOUNDED, &chain), None);
     assert_eq!(fleet.identity("plant", FOUNDED, &chain), None);
-    assert_eq!(Chain::read(&chain[0], &chain[1..], fleet.root.root()).unwrap().issuer, Issuer::Site(site("default")));
+    assert_eq!(
+        Chain::read(&chain[0], &chain[1..], fleet.root.root()).unwrap().voucher.issuer,
+        Issuer::Site(site("default"))
+    );
+}
+
+#[test]
+fn while_an_authority_is_renewed_both_its_certificates_vouch_and_afterwards_the_later_one() {
+    let fleet = Fleet::found();
+    let third_year = FOUNDED.saturating_add(AUTHORITY_RENEWAL_AGE);
+    let renewed = fleet.renewed_plant(third_year);
+    let (old, new) = (SiteFacts::read(&fleet.plant.chain()[0]), SiteFacts::read(&renewed.chain()[0]));
+    let (old, new) = (old.unwrap(), new.unwrap());
+    assert_eq!((old.public_key, &old.site), (new.public_key, &new.site), "the key stays");
+    assert!(old.serial != new.serial && new.not_after == third_year.saturating_add(SITE_LIFETIME));
+    let end = old.not_after;
+    let before = Timestamp(end.0 - NODE_LIFETIME.as_millis() as u64);
+    let (first, second) = (NodeId::generate(), NodeId::generate());
+    let by_old = fleet.plant.issue_node(&request(), first, before).unwrap().chain;
+    let by_new = renewed.issue_node(&request(), second, before).unwrap().chain;
+    for at in ["default", "plant", "shop"] {
+        assert!(fleet.identity(at, before, &by_old).is_some(), "the earlier one at {at}");
+        assert!(fleet.identity(at, before, &by_new).is_some(), "the later one at {at}");
+        let shown = [&by_old[..1], renewed.chain()].concat();
+        assert!(fleet.identity(at, before, &shown).is_some(), "signed before, shown with the later one at {at}");
+    }
+    let after = Timestamp(end.0 + 86_400_000);
+    let by_new = renewed.issue_node(&request(), second, after).unwrap().chain;
+    for at in ["default", "plant", "shop"] {
+        let at_home = (at == "plant").then_some(PeerIdentity::ExpiredNode(first));
+        assert_eq!(fleet.identity(at, after, &by_old), at_home, "it may ask for a certificate at home: {at}");
+        assert!(fleet.identity(at, after, &by_new).is_some(), "{at}");
+    }
+}
+
+#[test]
+fn with_an_authority_all_its_nodes_are_void_whoever_signs_more_of_them_and_no_other_site_is() {
+    let fleet = Fleet::found();
+    let anew = authority_of(&fleet.root, "plant", FOUNDED);
+    let void = SiteFacts::read(&fleet.plant.chain()[0]).unwrap().serial;
+    for at in ["default", "plant", "shop"] {
+        for revocation in [Revocation::Serial(void.clone()), Revocation::SerialOf(Issuer::Root, void.clone())] {
+            let trust = fleet.trust(at, FOUNDED);
+            trust.revocations.extend([revocation]);
+            let verifier = ClientVerifier::new(trust, Demand::Node).unwrap();
+            let time = UnixTime::since_unix_epoch(Duration::from_millis(FOUNDED.0));
+            let passes = |authority: &Authority| {
+                let (_, shown) = node(authority);
+                verifier.verify_client_cert(&shown[0], &shown[1..], time).is_ok()
+            };
+            assert!(!passes(&fleet.plant), "signed by who stole the key, at {at}");
+            assert!(passes(&fleet.root) && passes(&fleet.shop), "{at}");
+            assert!(passes(&anew), "the name was founded anew, at {at}");
+        }
+    }
 }

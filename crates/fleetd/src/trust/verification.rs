@@ -132,14 +132,14 @@ impl ClientCertVerifier for ClientVerifier {
             self.chain.verify_client_cert(end_entity, intermediates, now)?;
             return Err(CertificateError::ApplicationVerificationFailure.into());
         };
-        let is_void = self.trust.revocations.cover(&facts, &chain.issuer);
-        let at = self.judged_at(&facts, &chain.issuer, is_void);
+        let is_void = self.trust.revocations.cover(&facts, &chain.voucher);
+        let at = self.judged_at(&facts, &chain.voucher.issuer, is_void);
         let verified = self.chain.verify_client_cert(end_entity, chain.intermediates(), at)?;
         if is_void {
             return Err(CertificateError::Revoked.into());
         }
         let is_node = matches!(facts.name.subject, Subject::Node(_));
-        let is_vouched_for = self.may_vouch(chain.issuer, facts.name.subject);
+        let is_vouched_for = self.may_vouch(chain.voucher.issuer, facts.name.subject);
         if facts.name.fleet != self.fleet || !is_vouched_for || (self.demand == Demand::Node && !is_node) {
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }

@@ -35,6 +35,11 @@ impl AuthoritySignatures {
         Ok(Self { fleet, root: point(&parsed) })
     }
 
+    /// Whether `certificate` is one of the authority of `site`, signed by the root.
+    pub fn is_authority(&self, certificate: &Payload, site: &SiteName) -> bool {
+        self.site_key(certificate, site).is_some()
+    }
+
     /// The public key of the authority of `site`, if `certificate` is its and the root signed it.
     fn site_key(&self, certificate: &Payload, site: &SiteName) -> Option<Vec<u8>> {
         let certificate = CertificateDer::from(certificate.as_slice());

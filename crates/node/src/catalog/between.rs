@@ -28,6 +28,7 @@ const AT_ONCE: usize = 4;
 /// What two sites do at rest, and how they share their link with what is more urgent.
 const PACE: Pace = Pace {
     every: Duration::from_secs(10),
+    rest: Duration::from_secs(10),
     question_timeout: Duration::from_secs(60),
     room_bytes: CATALOG_FRAME_BYTES,
     rest_percent: 12,
@@ -44,6 +45,8 @@ struct Contact {
     ran_at: Option<Instant>,
     /// What this copy's revision was when the two were last brought together.
     revision: Option<u64>,
+    /// When they last were.
+    together_at: Option<Instant>,
 }
 
 impl Contact {
@@ -83,24 +86,34 @@ impl Between {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut running = FuturesUnordered::new();
         let mut busy: Vec<SiteName> = Vec::new();
+        let mut known = sites.known();
         loop {
+            let is_alone = known.borrow_and_update().is_empty();
             tokio::select! {
                 Some(site) = running.next() => busy.retain(|other| *other != site),
-                _ = ticks.tick() => {
+                changed = known.changed(), if is_alone => if changed.is_err() { return },
+                _ = ticks.tick(), if !is_alone => {
                     if !leads() {
                         // Whoever leads now takes it up where it is.
                         running.clear();
                         busy.clear();
                         continue;
                     }
-                    let known = sites.known().borrow().clone();
-                    for site in self.due(&known, &busy) {
+                    let now_known = known.borrow().clone();
+                    for site in self.due(&now_known, &busy) {
                         busy.push(site.clone());
                         running.push(self.clone().bring_together(Arc::clone(&sites), site));
                     }
                 }
             }
         }
+    }
+
+    /// How long ago the catalogs of this site and of `site` were last compared, as far as this node knows.
+    pub fn compared(&self, site: &SiteName) -> Option<Duration> {
+        let contacts = self.shared.contacts.lock().unwrap_or_else(PoisonError::into_inner);
+        let contact = contacts.get(site)?;
+        contact.together_at.max(contact.heard_at).map(|at| Instant::now().saturating_duration_since(at))
     }
 
     fn due(&self, known: &KnownSites, busy: &[SiteName]) -> Vec<SiteName> {
@@ -125,6 +138,7 @@ impl Between {
             contact.ran_at = Some(Instant::now());
             if outcome.is_ok() {
                 contact.revision = Some(revision);
+                contact.together_at = contact.ran_at;
             }
         });
         if let Err(error) = outcome {

@@ -244,7 +244,7 @@ async fn until(catalog: &Catalog, is_true: impl Fn() -> bool) {
 async fn the_copies_of_a_site_hear_of_news_and_forget_deletions() {
     let catalogs: Vec<Catalog> = (0..3).map(|_| open(Store::in_memory().unwrap())).collect();
     let catalogs = Arc::new(catalogs);
-    let pace = Pace { every: Duration::from_millis(10), ..Pace::SITE };
+    let pace = Pace { every: Duration::from_millis(10), rest: Duration::from_secs(3_600), ..Pace::SITE };
     let drivers: Vec<_> = (0..3)
         .map(|index| tokio::spawn(run(catalogs[index].clone(), Arc::new(Room(Arc::clone(&catalogs), index)), pace)))
         .collect();

@@ -15,6 +15,18 @@ pub struct Meeting {
     stage: Stage,
 }
 
+/// What comes of an answer.
+#[derive(Debug)]
+pub enum Heard {
+    /// The next question.
+    Next(Payload),
+    /// There is none: the comparison is over.
+    Over {
+        /// Whether the copies were the same at its end.
+        is_same: bool,
+    },
+}
+
 #[derive(Debug)]
 enum Stage {
     /// It was asked whether the copies are the same.
@@ -35,15 +47,15 @@ impl Meeting {
         Ok((Self { catalog, room_bytes, stage: Stage::Comparing }, question))
     }
 
-    /// Takes the answer to the last question; gives the next one, `None` at the end.
+    /// Takes the answer to the last question.
     ///
     /// # Errors
     /// `InvalidInput` if it is no answer to that; otherwise if the store failed.
-    pub async fn heard(&mut self, answer: &Payload) -> Result<Option<Payload>, Error> {
+    pub async fn heard(&mut self, answer: &Payload) -> Result<Heard, Error> {
         match (std::mem::replace(&mut self.stage, Stage::Ending), decode(answer)?) {
             (Stage::Comparing | Stage::Ending, Answer::Same { seen, outlived }) => {
                 self.catalog.adopt(seen, outlived).await?;
-                Ok(None)
+                Ok(Heard::Over { is_same: true })
             }
             (Stage::Comparing, Answer::Differ { bits, sums }) => {
                 let waiting = self.catalog.waiting();
@@ -56,19 +68,19 @@ impl Meeting {
                 run.merged(&self.catalog.merge(rows).await?);
                 self.go_on(run)
             }
-            (Stage::Ending, Answer::Differ { .. }) => Ok(None),
+            (Stage::Ending, Answer::Differ { .. }) => Ok(Heard::Over { is_same: false }),
             _ => Err(Error::new(ErrorKind::InvalidInput, "compare catalogs: the other node answered something else")),
         }
     }
 
     /// The next question of `run`, or the last one.
-    fn go_on(&mut self, mut run: Run) -> Result<Option<Payload>, Error> {
+    fn go_on(&mut self, mut run: Run) -> Result<Heard, Error> {
         let question = run.ask(&self.catalog.replica(), &|key| self.catalog.load(key))?;
         let (stage, question) = match question {
             Some(question) => (Stage::Exchanging(run), question),
             None => (Stage::Ending, compare(&self.catalog.replica())),
         };
         self.stage = stage;
-        encode(&question).map(Some)
+        encode(&question).map(Heard::Next)
     }
 }

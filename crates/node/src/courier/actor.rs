@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -10,7 +9,7 @@ use ractor_cluster::RactorMessage;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
-use fleet_core::{Clock, GroupId, SiteName};
+use fleet_core::{BootInstant, Clock, GroupId, SiteName};
 use fleet_replication::AppliedEntry;
 use fleet_replication::command::{Outcome, Refusal};
 use fleet_replication::fsm::Event;
@@ -19,21 +18,21 @@ use fleet_store::state::{jobs, moves};
 use uuid::Uuid;
 
 use super::exchange::Post;
+use super::letter::Composed;
 use super::look::{Look, Looked, begin_moves};
 use super::pace::{Exchanged, Pace};
 use crate::Error;
 use crate::ports::{Group, GroupStanding, KnownSites, RobotOffer, Sites};
 use crate::session::LeaderTerm;
 
-/// How often rests are looked at, and queued jobs for which there may be a robot elsewhere.
-const TICK: Duration = Duration::from_millis(100);
 /// What the courier is told.
 #[derive(Debug, RactorMessage)]
 pub(crate) enum CourierMessage {
-    Tick,
+    /// A rest is over.
+    Due,
     Standing(GroupStanding),
     Known(Arc<KnownSites>),
-    /// There is something for these groups; `None`: for any of them.
+    /// There is something for these groups, or the site is another than before; `None`: for any of them.
     News(Option<Vec<GroupId>>),
     /// A letter came to its end.
     Ended {
@@ -64,11 +63,24 @@ struct Leading {
     look: Look,
 }
 
+/// The one alarm that is set: when it goes off, and what waits for it.
+struct Alarm {
+    at: BootInstant,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 pub(crate) struct CourierState {
     arguments: Arc<CourierArguments>,
     known: Arc<KnownSites>,
     standing: GroupStanding,
     leading: Option<Leading>,
+    alarm: Option<Alarm>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -89,11 +101,10 @@ impl Actor for Courier {
         let tasks = vec![
             tokio::spawn(follow_applied(myself.clone(), group.applied())),
             tokio::spawn(crate::tasks::follow(myself.clone(), group.standing(), CourierMessage::Standing)),
-            tokio::spawn(crate::tasks::follow(myself.clone(), sites.known(), CourierMessage::Known)),
-            tokio::spawn(crate::tasks::tick(myself, TICK, || CourierMessage::Tick)),
+            tokio::spawn(crate::tasks::follow(myself, sites.known(), CourierMessage::Known)),
         ];
-        let known = Arc::default();
-        Ok(CourierState { arguments, known, standing: GroupStanding::default(), leading: None, tasks })
+        let (known, standing) = (Arc::default(), GroupStanding::default());
+        Ok(CourierState { arguments, known, standing, leading: None, alarm: None, tasks })
     }
 
     async fn handle(
@@ -119,12 +130,12 @@ async fn follow_applied(courier: ActorRef<CourierMessage>, mut applied: broadcas
     loop {
         let news = match applied.recv().await {
             Ok(entry) => {
+                if !entry.events.iter().any(is_news) {
+                    continue;
+                }
                 let mut peers: Vec<GroupId> = entry.events.iter().filter_map(peer_of).collect();
                 peers.sort_unstable();
                 peers.dedup();
-                if peers.is_empty() {
-                    continue;
-                }
                 Some(peers)
             }
             Err(broadcast::error::RecvError::Lagged(_)) => None,
@@ -134,6 +145,11 @@ async fn follow_applied(courier: ActorRef<CourierMessage>, mut applied: broadcas
             return;
         }
     }
+}
+
+/// Whether the courier has to be told. Nodes and the gate change as the site is founded and where more may be sent.
+fn is_news(event: &Event) -> bool {
+    matches!(event, Event::OutboxChanged { .. } | Event::NodeChanged { .. } | Event::GateRaised { .. })
 }
 
 fn peer_of(event: &Event) -> Option<GroupId> {
@@ -146,17 +162,17 @@ fn peer_of(event: &Event) -> Option<GroupId> {
 impl CourierState {
     fn handle(&mut self, myself: &ActorRef<CourierMessage>, message: CourierMessage) -> Result<(), Error> {
         match message {
-            CourierMessage::Tick => {
-                // A leader that has yet to found its site begins once it has.
-                self.follow()?;
-                self.look(myself)?;
-            }
+            CourierMessage::Due => self.alarm = None,
             CourierMessage::Standing(standing) => {
                 self.standing = standing;
                 self.follow()?;
             }
             CourierMessage::Known(known) => self.learn(known),
-            CourierMessage::News(peers) => self.note(peers)?,
+            CourierMessage::News(peers) => {
+                // A leader that has yet to found its site begins once it has.
+                self.follow()?;
+                self.note(peers)?;
+            }
             CourierMessage::Ended { term, peer, exchanged, told } => self.ended(term, peer, exchanged, told),
             CourierMessage::LookedAt { term, look } => {
                 if let Some(leading) = self.leading.as_mut().filter(|leading| leading.term == term)
@@ -166,7 +182,9 @@ impl CourierState {
                 }
             }
         }
+        self.look(myself)?;
         self.send(myself);
+        self.set_alarm(myself);
         Ok(())
     }
 
@@ -181,7 +199,7 @@ impl CourierState {
         let site = jobs::site(&reader).map_err(Error::store("read the site"))?;
         let Some(founding) = site.founding else { return Ok(()) };
         let own = PeerSite { group: founding.group, site: founding.site };
-        self.leading = Some(Leading { term, own, paces: BTreeMap::new(), look: Look::From(None) });
+        self.leading = Some(Leading { term, own, paces: BTreeMap::new(), look: Look::Begins });
         self.note(None)
     }
 
@@ -210,7 +228,7 @@ impl CourierState {
             }
         }
         if offers(&before) != offers(&self.known) {
-            leading.look = Look::From(None);
+            leading.look = Look::Begins;
         }
     }
 
@@ -219,23 +237,46 @@ impl CourierState {
         let jitter = u32::try_from(Uuid::new_v4().as_u128() % 1_001).unwrap_or_default();
         let (pace, known) = leading.pace(peer);
         pace.ended(self.arguments.clock.boot_now(), exchanged, jitter);
-        *known = told;
+        *known = told.max(*known);
     }
 
-    /// Begins the letters whose time has come.
+    /// Begins the letters whose time has come. A site without a link is not asked: it is told when there is one.
     fn send(&mut self, myself: &ActorRef<CourierMessage>) {
         let Some(leading) = &mut self.leading else { return };
         let now = self.arguments.clock.boot_now();
         let (group, sites) = (Arc::clone(&self.arguments.group), Arc::clone(&self.arguments.sites));
         let post = Post { group, sites, own: leading.own.clone() };
-        for (name, site) in self.known.iter() {
+        for (name, site) in self.known.iter().filter(|(_, site)| site.is_linked) {
             let Some((pace, told)) = leading.paces.get_mut(&site.group) else { continue };
-            if !pace.begin(now) {
-                continue;
-            }
             let peer = PeerSite { group: site.group, site: name.clone() };
-            tokio::spawn(write(myself.clone(), post.clone(), leading.term, peer, *told));
+            while let Some(walk) = pace.begin(now) {
+                let composed = post.compose(&peer, walk);
+                if let Ok(composed) = &composed {
+                    pace.composed(composed.walk, composed.has_more);
+                }
+                tokio::spawn(write(myself.clone(), post.clone(), leading.term, peer.clone(), *told, composed));
+            }
         }
+    }
+
+    /// Sets the alarm to the earliest of what rests.
+    fn set_alarm(&mut self, myself: &ActorRef<CourierMessage>) {
+        let due = self.leading.as_ref().and_then(|leading| {
+            let linked = self.known.values().filter(|site| site.is_linked);
+            let paces = linked.filter_map(|site| leading.paces.get(&site.group)?.0.due());
+            paces.chain(leading.look.due_at()).min()
+        });
+        if self.alarm.as_ref().map(|alarm| alarm.at) == due {
+            return;
+        }
+        let (clock, myself) = (Arc::clone(&self.arguments.clock), myself.clone());
+        self.alarm = due.map(|at| {
+            let task = tokio::spawn(async move {
+                tokio::time::sleep(at.saturating_since(clock.boot_now())).await;
+                cast(&myself, CourierMessage::Due);
+            });
+            Alarm { at, task }
+        });
     }
 
     /// Looks at some of the queued jobs for which another site may have a robot.
@@ -244,7 +285,7 @@ impl CourierState {
         let clock = Arc::clone(&self.arguments.clock);
         let Some(after) = leading.look.due(clock.boot_now()) else { return Ok(()) };
         if self.known.values().all(|site| site.robots.is_empty()) {
-            leading.look = Look::done(clock.boot_now());
+            leading.look = Look::Idle;
             return Ok(());
         }
         let Looked { moving, up_to, has_room } = begin_moves(&*self.arguments.group, &self.known, after)?;
@@ -263,7 +304,7 @@ impl CourierState {
             }
             let look = match up_to {
                 _ if failed > 0 || !has_room => Look::blocked(clock.boot_now(), after),
-                Some(place) => Look::From(Some(place)),
+                Some(place) => Look::goes_on(clock.boot_now(), place),
                 None => Look::done(clock.boot_now()),
             };
             cast(&myself, CourierMessage::LookedAt { term, look });
@@ -284,15 +325,23 @@ fn offers(known: &KnownSites) -> Vec<(&SiteName, GroupId, &[RobotOffer])> {
 }
 
 /// One letter, from its beginning to its end.
-async fn write(courier: ActorRef<CourierMessage>, post: Post, term: LeaderTerm, to: PeerSite, told: Serial) {
+async fn write(
+    courier: ActorRef<CourierMessage>,
+    post: Post,
+    term: LeaderTerm,
+    to: PeerSite,
+    told: Serial,
+    composed: Result<Composed, fleet_core::Error>,
+) {
     let peer = to.group;
-    let (exchanged, told) = match post.exchange(&to, told).await {
-        Ok(ended) => ended,
-        Err(error) => {
-            tracing::debug!(site = %to.site, error = %fleet_core::error::chain(&error), "a letter was not answered");
-            (Exchanged::Failed, told)
-        }
+    let ended = match composed {
+        Ok(composed) => post.exchange(&to, told, composed).await,
+        Err(error) => Err(error),
     };
+    let (exchanged, told) = ended.unwrap_or_else(|error| {
+        tracing::debug!(site = %to.site, error = %fleet_core::error::chain(&error), "a letter was not answered");
+        (Exchanged::Failed, told)
+    });
     cast(&courier, CourierMessage::Ended { term, peer, exchanged, told });
 }
 

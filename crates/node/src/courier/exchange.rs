@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use metrics::{Gauge, counter, gauge};
 
 use fleet_core::limits::CHUNK_BYTES;
 use fleet_core::{Digest, Error, ErrorKind};
-use fleet_replication::command::{Moving, Outcome};
+use fleet_replication::command::Moving;
 use fleet_store::record::{Content, Payload, PeerSite, Serial};
 
-use super::letter::{Asked, compose};
+use super::letter::{Asked, Composed, compose};
 use super::pace::Exchanged;
+use super::walk::Walk;
 use super::wire::{Answer, Ask, Part, decode, encode};
 use crate::ports::{Group, SiteTopic, Sites};
 
@@ -33,19 +35,26 @@ pub struct Post {
 }
 
 impl Post {
-    /// Sends what waits for `peer`, which has been told of the watermark `told`. The watermark that it knows afterwards.
-    pub async fn exchange(&self, peer: &PeerSite, told: Serial) -> Result<(Exchanged, Serial), Error> {
-        let composed = {
-            let reader = self.group.reader()?;
-            compose(&reader, &self.own, peer.group).map_err(|source| {
-                Error::new(source.kind(), format!("write to site {}", peer.site)).with_source(source)
-            })?
-        };
+    /// A letter to `peer` of what waits behind `walk`.
+    pub fn compose(&self, peer: &PeerSite, walk: Walk) -> Result<Composed, Error> {
+        let reader = self.group.reader()?;
+        compose(&reader, &self.own, peer.group, walk)
+            .map_err(|source| Error::new(source.kind(), format!("write to site {}", peer.site)).with_source(source))
+    }
+
+    /// Sends `composed` to `peer`, which has been told of the watermark `told`. The watermark that it knows afterwards.
+    pub async fn exchange(
+        &self,
+        peer: &PeerSite,
+        told: Serial,
+        composed: Composed,
+    ) -> Result<(Exchanged, Serial), Error> {
         let (letter, blobs) = (composed.letter, composed.blobs);
         let (watermark, says_nothing) = (letter.watermark, letter.is_empty());
         if says_nothing && watermark <= told {
             return Ok((Exchanged::Nothing, told));
         }
+        let _under_way = UnderWay::begin(peer, letter.moves.len());
         let asked = Asked::by(&letter);
         let answer = self.ask(peer, &Ask::Letter(Box::new(letter))).await?;
         let Answer::Letter(mut reply) = answer else { return Err(misunderstood(peer)) };
@@ -62,17 +71,22 @@ impl Post {
     }
 
     async fn ask(&self, peer: &PeerSite, ask: &Ask) -> Result<Answer, Error> {
-        decode(&self.sites.ask(peer.site.clone(), SiteTopic::Courier, encode(ask)?).await?)
+        let message = encode(ask)?;
+        let bytes = message.as_slice().len() as u64;
+        let answer = self.sites.ask(peer.site.clone(), SiteTopic::Courier, message).await?;
+        counter!("fleet_courier_sent_bytes_total", "site" => peer.site.to_string()).increment(bytes);
+        decode(&answer)
     }
 
-    /// Commits all of `moving`; they ride in few entries. Whether any changed something: refusals are answers that came
-    /// late, and the state knows better.
+    /// Commits all of `moving`; they ride in few entries. Whether any was taken, so that it is not said again: refusals are
+    /// answers that came late, and the state knows better.
     async fn commit(&self, moving: Vec<Moving>) -> Result<bool, Error> {
         let proposed = join_all(moving.into_iter().map(|moving| self.group.propose(moving.into()))).await;
         let mut has_settled = false;
         for outcome in proposed {
             match outcome?.accepted() {
-                Ok(outcome) => has_settled |= outcome != Outcome::Unchanged,
+                // Also what changes nothing: a report of the job had settled its move before.
+                Ok(_) => has_settled = true,
                 Err(refusal) => tracing::debug!(%refusal, "an answer of another site came late"),
             }
         }
@@ -118,6 +132,30 @@ impl Post {
             }
         }
         Ok(false)
+    }
+}
+
+/// Counts a letter, and the moves in it, as under way until it is dropped.
+struct UnderWay {
+    letters: Gauge,
+    moves: (Gauge, f64),
+}
+
+impl UnderWay {
+    fn begin(peer: &PeerSite, moves: usize) -> Self {
+        let site = peer.site.to_string();
+        let letters = gauge!("fleet_courier_letters_under_way", "site" => site.clone());
+        let moves = (gauge!("fleet_courier_moves_under_way", "site" => site), moves as f64);
+        letters.increment(1.0);
+        moves.0.increment(moves.1);
+        Self { letters, moves }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.letters.decrement(1.0);
+        self.moves.0.decrement(self.moves.1);
     }
 }
 

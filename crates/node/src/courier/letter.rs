@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::limits::{LETTER_BYTES_MAX, LETTER_ITEMS_MAX};
-use fleet_core::{Digest, GroupId};
+use fleet_core::{Digest, GroupId, JobId};
 use fleet_replication::command::{Arriving, Moving};
 use fleet_replication::outgoing;
 use fleet_store::record::{Content, Ending, PeerSite, Serial};
 use fleet_store::state::{jobs, moves};
 use fleet_store::{Error, StateRead};
 
+use super::walk::Walk;
 use super::wire::{Letter, MovedJob, Reply};
 
 /// Bytes of a letter that reports may take, so that neither direction starves the other.
@@ -17,9 +18,13 @@ const REPORT_BYTES_MAX: usize = LETTER_BYTES_MAX / 2;
 
 /// A letter, and the blobs that it names with their lengths: only those are sent when they are asked for.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Composed {
+pub struct Composed {
     pub(super) letter: Letter,
     pub(super) blobs: BTreeMap<Digest, u64>,
+    /// How far it has come through what waits.
+    pub walk: Walk,
+    /// Whether there may be more behind.
+    pub has_more: bool,
 }
 
 impl Composed {
@@ -30,20 +35,22 @@ impl Composed {
     }
 }
 
-/// What `own` has to say to `peer` now.
-pub(super) fn compose(state: &impl StateRead, own: &PeerSite, peer: GroupId) -> Result<Composed, Error> {
-    let watermark = moves::watermark(state, peer)?;
+/// What `own` has to say to `peer` now of what waits behind `walk`.
+pub(super) fn compose(state: &impl StateRead, own: &PeerSite, peer: GroupId, walk: Walk) -> Result<Composed, Error> {
+    let cancels = moves::cancels(state, peer, walk.cancels, LETTER_ITEMS_MAX)?;
+    let has_more = cancels.len() == LETTER_ITEMS_MAX;
+    let walk = Walk { cancels: cancels.last().map(|(number, _)| *number).or(walk.cancels), ..walk };
     let letter = Letter {
         from: own.group,
         to: peer,
-        watermark,
+        watermark: moves::watermark(state, peer)?,
         definitions: Vec::new(),
         moves: Vec::new(),
         recalls: Vec::new(),
-        cancels: moves::cancels(state, peer, None, LETTER_ITEMS_MAX)?,
+        cancels,
         reports: Vec::new(),
     };
-    let mut composed = Composed { letter, blobs: BTreeMap::new() };
+    let mut composed = Composed { letter, blobs: BTreeMap::new(), walk, has_more };
     let mut room = LETTER_BYTES_MAX;
     add_reports(state, own.group, &mut composed, &mut room)?;
     add_moves(state, own, &mut composed, &mut room)?;
@@ -53,17 +60,22 @@ pub(super) fn compose(state: &impl StateRead, own: &PeerSite, peer: GroupId) -> 
 fn add_reports(state: &impl StateRead, own: GroupId, composed: &mut Composed, room: &mut usize) -> Result<(), Error> {
     let peer = composed.letter.to;
     let floor = *room - REPORT_BYTES_MAX;
-    for (serial, job) in moves::reports(state, peer, LETTER_ITEMS_MAX)? {
-        let Some(report) = outgoing::report(state, own, peer, serial, job)? else { continue };
-        let bytes = size(&report);
-        if *room < floor + bytes && !composed.letter.reports.is_empty() {
-            break;
+    let rows = moves::reports(state, peer, composed.walk.reports, LETTER_ITEMS_MAX)?;
+    composed.has_more |= rows.len() == LETTER_ITEMS_MAX;
+    for (serial, job) in rows {
+        if let Some(report) = outgoing::report(state, own, peer, serial, job)? {
+            let bytes = size(&report);
+            if *room < floor + bytes && !composed.letter.reports.is_empty() {
+                composed.has_more = true;
+                break;
+            }
+            *room = room.saturating_sub(bytes);
+            if let Some(Ending::Output(content) | Ending::Error(content)) = &report.ending {
+                composed.name_blob(content);
+            }
+            composed.letter.reports.push(report);
         }
-        *room = room.saturating_sub(bytes);
-        if let Some(Ending::Output(content) | Ending::Error(content)) = &report.ending {
-            composed.name_blob(content);
-        }
-        composed.letter.reports.push(report);
+        composed.walk.reports = Some(serial);
     }
     Ok(())
 }
@@ -71,36 +83,51 @@ fn add_reports(state: &impl StateRead, own: GroupId, composed: &mut Composed, ro
 fn add_moves(state: &impl StateRead, own: &PeerSite, composed: &mut Composed, room: &mut usize) -> Result<(), Error> {
     let mut known = BTreeSet::new();
     let mut is_full = false;
-    for (number, job) in moves::outbox(state, composed.letter.to, None, LETTER_ITEMS_MAX)? {
+    let rows = moves::outbox(state, composed.letter.to, composed.walk.moves, LETTER_ITEMS_MAX)?;
+    composed.has_more |= rows.len() == LETTER_ITEMS_MAX;
+    for (number, job) in rows {
         if moves::of_job(state, job)?.is_some_and(|moved| moved.wish.is_some()) {
             composed.letter.recalls.push(number);
-            continue;
+        } else if !is_full {
+            is_full = !add_move(state, own, (number, job), &mut known, composed, room)?;
+            composed.has_more |= is_full;
         }
-        if is_full {
-            continue;
+        if !is_full {
+            composed.walk.moves = Some(number);
         }
-        let Some(arriving) = outgoing::arriving(state, own, number, job)? else { continue };
-        let Arriving { number, generation, created_at, mut submission, .. } = arriving;
-        let definition = submission.definition.take();
-        let digest = submission.spec.definition;
-        let moved = MovedJob { number, generation, created_at, submission };
-        let new_definition = definition.filter(|_| !known.contains(&digest));
-        let bytes = size(&moved) + new_definition.as_ref().map_or(0, size);
-        if *room < bytes && !composed.letter.moves.is_empty() {
-            // What is taken back takes hardly any room, and is looked for further on.
-            is_full = true;
-            continue;
-        }
-        *room = room.saturating_sub(bytes);
-        composed.name_blob(&moved.submission.input);
-        if let Some(content) = new_definition {
-            composed.name_blob(&content);
-            composed.letter.definitions.push((digest, content));
-            known.insert(digest);
-        }
-        composed.letter.moves.push(moved);
     }
     Ok(())
+}
+
+/// Adds the job of one move, and its definition if that is not `known` in this letter; false if it does not fit.
+fn add_move(
+    state: &impl StateRead,
+    own: &PeerSite,
+    (number, job): (Serial, JobId),
+    known: &mut BTreeSet<Digest>,
+    composed: &mut Composed,
+    room: &mut usize,
+) -> Result<bool, Error> {
+    let Some(arriving) = outgoing::arriving(state, own, number, job)? else { return Ok(true) };
+    let Arriving { number, generation, created_at, mut submission, .. } = arriving;
+    let definition = submission.definition.take();
+    let digest = submission.spec.definition;
+    let moved = MovedJob { number, generation, created_at, submission };
+    let new_definition = definition.filter(|_| !known.contains(&digest));
+    let bytes = size(&moved) + new_definition.as_ref().map_or(0, size);
+    if *room < bytes && !composed.letter.moves.is_empty() {
+        // What is taken back takes hardly any room, and is looked for further on.
+        return Ok(false);
+    }
+    *room = room.saturating_sub(bytes);
+    composed.name_blob(&moved.submission.input);
+    if let Some(content) = new_definition {
+        composed.name_blob(&content);
+        composed.letter.definitions.push((digest, content));
+        known.insert(digest);
+    }
+    composed.letter.moves.push(moved);
+    Ok(true)
 }
 
 /// Bytes of `part` in a letter.
@@ -154,23 +181,28 @@ pub(super) fn has_definition(state: &impl StateRead, digest: Digest) -> Result<b
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::{JobId, SiteName, Timestamp};
+    use fleet_core::{SiteName, Timestamp};
     use fleet_store::Store;
     use fleet_store::record::{Job, JobSpec, Move, MoveWish, Outgoing, Verdict, WorkflowName};
     use fleet_store::state::tables::{JOB_INPUTS, JOB_SPECS, JOBS, MOVES, OUTBOX};
 
     use super::*;
 
-    #[test]
-    fn a_recall_goes_although_the_moves_before_it_do_not_fit() {
-        let site =
-            |number, name: &str| PeerSite { group: GroupId::from_bytes([number; 16]), site: name.parse().unwrap() };
-        let (own, peer) = (site(1, "here"), site(2, "there"));
-        let to = peer.clone();
+    fn site(number: u8, name: &str) -> PeerSite {
+        PeerSite { group: GroupId::from_bytes([number; 16]), site: name.parse().unwrap() }
+    }
+
+    fn serial(number: u64) -> Serial {
+        Serial { epoch: 1, number }
+    }
+
+    /// A store in which `jobs` are under way from site 1 to site 2, each with what is wished of it and bytes of input.
+    fn store_with(jobs: Vec<(Option<MoveWish>, usize)>) -> Store {
+        let (own, to) = (site(1, "here"), site(2, "there"));
         let store = Store::in_memory().unwrap();
         let fill = store.apply(own.group, move |state| {
-            for number in 1..=4_u8 {
-                let job = JobId::from_bytes([number; 16]);
+            for (number, (wish, length)) in (1_u64..).zip(&jobs) {
+                let job = JobId::from_bytes(u128::from(number).to_be_bytes());
                 let spec = JobSpec {
                     workflow: WorkflowName { namespace: "n".into(), name: "w".into(), version: "1.0.0".into() },
                     definition: Digest::of(b"definition"),
@@ -182,23 +214,65 @@ mod tests {
                     finish_within_ms: None,
                     retry_of: None,
                 };
-                let wish = (number == 3).then_some(MoveWish::Recall);
-                let serial = Serial { epoch: 1, number: u64::from(number) };
-                let (to, since) = (to.clone(), Timestamp(1));
-                state.put(&MOVES, &job, &Move { to, number: serial, generation: 1, since, wish, mirror: None })?;
-                state.put(&OUTBOX, &(peer.group, serial), &Outgoing { job })?;
-                state.put(&JOBS, &job, &Job::queued(u64::from(number), 10, since))?;
+                let (to, since, wish) = (to.clone(), Timestamp(1), *wish);
+                let group = to.group;
+                state.put(
+                    &MOVES,
+                    &job,
+                    &Move { to, number: serial(number), generation: 1, since, wish, mirror: None },
+                )?;
+                state.put(&OUTBOX, &(group, serial(number)), &Outgoing { job })?;
+                state.put(&JOBS, &job, &Job::queued(number, 10, since))?;
                 state.put(&JOB_SPECS, &job, &spec)?;
-                let length = if number == 4 { 1 } else { LETTER_BYTES_MAX / 2 };
-                state.put(&JOB_INPUTS, &job, &Content::inline(vec![b'1'; length]))?;
+                state.put(&JOB_INPUTS, &job, &Content::inline(vec![b'1'; *length]))?;
             }
             Ok(())
         });
         fill.wait().unwrap();
-        let letter = compose(&store.reader(own.group).unwrap(), &own, site(2, "there").group).unwrap().letter;
-        let moves: Vec<u64> = letter.moves.iter().map(|moved| moved.number.number).collect();
-        assert_eq!(moves, [1], "they go in their order");
-        assert_eq!(letter.recalls, [Serial { epoch: 1, number: 3 }]);
+        store
+    }
+
+    fn composed(store: &Store, walk: Walk) -> Composed {
+        let (own, peer) = (site(1, "here"), site(2, "there"));
+        compose(&store.reader(own.group).unwrap(), &own, peer.group, walk).unwrap()
+    }
+
+    fn moves_of(composed: &Composed) -> Vec<u64> {
+        composed.letter.moves.iter().map(|moved| moved.number.number).collect()
+    }
+
+    #[test]
+    fn a_recall_goes_although_the_moves_before_it_do_not_fit() {
+        let half = LETTER_BYTES_MAX / 2;
+        let store = store_with(vec![(None, half), (None, half), (Some(MoveWish::Recall), half), (None, half)]);
+        let first = composed(&store, Walk::default());
+        assert_eq!(moves_of(&first), [1], "they go in their order");
+        assert_eq!(first.letter.recalls, [serial(3)]);
+        assert_eq!((first.walk.moves, first.has_more), (Some(serial(1)), true));
+        let second = composed(&store, first.walk);
+        assert_eq!((moves_of(&second), second.has_more), (vec![2], true));
+        let third = composed(&store, second.walk);
+        assert_eq!((moves_of(&third), third.walk.moves, third.has_more), (vec![4], Some(serial(4)), false));
+        assert_eq!(moves_of(&composed(&store, third.walk)), [0_u64; 0], "the walk has come to its end");
+    }
+
+    #[test]
+    fn jobs_that_are_never_taken_keep_none_behind_them_from_being_asked() {
+        let store = store_with(vec![(None, 1); 2 * LETTER_ITEMS_MAX + 3]);
+        let (mut walk, mut asked) = (Walk::default(), Vec::new());
+        loop {
+            let next = composed(&store, walk);
+            asked.extend(moves_of(&next));
+            walk = next.walk;
+            if !next.has_more {
+                break;
+            }
+        }
+        assert_eq!(
+            asked,
+            (1..=2 * LETTER_ITEMS_MAX as u64 + 3).collect::<Vec<_>>(),
+            "each once, though none was answered"
+        );
     }
 
     #[test]

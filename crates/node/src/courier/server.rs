@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::{BoxFuture, OptionFuture, join, join_all, try_join5};
 
 use fleet_core::limits::LETTER_ITEMS_MAX;
-use fleet_core::{Digest, Error, ErrorKind, GroupId, SiteName};
+use fleet_core::{Digest, Error, ErrorKind, JobId, SiteName};
 use fleet_replication::command::{Arriving, Moving, Outcome, Refusal, Report, SITES_VERSION};
 use fleet_store::StateReader;
 use fleet_store::record::{Content, Ending, Payload, PeerSite, Serial, Verdict};
@@ -85,19 +85,25 @@ impl CourierServer {
     /// Does what a letter of site `from` asks, as far as it can be done now.
     async fn read(&self, from: SiteName, letter: Letter) -> Result<Reply, Error> {
         let (source, robots) = self.check(from, &letter)?;
-        self.pass(&source, letter.watermark).await?;
         let reading = Reading {
             group: Arc::clone(&self.group),
             incoming: Arc::clone(&self.incoming),
-            source,
+            source: source.clone(),
             robots,
             definitions: letter.definitions.into_iter().collect(),
         };
-        let mut reply = Reply::default();
-        reading.recall(&letter.recalls, &mut reply).await?;
-        reading.accept(letter.moves, &mut reply).await?;
-        reading.stop(&letter.cancels, &mut reply).await?;
-        reading.hear(letter.reports, &mut reply).await?;
+        // None of these waits for another: what they propose rides in few entries.
+        let ((), mut verdicts, taken_over, obeyed, heard) = try_join5(
+            self.pass(&source, letter.watermark),
+            reading.recall(&letter.recalls),
+            reading.accept(letter.moves),
+            reading.stop(&letter.cancels),
+            reading.hear(letter.reports),
+        )
+        .await?;
+        verdicts.extend(taken_over.verdicts);
+        let needs = [taken_over.needs, heard.needs].concat();
+        let mut reply = Reply { verdicts, obeyed, heard: heard.heard, needs };
         reply.needs.sort_unstable();
         reply.needs.dedup();
         Ok(reply)
@@ -160,65 +166,84 @@ impl Reading {
     }
 
     /// Refuses what was not accepted yet; what was decided is answered so.
-    async fn recall(&self, recalls: &[Serial], reply: &mut Reply) -> Result<(), Error> {
+    async fn recall(&self, recalls: &[Serial]) -> Result<Vec<(Serial, Verdict)>, Error> {
         let decide = |number: &Serial| {
             let (source, number) = (self.source.clone(), *number);
             self.group.propose(Moving::Decide { source, number, verdict: Verdict::Recalled }.into())
         };
         let outcomes = join_all(recalls.iter().map(decide)).await;
-        note_verdicts(recalls.iter().copied().zip(outcomes), reply);
-        Ok(())
+        Ok(verdicts_of(recalls.iter().copied().zip(outcomes)))
     }
 
-    /// Takes over what comes. The first job of each definition that is new goes ahead, so that the definition is committed
-    /// once; then the others.
-    async fn accept(&self, moves: Vec<MovedJob>, reply: &mut Reply) -> Result<(), Error> {
-        let mut begun = BTreeSet::new();
-        let (mut first, mut rest) = (Vec::new(), Vec::new());
-        {
-            let reader = self.reader()?;
-            for moved in moves {
-                if let Some(known) = read(moves::arrival(&reader, self.source.group, moved.number))? {
-                    reply.verdicts.push((moved.number, known.verdict));
-                    continue;
+    /// Takes over what comes. Where space is short nothing new is, which decides nothing; what was decided is answered.
+    async fn accept(&self, moves: Vec<MovedJob>) -> Result<Reply, Error> {
+        let (mut reply, undecided, mut missing) = self.sort(moves)?;
+        if undecided.is_empty() || !self.group.has_room()? {
+            return Ok(reply);
+        }
+        let mut proposed = Vec::new();
+        for looked_at in join_all(undecided.into_iter().map(|moved| self.look_at(moved))).await {
+            match looked_at {
+                LookedAt::Declined(number, why) => {
+                    let verdict = Verdict::Declined(why);
+                    proposed.push((number, Moving::Decide { source: self.source.clone(), number, verdict }));
                 }
-                let digest = moved.submission.spec.definition;
-                if read(has_definition(&reader, digest))? || !begun.insert(digest) {
-                    rest.push((moved, None));
-                } else {
-                    first.push((moved, self.definitions.get(&digest).cloned()));
+                LookedAt::Needs(digests) => reply.needs.extend(digests),
+                LookedAt::Ready(mut moved) => {
+                    // One job of each definition that is new brings it along: the first that can come.
+                    if missing.contains(&moved.submission.spec.definition) {
+                        let Some(definition) = self.definition(&moved, &mut reply).await else { continue };
+                        moved.submission.definition = Some(definition);
+                        missing.remove(&moved.submission.spec.definition);
+                    }
+                    proposed.push((moved.number, self.arriving(moved)));
                 }
             }
         }
-        for group in [first, rest] {
-            let decided = join_all(group.into_iter().map(|(moved, definition)| self.decide(moved, definition))).await;
-            let mut outcomes = Vec::with_capacity(decided.len());
-            for decided in decided {
-                match decided {
-                    Decided::Proposed(number, outcome) => outcomes.push((number, outcome)),
-                    Decided::Needs(digests) => reply.needs.extend(digests),
-                }
-            }
-            note_verdicts(outcomes, reply);
-        }
-        Ok(())
+        let (numbers, moving): (Vec<_>, Vec<_>) = proposed.into_iter().unzip();
+        let outcomes = join_all(moving.into_iter().map(|moving| self.group.propose(moving.into()))).await;
+        reply.verdicts.extend(verdicts_of(numbers.into_iter().zip(outcomes)));
+        Ok(reply)
     }
 
-    async fn decide(&self, moved: MovedJob, definition: Option<Content>) -> Decided {
-        let MovedJob { number, generation, created_at, mut submission } = moved;
-        let source = self.source.clone();
-        if let Some(why) = why_never(&submission.spec, &self.robots) {
-            let declined = Moving::Decide { source, number, verdict: Verdict::Declined(why) };
-            return Decided::Proposed(number, self.group.propose(declined.into()).await);
+    /// What was decided already of `moves`, the others, and the definitions of these that are not here.
+    fn sort(&self, moves: Vec<MovedJob>) -> Result<(Reply, Vec<MovedJob>, BTreeSet<Digest>), Error> {
+        let reader = self.reader()?;
+        let (mut reply, mut undecided, mut missing) = (Reply::default(), Vec::new(), BTreeSet::new());
+        for moved in moves {
+            if let Some(known) = read(moves::arrival(&reader, self.source.group, moved.number))? {
+                reply.verdicts.push((moved.number, known.verdict));
+                continue;
+            }
+            let digest = moved.submission.spec.definition;
+            if !missing.contains(&digest) && !read(has_definition(&reader, digest))? {
+                missing.insert(digest);
+            }
+            undecided.push(moved);
         }
-        submission.definition = definition;
-        let contents = [Some(&submission.input), submission.definition.as_ref()];
-        let needs = self.missing(contents.into_iter().flatten()).await;
-        if !needs.is_empty() {
-            return Decided::Needs(needs);
+        Ok((reply, undecided, missing))
+    }
+
+    async fn look_at(&self, moved: MovedJob) -> LookedAt {
+        if let Some(why) = why_never(&moved.submission.spec, &self.robots) {
+            return LookedAt::Declined(moved.number, why);
         }
-        let arriving = Arriving { source, number, generation, created_at, submission };
-        Decided::Proposed(number, self.group.propose(Moving::Accept(Box::new(arriving)).into()).await)
+        let needs = self.missing([&moved.submission.input].into_iter()).await;
+        if needs.is_empty() { LookedAt::Ready(moved) } else { LookedAt::Needs(needs) }
+    }
+
+    /// The definition of `moved` as the letter brought it; none if its blob is not here yet.
+    async fn definition(&self, moved: &MovedJob, reply: &mut Reply) -> Option<Content> {
+        let definition = self.definitions.get(&moved.submission.spec.definition)?;
+        let needs = self.missing([definition].into_iter()).await;
+        let is_here = needs.is_empty();
+        reply.needs.extend(needs);
+        is_here.then(|| definition.clone())
+    }
+
+    fn arriving(&self, moved: MovedJob) -> Moving {
+        let MovedJob { number, generation, created_at, submission } = moved;
+        Moving::Accept(Box::new(Arriving { source: self.source.clone(), number, generation, created_at, submission }))
     }
 
     /// The blobs of `contents` that are not on a majority's disks. What was there is stored there again, so that an entry
@@ -248,41 +273,56 @@ impl Reading {
         self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops jobs. Whatever the state says to it is final: the job stops, has ended, or is not here.
-    async fn stop(&self, cancels: &[(Serial, fleet_core::JobId)], reply: &mut Reply) -> Result<(), Error> {
-        let stop = |(number, job): &(Serial, fleet_core::JobId)| {
+    /// Stops jobs; those of them that are settled. Whatever the state says is final: the job stops, has ended, or is not here.
+    async fn stop(&self, cancels: &[(Serial, JobId)]) -> Result<Vec<Serial>, Error> {
+        let stop = |(number, job): &(Serial, JobId)| {
             let source = self.source.group;
             self.group.propose(Moving::StopArrived { source, number: *number, job: *job }.into())
         };
         let outcomes = join_all(cancels.iter().map(stop)).await;
-        let obeyed = cancels.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok());
-        reply.obeyed.extend(obeyed.map(|((number, _), _)| *number));
-        Ok(())
+        Ok(cancels
+            .iter()
+            .zip(outcomes)
+            .filter(|(_, outcome)| outcome.is_ok())
+            .map(|((number, _), _)| *number)
+            .collect())
     }
 
     /// Hears reports, with the results that came whole.
-    async fn hear(&self, reports: Vec<Report>, reply: &mut Reply) -> Result<(), Error> {
-        let heard = join_all(reports.into_iter().map(|report| self.hear_one(report))).await;
-        for heard in heard {
+    async fn hear(&self, reports: Vec<Report>) -> Result<Reply, Error> {
+        let reports: Vec<(Report, bool)> = {
+            let reader = self.reader()?;
+            let of_source = |report: Report| Report { from: self.source.group, ..report };
+            let with_settling = |report: Report| Ok((report.clone(), settles(&reader, &report)?));
+            reports.into_iter().map(of_source).map(with_settling).collect::<Result<_, Error>>()?
+        };
+        let heard = reports.into_iter().map(|(report, settles)| self.hear_one(report, settles));
+        let mut reply = Reply::default();
+        for heard in join_all(heard).await {
             match heard {
                 Heard::Committed(serial) => reply.heard.push(serial),
                 Heard::Needs(digests) => reply.needs.extend(digests),
                 Heard::Later => {}
             }
         }
-        Ok(())
+        Ok(reply)
     }
 
-    async fn hear_one(&self, report: Report) -> Heard {
-        let (serial, from): (Serial, GroupId) = (report.serial, self.source.group);
+    async fn hear_one(&self, report: Report, settles: bool) -> Heard {
+        let serial = report.serial;
         if let Some(Ending::Output(content) | Ending::Error(content)) = &report.ending {
             let needs = self.missing([content].into_iter()).await;
             if !needs.is_empty() {
                 return Heard::Needs(needs);
             }
         }
-        let report = Report { from, ..report };
-        match self.group.propose(Moving::Report(Box::new(report)).into()).await {
+        let (target, number) = (report.from, report.number);
+        let settle = Moving::Settle { target, number, verdict: Verdict::Accepted };
+        let settled = settles.then(|| self.group.propose(settle.into()));
+        let heard = self.group.propose(Moving::Report(Box::new(report)).into());
+        // If the settling fails, so does the report, and both are said again.
+        let (_, heard) = join(OptionFuture::from(settled), heard).await;
+        match heard {
             Ok(Outcome::ReportStale) => {
                 tracing::warn!(site = %self.source.site, %serial, "a site reported of a job that has moved on since");
                 Heard::Committed(serial)
@@ -293,9 +333,20 @@ impl Reading {
     }
 }
 
-enum Decided {
-    Proposed(Serial, Result<Outcome, Error>),
+/// Whether `report` settles the move of its job: who reports of a job has accepted it, though the answer to the letter that
+/// brought it is still under way, or was lost.
+fn settles(reader: &StateReader, report: &Report) -> Result<bool, Error> {
+    if read(moves::unanswered(reader, report.from, report.number))? != Some(report.job) {
+        return Ok(false);
+    }
+    let moved = read(moves::of_job(reader, report.job))?;
+    Ok(moved.is_some_and(|moved| (moved.number, moved.generation) == (report.number, report.generation)))
+}
+
+enum LookedAt {
+    Declined(Serial, String),
     Needs(Vec<Digest>),
+    Ready(MovedJob),
 }
 
 enum Heard {
@@ -305,10 +356,11 @@ enum Heard {
 }
 
 /// What was decided of moves. What was not, because the queue is full or the outcome is not known, is asked again.
-fn note_verdicts(outcomes: impl IntoIterator<Item = (Serial, Result<Outcome, Error>)>, reply: &mut Reply) {
+fn verdicts_of(outcomes: impl IntoIterator<Item = (Serial, Result<Outcome, Error>)>) -> Vec<(Serial, Verdict)> {
+    let mut verdicts = Vec::new();
     for (number, outcome) in outcomes {
         match outcome {
-            Ok(Outcome::Decided(verdict)) => reply.verdicts.push((number, verdict)),
+            Ok(Outcome::Decided(verdict)) => verdicts.push((number, verdict)),
             Ok(Outcome::Refused(refusal @ (Refusal::QueueFull(_) | Refusal::DefinitionMissing(_)))) => {
                 tracing::debug!(%refusal, %number, "a job of another site is taken later");
             }
@@ -319,6 +371,7 @@ fn note_verdicts(outcomes: impl IntoIterator<Item = (Serial, Result<Outcome, Err
             }
         }
     }
+    verdicts
 }
 
 /// The state's answer, or its error for the other site.

@@ -35,6 +35,10 @@ pub trait Group: Send + Sync + 'static {
     fn reader(&self) -> Result<StateReader, Error>;
     /// The content of `bytes`: as it is if it is small, else a blob that a majority has on disk.
     fn put_content(&self, bytes: Payload) -> BoxFuture<'static, Result<Content, Error>>;
+    /// Whether this node's disk has room for new work: jobs that another site sends, beside those of clients.
+    fn has_room(&self) -> Result<bool, Error> {
+        Ok(true)
+    }
     /// The bytes of a content.
     fn read_content(&self, content: Content) -> BoxFuture<'static, Result<Payload, Error>>;
 }

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 
 use fleet_core::{Error, Timestamp};
 use fleet_store::record::JournalRecord;
-use fleet_store::{OwnJournal as Head, Store};
+use fleet_store::{Evidence, OwnJournal as Head, Store};
 
 use crate::session::Pair;
 
@@ -30,8 +30,8 @@ pub trait OwnJournal: Send + Sync + 'static {
     fn read(&self, pair: Pair, from: u32) -> BoxFuture<'static, Result<(u32, Vec<JournalRecord>), Error>>;
     /// Forgets the journal of `pair`: the group has it.
     fn forget(&self, pair: Pair) -> BoxFuture<'static, Result<(), Error>>;
-    /// Keeps the journal of `pair`, which the group refused at `at`, as evidence. Tells how many records it has.
-    fn refuse(&self, pair: Pair, at: Timestamp) -> BoxFuture<'static, Result<usize, Error>>;
+    /// Keeps the journal of `pair`, which the group refused at `at`, as evidence. Earlier ones may give way.
+    fn refuse(&self, pair: Pair, at: Timestamp) -> BoxFuture<'static, Result<Evidence, Error>>;
 }
 
 impl OwnJournal for Store {
@@ -78,7 +78,7 @@ impl OwnJournal for Store {
         async move { pending.await.map_err(failed("forget a robot's own journal")) }.boxed()
     }
 
-    fn refuse(&self, Pair { job, fence }: Pair, at: Timestamp) -> BoxFuture<'static, Result<usize, Error>> {
+    fn refuse(&self, Pair { job, fence }: Pair, at: Timestamp) -> BoxFuture<'static, Result<Evidence, Error>> {
         let pending = self.refuse_own_journal(job, fence, at);
         async move { pending.await.map_err(failed("keep a refused journal")) }.boxed()
     }

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use fleet_core::timing::Timing;
 use fleet_core::{BootInstant, NodeId, SessionId};
 use fleet_replication::command::{Next, Records};
+use fleet_store::Evidence;
 use fleet_store::record::{JournalRecord, StopCause};
 
 use super::definitions::Definitions;
@@ -59,9 +60,10 @@ pub(crate) enum RobotMessage {
         from: u32,
         records: Vec<JournalRecord>,
     },
-    /// The group refused a journal of so many records, which is kept as evidence.
+    /// The group refused a journal of so many records, which is kept as evidence; so many earlier ones gave way.
     Refused {
         records: usize,
+        dropped: usize,
     },
     Ended {
         pair: Pair,
@@ -89,6 +91,8 @@ pub struct RobotObservation {
     pub kept_journals: usize,
     /// Records written down while it was cut off that the group refused, since the robot was started.
     pub refused_records: usize,
+    /// Refused journals that gave way to later ones, since the robot was started.
+    pub dropped_journals: usize,
 }
 
 /// What the robot is made of.
@@ -105,7 +109,9 @@ pub(crate) struct RobotArguments {
     pub(crate) opens_from: BootInstant,
     /// The last session number used in this boot, kept over restarts of the actor.
     pub(crate) number_last: Arc<AtomicU64>,
-    /// Whether no guard of the node's last boot can be alive.
+    /// Whether no guard of the node's last boot can be alive. What was not so at the start is never taken to be so later:
+    /// guards of this boot hold the same lock. That costs time (the leader waits for the bound of a job's absence) and
+    /// no more. Guards of this boot end what they hold when their pipe closes; a robot that is started again waits a lease.
     pub(crate) guards_gone: bool,
 }
 
@@ -116,6 +122,7 @@ pub(crate) struct RobotState {
     jobs: Jobs,
     kept: Kept,
     refused_records: usize,
+    dropped_journals: usize,
     definitions: Definitions,
     /// Whether everything was told to stop: what is assigned after that is given back.
     is_stopping: bool,
@@ -166,6 +173,7 @@ impl Actor for Robot {
             jobs: Jobs::default(),
             kept,
             refused_records: 0,
+            dropped_journals: 0,
             definitions: Definitions::default(),
             is_stopping: false,
             leader: None,
@@ -222,7 +230,10 @@ impl RobotState {
             }
             RobotMessage::Records(records) => self.send_records(records),
             RobotMessage::Kept { pair, from, records } => self.deliver(pair, from, records),
-            RobotMessage::Refused { records } => self.refused_records += records,
+            RobotMessage::Refused { records, dropped } => {
+                self.refused_records += records;
+                self.dropped_journals += dropped;
+            }
             RobotMessage::Ended { pair, how } => {
                 if self.jobs.ended(pair) && how != EndKind::Finished {
                     self.kept.add(pair);
@@ -254,6 +265,7 @@ impl RobotState {
             is_draining: self.report.is_draining,
             kept_journals: self.kept.len(),
             refused_records: self.refused_records,
+            dropped_journals: self.dropped_journals,
         }
     }
 
@@ -318,9 +330,9 @@ impl RobotState {
             let myself = myself.clone();
             tokio::spawn(async move {
                 match refusing.await {
-                    Ok(records) => {
-                        tracing::warn!(job = %pair.job, fence = %pair.fence, records, "the group refused what a job cut off did: it was given to another robot; the records are kept here");
-                        link::report(&myself, RobotMessage::Refused { records });
+                    Ok(Evidence { records, dropped }) => {
+                        tracing::warn!(job = %pair.job, fence = %pair.fence, records, dropped, "the group refused what a job cut off did: it was given to another robot; the records are kept here");
+                        link::report(&myself, RobotMessage::Refused { records, dropped });
                     }
                     Err(error) => not_kept(pair, &error),
                 }

@@ -12,10 +12,12 @@ use fleet_core::SiteName;
 
 use super::frame::Hello;
 
-/// First pause after a failed dial; doubles up to [`PAUSE_MAX`].
+/// First pause after a failed dial; doubles up to a bound.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
-/// Longest pause between dials of one site.
-const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// Longest pause between dials of a site that was heard once: when a cut ends, however long it was, this is waited for.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// The same of one that was never heard, as of a plant that can only dial out itself: likely it cannot be dialled from here.
+const PAUSE_UNHEARD_MAX: Duration = Duration::from_secs(15);
 /// Most addresses of one site that are tried in turn.
 const ADDRESSES_MAX: usize = 32;
 
@@ -61,6 +63,8 @@ pub struct Situation<'a> {
     pub is_leading: bool,
     /// The other sites, each with where its nodes may answer, the likeliest first.
     pub sites: &'a BTreeMap<SiteName, Vec<String>>,
+    /// Those of them that were heard once.
+    pub heard: &'a BTreeSet<SiteName>,
     /// The links this node holds.
     pub links: &'a [LinkFact],
     /// Sites to which another living node of this site holds a link.
@@ -92,6 +96,7 @@ struct Target {
     failures: u32,
     retry_at: Duration,
     is_dialling: bool,
+    is_heard: bool,
 }
 
 /// The plan of one node.
@@ -115,10 +120,9 @@ impl DialPlan {
             return dials;
         }
         for (site, addresses) in situation.sites {
-            let is_linked = situation.links.iter().any(|link| link.site == *site)
-                || situation.held_elsewhere.contains(site)
-                || *site == self.own;
+            let is_linked = self.is_linked(site, situation);
             let target = self.targets.entry(site.clone()).or_default();
+            target.is_heard = situation.heard.contains(site);
             if is_linked || target.is_dialling || addresses.is_empty() || now < target.retry_at {
                 continue;
             }
@@ -127,6 +131,22 @@ impl DialPlan {
             dials.push(Dial::Dial { site: site.clone(), address });
         }
         dials
+    }
+
+    /// When [`Self::next`] has something to dial though nothing else happens; `None` if it has not.
+    pub fn due(&self, situation: &Situation<'_>) -> Option<Duration> {
+        let waits = |(site, target): (&SiteName, &Target)| {
+            let has_address = situation.sites.get(site).is_some_and(|addresses| !addresses.is_empty());
+            let is_wanted = has_address && !target.is_dialling && !self.is_linked(site, situation);
+            is_wanted.then_some(target.retry_at)
+        };
+        self.targets.iter().filter(|_| situation.is_leading).filter_map(waits).min()
+    }
+
+    fn is_linked(&self, site: &SiteName, situation: &Situation<'_>) -> bool {
+        situation.links.iter().any(|link| link.site == *site)
+            || situation.held_elsewhere.contains(site)
+            || *site == self.own
     }
 
     fn ends(&self, situation: &Situation<'_>) -> Vec<Dial> {
@@ -160,8 +180,9 @@ impl DialPlan {
             target.failures = 0;
             return;
         }
-        let pause = PAUSE_MIN.saturating_mul(1 << target.failures.min(6)).min(PAUSE_MAX);
-        target.retry_at = now + pause.mul_f64(jitter.clamp(0.5, 1.5)).clamp(PAUSE_MIN, PAUSE_MAX);
+        let longest = if target.is_heard { PAUSE_MAX } else { PAUSE_UNHEARD_MAX };
+        let pause = PAUSE_MIN.saturating_mul(1 << target.failures.min(6)).min(longest);
+        target.retry_at = now + pause.mul_f64(jitter.clamp(0.5, 1.5)).clamp(PAUSE_MIN, longest);
         target.failures = target.failures.saturating_add(1);
         target.next_address = target.next_address.wrapping_add(1);
     }
@@ -204,12 +225,14 @@ mod tests {
         BTreeMap::from([(site("south"), vec!["a:1".to_owned(), "b:1".to_owned()])])
     }
 
+    static NOBODY: BTreeSet<SiteName> = BTreeSet::new();
+
     fn situation<'a>(
         sites: &'a BTreeMap<SiteName, Vec<String>>,
         links: &'a [LinkFact],
         held_elsewhere: &'a BTreeSet<SiteName>,
     ) -> Situation<'a> {
-        Situation { is_leading: true, sites, links, held_elsewhere }
+        Situation { is_leading: true, sites, heard: &NOBODY, links, held_elsewhere }
     }
 
     const fn millis(value: u64) -> Duration {
@@ -222,25 +245,37 @@ mod tests {
         let mut plan = DialPlan::new(site("north"));
         let follower = Situation { is_leading: false, ..situation(&sites, &[], &nobody) };
         assert_eq!(plan.next(millis(0), &follower), []);
-        let leader = situation(&sites, &[], &nobody);
+        let (dialled, pauses) = dials_in_vain(&mut plan, &situation(&sites, &[], &nobody));
+        assert_eq!(dialled[..4], ["a:1", "b:1", "a:1", "b:1"]);
+        assert_eq!(pauses, [0, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000]);
+    }
+
+    #[test]
+    fn a_site_that_was_heard_is_dialled_every_other_second_however_long_it_is_cut_off() {
+        let (sites, nobody, heard) = (sites(), BTreeSet::new(), BTreeSet::from([site("south")]));
+        let cut_off = Situation { heard: &heard, ..situation(&sites, &[], &nobody) };
+        let (_, pauses) = dials_in_vain(&mut DialPlan::new(site("north")), &cut_off);
+        assert_eq!(pauses, [0, 500, 1_000, 2_000, 2_000, 2_000, 2_000, 2_000]);
+    }
+
+    /// The addresses of eight dials that all fail, and the pauses before them.
+    fn dials_in_vain(plan: &mut DialPlan, leader: &Situation<'_>) -> (Vec<String>, Vec<u128>) {
         let (mut now, mut dialled, mut pauses) = (millis(0), Vec::new(), Vec::new());
         while dialled.len() < 8 {
             let began = now;
-            let dials = loop {
-                let dials = plan.next(now, &leader);
-                if !dials.is_empty() {
-                    break dials;
-                }
-                now += millis(100);
-            };
-            assert_eq!(plan.next(now, &leader), [], "one dial at a time");
+            if let Some(due) = plan.due(leader) {
+                assert!(due == now || plan.next(due - millis(1), leader).is_empty(), "not before it is due");
+                now = due;
+            }
+            let dials = plan.next(now, leader);
+            assert_eq!((dials.len(), plan.due(leader)), (1, None), "nothing is due while it is dialled");
+            assert_eq!(plan.next(now, leader), [], "one dial at a time");
             let [Dial::Dial { address, .. }] = dials.as_slice() else { panic!("{dials:?}") };
             dialled.push(address.clone());
             pauses.push((now - began).as_millis());
             plan.dialled(now, &site("south"), false, 1.0);
         }
-        assert_eq!(dialled[..4], ["a:1", "b:1", "a:1", "b:1"]);
-        assert_eq!(pauses, [0, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000]);
+        (dialled, pauses)
     }
 
     #[test]
@@ -251,6 +286,8 @@ mod tests {
         assert_eq!(plan.next(millis(0), &situation(&sites, &links, &nobody)), []);
         assert_eq!(plan.next(millis(0), &situation(&sites, &[], &elsewhere)), []);
         plan.ended(millis(1_000), &site("south"), 1.0);
+        assert_eq!(plan.due(&situation(&sites, &links, &nobody)), None, "it is linked");
+        assert_eq!(plan.due(&situation(&sites, &[], &nobody)), Some(millis(1_500)));
         assert_eq!(plan.next(millis(1_400), &situation(&sites, &[], &nobody)), []);
         assert_eq!(plan.next(millis(1_500), &situation(&sites, &[], &nobody)).len(), 1);
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use fleet_core::{Error, ErrorKind};
 use fleet_store::record::Payload;
 
+use super::figures::LinkFigures;
 use super::frame::{Frame, GossipPacket, Hello, SiteReport};
 use super::protocol::{Command, Protocol};
 use crate::ports::SiteTopic;
@@ -50,13 +52,20 @@ enum Request {
 #[derive(Clone, Debug)]
 pub struct SiteLink {
     requests: mpsc::Sender<Request>,
+    figures: Arc<Mutex<LinkFigures>>,
 }
 
 impl SiteLink {
     /// A handle, and what [`serve`] takes its requests from.
     pub fn channel() -> (Self, LinkRequests) {
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
-        (Self { requests }, LinkRequests(receiver))
+        let figures: Arc<Mutex<LinkFigures>> = Arc::default();
+        (Self { requests, figures: Arc::clone(&figures) }, LinkRequests { receiver, figures })
+    }
+
+    /// What went over it so far and how it stands.
+    pub fn figures(&self) -> LinkFigures {
+        *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the other site. Dropping the future gives the call up, at the latest when the link next keeps itself alive.
@@ -91,7 +100,10 @@ impl SiteLink {
 
 /// What [`serve`] takes requests from.
 #[derive(Debug)]
-pub struct LinkRequests(mpsc::Receiver<Request>);
+pub struct LinkRequests {
+    receiver: mpsc::Receiver<Request>,
+    figures: Arc<Mutex<LinkFigures>>,
+}
 
 /// Carries out `protocol`, which began at `began`: frames come from `incoming` and go to `outgoing`. Ends with the reason.
 pub async fn serve(
@@ -109,8 +121,10 @@ pub async fn serve(
         asked: BTreeMap::new(),
         answers: FuturesUnordered::new(),
         abandoned: BTreeMap::new(),
+        figures: requests.figures,
     };
-    let reason = running.run(incoming, outgoing, requests.0).await;
+    let reason = running.run(incoming, outgoing, requests.receiver).await;
+    running.measure();
     let ended = running.protocol.end();
     running.carry_out(ended);
     reason
@@ -128,11 +142,16 @@ struct Running<Events> {
     answers: FuturesUnordered<Answering>,
     /// Ends the answering of a call that nobody waits for any more.
     abandoned: BTreeMap<u64, oneshot::Sender<()>>,
+    figures: Arc<Mutex<LinkFigures>>,
 }
 
 impl<Events: LinkEvents> Running<Events> {
     fn now(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    fn measure(&self) {
+        *self.figures.lock().unwrap_or_else(PoisonError::into_inner) = self.protocol.figures();
     }
 
     async fn run(
@@ -145,6 +164,7 @@ impl<Events: LinkEvents> Running<Events> {
             if let Err(reason) = self.send(&outgoing) {
                 return reason;
             }
+            self.measure();
             let has_room = outgoing.capacity() > 0;
             let due = self.began + self.protocol.next_due(has_room);
             let commands = tokio::select! {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use fleet_store::record::Payload;
 
+use super::figures::{LinkFigures, Traffic};
 use super::frame::{CallNumber, Frame, GossipPacket, PIECE_BYTES_MAX, Part, Piece, SiteReport};
 use super::window::Window;
 use crate::ports::SiteTopic;
@@ -87,6 +88,15 @@ impl Outbox {
     /// How many gossip packets did not fit so far.
     pub(super) fn packets_dropped(&self) -> u64 {
         self.packets_dropped
+    }
+
+    /// How long a piece takes there, with its acknowledgement back, and how much waits: packets, then messages by topic.
+    pub(super) fn measure(&self, figures: &mut LinkFigures) {
+        figures.round_trip = self.window.round_trip();
+        figures.flow_mut(Traffic::Gossip).waiting = self.packets.len();
+        for topic in TOPICS {
+            figures.flow_mut(Traffic::Topic(topic)).waiting = self.lanes[lane(topic)].len();
+        }
     }
 
     pub(super) fn push_message(&mut self, topic: SiteTopic, call: CallNumber, part: Part, bytes: Payload) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use fleet_core::{Error, ErrorKind, SiteName};
 use fleet_store::record::Payload;
 
+use super::figures::{LinkFigures, Traffic};
 use super::frame::{CallNumber, Failure, Frame, GossipPacket, Hello, Part, Piece, SiteReport};
 use super::inbox::{Inbox, Taken};
 use super::outbox::{Outbox, Withdrawn};
@@ -97,6 +98,7 @@ pub struct Protocol {
     heard: Duration,
     spoke: Duration,
     is_closed: bool,
+    figures: LinkFigures,
 }
 
 impl Protocol {
@@ -117,6 +119,7 @@ impl Protocol {
             heard: now,
             spoke: now,
             is_closed: false,
+            figures: LinkFigures::default(),
         }
     }
 
@@ -186,12 +189,39 @@ impl Protocol {
         self.outbox.packets_dropped()
     }
 
+    /// What went over the link so far and how it stands.
+    pub fn figures(&self) -> LinkFigures {
+        let mut figures = self.figures;
+        self.outbox.measure(&mut figures);
+        figures
+    }
+
+    /// What `frame` is about, and how many bytes of it: nothing for what only keeps the link going. `served` says of the
+    /// answers in it that they are ours.
+    fn traffic(&self, frame: &Frame, served: bool) -> Option<(Traffic, u64)> {
+        match frame {
+            Frame::Packet(packet) => Some((Traffic::Gossip, packet.sealed.as_slice().len() as u64)),
+            Frame::Piece(piece) => {
+                let topic = match piece.part {
+                    Part::Ask(topic) => Some(topic),
+                    _ if served => self.serving.get(&piece.call).copied(),
+                    _ => self.pending.get(&piece.call).map(|call| call.topic),
+                };
+                Some((Traffic::Topic(topic?), piece.bytes.as_slice().len() as u64))
+            }
+            _ => None,
+        }
+    }
+
     /// Takes one frame of the other side.
     pub fn take(&mut self, now: Duration, frame: Frame) -> Vec<Command> {
         if self.is_closed {
             return Vec::new();
         }
         self.heard = now;
+        if let Some((traffic, bytes)) = self.traffic(&frame, false) {
+            self.figures.flow_mut(traffic).received_bytes += bytes;
+        }
         let mut commands = Vec::new();
         match (&self.peer, frame) {
             (None, Frame::Hello(hello)) => self.opened(hello, &mut commands),
@@ -300,6 +330,9 @@ impl Protocol {
         let is_due = now.saturating_sub(self.spoke) >= KEEP_ALIVE;
         let frame = self.outbox.pop(now).or(is_due.then_some(Frame::KeepAlive))?;
         self.spoke = now;
+        if let Some((traffic, bytes)) = self.traffic(&frame, true) {
+            self.figures.flow_mut(traffic).sent_bytes += bytes;
+        }
         if let Frame::Piece(piece) = &frame {
             match piece.part {
                 Part::Ask(_) => {

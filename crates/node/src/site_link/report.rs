@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::frame::{FRAME_BYTES_MAX, Frame, SiteReport};
+use crate::placement::HOST_WORD;
 use crate::ports::RobotOffer;
 
 /// Most robots told of one by one.
@@ -12,15 +13,22 @@ const NODES_MAX: usize = 8;
 /// The length of a report in its frame leaves room for the frame's own bytes.
 const REPORT_BYTES_MAX: usize = FRAME_BYTES_MAX - 16;
 
-/// `report` so that it fits a frame. Where there are more than `ROBOTS_MAX` robots, those with the same tags and
-/// capabilities become one without a name that has all their slots; what still does not fit is left out, those that
-/// offer least first.
+/// `report` so that it fits a frame. Where there are more than `ROBOTS_MAX` robots, or too many words, those with the same
+/// tags and capabilities become one without a name that has all their slots. If that is not enough the hosts that they
+/// allow are not told: then a job may come for which there is none, and goes back. What still does not fit is left out,
+/// those that offer least first.
 pub fn bounded(mut report: SiteReport) -> SiteReport {
     report.nodes.truncate(NODES_MAX);
-    if report.robots.len() > ROBOTS_MAX {
+    if report.robots.len() > ROBOTS_MAX || length(&report) > REPORT_BYTES_MAX {
         report.robots = summed(report.robots);
-        report.robots.truncate(ROBOTS_MAX);
     }
+    if length(&report) > REPORT_BYTES_MAX {
+        for robot in &mut report.robots {
+            robot.capabilities.retain(|word| !word.starts_with(HOST_WORD));
+        }
+        report.robots = summed(report.robots);
+    }
+    report.robots.truncate(ROBOTS_MAX);
     while !report.robots.is_empty() && length(&report) > REPORT_BYTES_MAX {
         report.robots.pop();
     }
@@ -65,6 +73,19 @@ mod tests {
         let many = SiteReport { robots: robots(500, |n| format!("hall-{}", n % 2)), ..SiteReport::default() };
         let offers = bounded(many).robots;
         assert_eq!(offers.iter().map(|offer| offer.slots).collect::<Vec<_>>(), [500, 500]);
+    }
+
+    #[test]
+    fn a_robot_with_too_many_hosts_is_told_of_without_them() {
+        let hosts = |robot: &mut RobotOffer, number: usize| {
+            robot.capabilities = (0..64).map(|host| format!("http:{host}.{number:0>60}.example")).collect();
+            robot.capabilities.push("http".to_owned());
+        };
+        let mut robots = robots(20, |_| "press".to_owned());
+        robots.iter_mut().enumerate().for_each(|(number, robot)| hosts(robot, number));
+        let report = bounded(SiteReport { robots, ..SiteReport::default() });
+        let told: Vec<_> = report.robots.iter().map(|robot| (robot.slots, robot.capabilities.as_slice())).collect();
+        assert_eq!(told, [(40, ["http".to_owned()].as_slice())], "it may allow any host");
     }
 
     #[test]

@@ -414,3 +414,28 @@ async fn a_side_that_reads_nothing_is_cut_off() {
     assert_eq!(north.task.await.unwrap(), "it takes nothing any more");
     assert_eq!(asked.await.unwrap().unwrap_err().kind, ErrorKind::Unavailable);
 }
+
+#[test]
+fn what_goes_over_a_link_is_counted_by_topic_and_direction_at_both_ends() {
+    use super::figures::Traffic;
+    let (mut north, mut south) = opened(millis(0));
+    let call = north.ask(millis(0), SiteTopic::Courier, Payload::from(vec![7; 20_000])).unwrap();
+    north.packet(packet(1));
+    let courier = Traffic::Topic(SiteTopic::Courier);
+    let waiting = |end: &Protocol| (end.figures().flow(Traffic::Gossip).waiting, end.figures().flow(courier).waiting);
+    assert_eq!(waiting(&north), (1, 1));
+    assert_eq!(north.figures().round_trip, None, "nothing was timed yet");
+    pass(millis(0), &mut north, &mut south);
+    pass(millis(40), &mut south, &mut north);
+    assert_eq!((waiting(&north), north.figures().round_trip), ((0, 0), Some(millis(40))));
+    south.answer(call, Ok(Payload::from(vec![8; 500])));
+    settle(millis(50), &mut south, &mut north);
+    let counted = |end: &Protocol, traffic| {
+        let (figures, of) = (end.figures(), traffic);
+        (figures.flow(of).sent_bytes, figures.flow(of).received_bytes)
+    };
+    assert_eq!((counted(&north, courier), counted(&south, courier)), ((20_000, 500), (500, 20_000)));
+    assert_eq!((counted(&north, Traffic::Gossip), counted(&south, Traffic::Gossip)), ((8, 0), (0, 8)));
+    let client = Traffic::Topic(SiteTopic::Client);
+    assert_eq!((counted(&north, client), counted(&south, client)), ((0, 0), (0, 0)));
+}

@@ -27,12 +27,14 @@ pub(super) struct Window {
     timed: Option<(u64, Duration)>,
     /// Whether something had to wait for room since the window last changed.
     was_full: bool,
+    /// How long the byte that was timed last took there, with its acknowledgement back.
+    took: Option<Duration>,
 }
 
 impl Window {
     /// A window with nothing under way.
     pub(super) fn new() -> Self {
-        Self { bytes_max: WINDOW_BYTES_MIN, sent: 0, received: 0, timed: None, was_full: false }
+        Self { bytes_max: WINDOW_BYTES_MIN, sent: 0, received: 0, timed: None, was_full: false, took: None }
     }
 
     fn under_way(&self) -> usize {
@@ -67,9 +69,14 @@ impl Window {
             } else if took >= SLOW {
                 self.bytes_max = (self.bytes_max / 2).max(WINDOW_BYTES_MIN);
             }
-            (self.timed, self.was_full) = (None, false);
+            (self.timed, self.was_full, self.took) = (None, false, Some(took));
         }
         true
+    }
+
+    /// How long the byte that was timed last took there, with its acknowledgement back.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.took
     }
 
     /// Its size, bytes.

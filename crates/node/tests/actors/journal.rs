@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use fleet_core::{Error, Timestamp};
 use fleet_node::ports::OwnJournal;
 use fleet_node::session::Pair;
-use fleet_store::Store;
 use fleet_store::record::JournalRecord;
+use fleet_store::{Evidence, Store};
 
 /// A robot's own journal whose writes take no time of the paused clock.
 pub(crate) struct TestJournal(pub(crate) Store);
@@ -37,7 +37,7 @@ impl OwnJournal for TestJournal {
         blocking(OwnJournal::forget(&self.0, pair))
     }
 
-    fn refuse(&self, pair: Pair, at: Timestamp) -> BoxFuture<'static, Result<usize, Error>> {
+    fn refuse(&self, pair: Pair, at: Timestamp) -> BoxFuture<'static, Result<Evidence, Error>> {
         blocking(OwnJournal::refuse(&self.0, pair, at))
     }
 }

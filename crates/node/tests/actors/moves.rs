@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use fleet_core::{Error, ErrorKind, GroupId, JobId, SiteName};
 use fleet_node::ports::{KnownSite, KnownSites, RobotOffer, SiteServer, SiteTopic, Sites};
 use fleet_node::{JobAction, JobRequest, Node};
-use fleet_replication::command::Action;
-use fleet_store::record::{Content, Ending, JobState, NodeProfile, Payload, Reason};
+use fleet_replication::command::{Action, Moving};
+use fleet_store::record::{Content, Ending, JobState, NodeProfile, Payload, PeerSite, Reason};
 use fleet_store::state::listing::{Listed, listed};
 use fleet_store::state::{jobs, moves};
 
@@ -27,6 +27,8 @@ struct Way {
     is_cut: AtomicBool,
     /// Whether messages arrive and their answers do not.
     loses_answers: AtomicBool,
+    /// Whether nothing arrives that the second site sends.
+    is_one_way: AtomicBool,
     messages: AtomicUsize,
 }
 
@@ -44,7 +46,7 @@ impl Sites for End {
             assert_eq!(topic, SiteTopic::Courier);
             // As far as between two towns.
             tokio::time::sleep(Duration::from_millis(20)).await;
-            if way.is_cut.load(Ordering::SeqCst) {
+            if way.is_cut.load(Ordering::SeqCst) || own == name(1) && way.is_one_way.load(Ordering::SeqCst) {
                 return Err(cut());
             }
             way.messages.fetch_add(1, Ordering::SeqCst);
@@ -209,6 +211,7 @@ async fn jobs_wait_for_a_link_and_go_by_themselves_when_it_is_there() {
 async fn answers_that_are_lost_double_nothing_and_a_new_leader_goes_on() {
     let pair = Pair::start().await;
     pair.way.loses_answers.store(true, Ordering::SeqCst);
+    pair.way.is_one_way.store(true, Ordering::SeqCst);
     let job = pair.submit("call").await;
     let run = pair.sites[1].effects.next().await;
     tokio::time::sleep(Duration::from_secs(300)).await;
@@ -219,9 +222,56 @@ async fn answers_that_are_lost_double_nothing_and_a_new_leader_goes_on() {
         fleet.log.elect(id(1));
     }
     pair.way.loses_answers.store(false, Ordering::SeqCst);
+    pair.way.is_one_way.store(false, Ordering::SeqCst);
     pair.until_seen(0, job, JobState::Completed).await;
     assert_eq!(pair.sites[1].effects.begun.lock().unwrap().len(), 1);
     assert_eq!(pair.sites[1].log.leader(), id(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_settles_the_move_whose_answer_was_lost() {
+    let pair = Pair::start().await;
+    pair.way.loses_answers.store(true, Ordering::SeqCst);
+    let job = pair.submit("call").await;
+    pair.sites[1].effects.next().await.end.send(done()).unwrap();
+    pair.until_seen(0, job, JobState::Completed).await;
+    assert!(!pair.is_here(0, job));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_space_is_short_no_job_is_taken_over_and_ends_and_cancels_still_pass() {
+    let pair = Pair::start().await;
+    let ends = pair.submit("call").await;
+    let run = pair.sites[1].effects.next().await;
+    let cancelled = pair.submit("call").await;
+    let _held = pair.sites[1].effects.next().await;
+    pair.until("there", || !pair.is_here(0, cancelled)).await;
+    pair.sites[1].log.is_short_of_space.store(true, Ordering::SeqCst);
+    let waits = pair.submit("").await;
+    pair.sites[0].node(1).control(cancelled, JobAction::Cancel).await.unwrap();
+    run.end.send(done()).unwrap();
+    pair.until_seen(0, ends, JobState::Completed).await;
+    pair.until_seen(0, cancelled, JobState::Cancelled).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(pair.seen(0, waits), Some(JobState::Transferring), "it is neither taken nor refused");
+    pair.sites[1].log.is_short_of_space.store(false, Ordering::SeqCst);
+    pair.until_seen(0, waits, JobState::Completed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_cannot_go_keeps_none_behind_it() {
+    let pair = Pair::start().await;
+    pair.link(false, &[]);
+    let input = Payload::from(format!("\"{}\"", "x".repeat(700_000)).into_bytes());
+    let request = JobRequest { site: Some(name(1)), input, ..pair.request("") };
+    let stuck = pair.sites[0].node(1).submit(request).await.unwrap();
+    pair.sites[0].log.blobs.lock().unwrap().clear();
+    let jobs = join_all((0..3).map(|_| pair.submit(""))).await;
+    pair.link(true, &[]);
+    for job in &jobs {
+        pair.until_seen(0, *job, JobState::Completed).await;
+    }
+    assert_eq!(pair.seen(0, stuck), Some(JobState::Transferring), "its input is lost");
 }
 
 #[tokio::test(start_paused = true)]
@@ -312,6 +362,22 @@ async fn what_no_robot_there_can_run_comes_back_with_the_reason_and_an_unknown_s
     let error = pair.sites[0].node(1).submit(unknown).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().ends_with("known are: here, there"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_never_answered_for_holds_up_no_other_one_of_its_definition() {
+    let pair = Pair::start().await;
+    pair.link(false, &[]);
+    let (stuck, other) = (pair.submit("").await, pair.submit("").await);
+    let number = |job| moves::of_job(&pair.sites[0].log.reader(), job).unwrap().unwrap().number;
+    assert!(number(stuck) < number(other));
+    // There the first move was settled long ago, as after the recovery of a copy that does not know that.
+    let source = PeerSite { group: pair.sites[0].log.group, site: name(0) };
+    let pass = Moving::Pass { source, watermark: number(other) };
+    pair.sites[1].log.commit(pass.into()).await.unwrap().accepted().unwrap();
+    pair.link(true, &[]);
+    pair.until_seen(0, other, JobState::Completed).await;
+    assert_eq!(pair.seen(0, stuck), Some(JobState::Transferring), "nobody knows here what became of it");
 }
 
 #[tokio::test(start_paused = true)]

@@ -89,6 +89,8 @@ pub(crate) struct SharedLog {
     pub(crate) reconciled_proposed: Arc<AtomicUsize>,
     /// Stops that were proposed.
     pub(crate) stops_proposed: Arc<AtomicUsize>,
+    /// Whether the disk has no room for new work.
+    pub(crate) is_short_of_space: Arc<AtomicBool>,
     /// What blobs are found to be.
     pub(crate) blobs: Arc<Mutex<BTreeMap<Digest, Result<Payload, ErrorKind>>>>,
     standings: Arc<Mutex<BTreeMap<NodeId, watch::Sender<GroupStanding>>>>,
@@ -116,6 +118,7 @@ impl SharedLog {
             loses_reconciled: Arc::default(),
             reconciled_proposed: Arc::default(),
             stops_proposed: Arc::default(),
+            is_short_of_space: Arc::default(),
             blobs: Arc::default(),
             standings: Arc::default(),
         }
@@ -307,6 +310,10 @@ impl Group for NodeGroup {
 
     fn reader(&self) -> Result<StateReader, Error> {
         Ok(self.log.reader())
+    }
+
+    fn has_room(&self) -> Result<bool, Error> {
+        Ok(!self.log.is_short_of_space.load(Ordering::Relaxed))
     }
 
     fn put_content(&self, bytes: Payload) -> BoxFuture<'static, Result<Content, Error>> {

@@ -52,7 +52,7 @@ impl Effects for Counted {
 async fn start(group: &Group, effects: &Arc<Counted>) -> Node {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     group.found().await.unwrap();
-    let port = Arc::new(SiteGroup::new(group.clone(), Arc::clone(&clock)));
+    let port = Arc::new(SiteGroup::new(group.clone(), Arc::clone(&clock), fleet_store::Store::in_memory().unwrap(), 0));
     port.standing().wait_for(|standing| standing.serving.is_some()).await.unwrap();
     let node = group.node();
     let founding =

@@ -2,8 +2,8 @@
 
 use fleet_core::{Digest, Fence, GroupId, JobId, NodeId, SessionId, SiteName, Timestamp};
 use fleet_store::record::{
-    Absence, Content, Founding, JobSpec, JournalRecord, Keyring, NodeCertificate, NodeProfile, Payload, SiteRecord,
-    StopCause, TokenId, TrustKind,
+    Absence, Content, Founding, JobSpec, JournalRecord, Keyring, NodeCertificate, NodeProfile, Payload, PeerSite,
+    SiteRecord, StopCause, TokenId, TrustKind,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,9 @@ pub const ADMIT_VERSION: u32 = 4;
 pub const HOSTS_VERSION: u32 = 5;
 /// The version of commands that brought several sites: their registry, and the moves of jobs between them.
 pub const SITES_VERSION: u32 = 6;
+/// The version of commands that brought the later certificates of authorities, and the removal of sites; and from which a
+/// move that was settled before is answered anew where its job is known: its source was recovered and has forgotten that.
+pub const LINKS_VERSION: u32 = 7;
 
 /// What a command asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,6 +191,20 @@ pub enum Action {
         /// The absence that lasted too long.
         number: u32,
     },
+    /// Puts a later certificate of the site's own authority, for the same key, in the place of the one there is.
+    RenewAuthority {
+        /// Digest of the certificate that it replaces, so that a late repeat changes nothing.
+        replaces: Digest,
+        /// The later one, DER.
+        certificate: Payload,
+    },
+    /// Records in the registry that another site's authority was given a later certificate.
+    RenewSite(Box<SiteRenewal>),
+    /// Takes another site out of the fleet for good, in the registry, and revokes its authority.
+    RemoveSite(Box<SiteRemoval>),
+    /// Forgets a site that was removed from the fleet, a bounded number of rows: jobs that it had not accepted are queued
+    /// here, and nobody there is told of those that came from it.
+    ExpelSite(PeerSite),
 }
 
 impl Action {
@@ -202,6 +219,9 @@ impl Action {
             Self::SubmitAssigned { .. } => SUBMIT_ASSIGNED_VERSION,
             Self::Forget { .. } => FORGET_VERSION,
             Self::Moving(_) | Self::Rebind { .. } | Self::ReleaseAbsent { .. } => SITES_VERSION,
+            Self::RenewAuthority { .. } | Self::RenewSite(_) | Self::RemoveSite(_) | Self::ExpelSite(_) => {
+                LINKS_VERSION
+            }
             _ => FIRST_VERSION,
         }
     }
@@ -357,4 +377,29 @@ pub struct SiteNote {
     pub site: SiteName,
     /// What is known of it.
     pub record: SiteRecord,
+}
+
+/// A later certificate of another site's authority.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteRenewal {
+    /// The site.
+    pub site: PeerSite,
+    /// Digest of the certificate that the registry has of it, so that a late repeat changes nothing.
+    pub replaces: Digest,
+    /// Serial number of that one, lower-case hexadecimal. It stays valid until it ends, or the site is removed.
+    pub serial: String,
+    /// The later one, DER.
+    pub authority: Payload,
+}
+
+/// A site to be removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteRemoval {
+    /// The site.
+    pub site: PeerSite,
+    /// Digest of the certificate that the registry has of its authority: if it has another by now, that one has to be
+    /// revoked.
+    pub authority: Digest,
+    /// Serial number of that one, lower-case hexadecimal.
+    pub serial: String,
 }

@@ -194,13 +194,24 @@ pub enum Refusal {
     /// Accepting a job brings the job itself along.
     #[error("move {0} can be accepted only with its job")]
     MoveEmpty(Serial),
+    /// There is no such site.
+    #[error("site {0} does not exist")]
+    SiteUnknown(SiteName),
+    /// The site was removed from the fleet.
+    #[error("site {0} was removed from the fleet")]
+    SiteRemoved(SiteName),
+    /// The site was founded anew, or its authority has another certificate: what was asked for comes late.
+    #[error("site {0} changed meanwhile")]
+    SiteChanged(SiteName),
 }
 
 impl Refusal {
     /// What the caller can act on.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::JobUnknown(_) | Self::NodeUnknown(_) | Self::TokenUnknown(_) => ErrorKind::NotFound,
+            Self::JobUnknown(_) | Self::NodeUnknown(_) | Self::TokenUnknown(_) | Self::SiteUnknown(_) => {
+                ErrorKind::NotFound
+            }
             Self::JobConflict(_)
             | Self::NameTaken { .. }
             | Self::NodeTaken(_)
@@ -219,6 +230,8 @@ impl Refusal {
             | Self::NodeRemoved(_)
             | Self::NotFounded
             | Self::NotRegistry
+            | Self::SiteRemoved(_)
+            | Self::SiteChanged(_)
             | Self::KeyringStale(_) => ErrorKind::FailedPrecondition,
             Self::JobElsewhere { .. }
             | Self::JobNotMoving(_)
@@ -254,6 +267,7 @@ impl Refusal {
             Self::TokenOfSite { .. } => Some("Join with --site as the token says, or make a token for this site."),
             Self::SiteTaken(_) => Some("Join it with a token that was made there: `fleetctl token create`."),
             Self::NotRegistry => Some("Ask a node of the fleet's first site."),
+            Self::SiteChanged(_) => Some("Look at `fleetctl site list`, and ask again if it is still meant."),
             Self::NodeRemoved(_) | Self::NodeTaken(_) => Some("Join again with an empty data directory."),
             Self::NameTaken { .. } => Some("Choose another name with --name."),
             Self::JobElsewhere { .. } => {

@@ -10,11 +10,12 @@ use fleet_store::record::{Arrival, Job, JobSpec, JobState, Origin, Peer, PeerSit
 use fleet_store::state::tables::{ARRIVALS, ORIGINS, PEERS};
 use fleet_store::state::{jobs, moves};
 
+use super::expulsion::check_not_removed;
 use super::scope::{Halt, Scope};
 use super::submit::{is_repeat, store_contents};
 use super::transition::Transition;
 use super::{control, reports};
-use crate::command::{Arriving, Outcome, Refusal};
+use crate::command::{Arriving, LINKS_VERSION, Outcome, Refusal};
 
 /// Longest that a robot may run a job on while cut off, milliseconds: what the language allows.
 const FINISH_WITHIN_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
@@ -23,6 +24,7 @@ const FINISH_WITHIN_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 pub(super) fn accept(scope: &mut Scope<'_, '_>, arriving: &Arriving) -> Result<Outcome, Halt> {
     let Arriving { source, number, generation, created_at, submission } = arriving;
     let id = submission.job;
+    check_not_removed(scope, source)?;
     if let Some(verdict) = decided(scope, source.group, *number, id)? {
         return Ok(Outcome::Decided(verdict));
     }
@@ -33,6 +35,7 @@ pub(super) fn accept(scope: &mut Scope<'_, '_>, arriving: &Arriving) -> Result<O
     if let Some(job) = jobs::job(scope.transaction, id)? {
         return match is_repeat(scope, submission, &job)? {
             true => adopt(scope, arriving),
+            false if *number < passed(scope, source.group)? => Err(Refusal::MovePassed(*number).into()),
             false => keep(scope, source, *number, Verdict::Conflict),
         };
     }
@@ -75,6 +78,10 @@ fn adopt(scope: &mut Scope<'_, '_>, arriving: &Arriving) -> Result<Outcome, Halt
     scope.transaction.put(&fleet_store::state::tables::JOBS, &id, &Job { generation, ..known })?;
     note_origin(scope, arriving)?;
     reports::note_change(scope, id)?;
+    if arriving.number < passed(scope, arriving.source.group)? {
+        // What its source has settled has no row, and gets none.
+        return Ok(Outcome::Decided(Verdict::Accepted));
+    }
     keep(scope, &arriving.source, arriving.number, Verdict::Accepted)
 }
 
@@ -96,6 +103,7 @@ pub(super) fn decide(
     if *verdict == Verdict::Accepted {
         return Err(Refusal::MoveEmpty(number).into());
     }
+    check_not_removed(scope, source)?;
     if let Some(known) = moves::arrival(scope.transaction, source.group, number)? {
         return Ok(Outcome::Decided(known.verdict));
     }
@@ -116,6 +124,8 @@ fn decided(scope: &Scope<'_, '_>, source: GroupId, number: Serial, job: JobId) -
     // A source that was recovered may ask again for what it had settled: as long as the job's row says so, it is answered.
     match moves::origin(scope.transaction, job, source)? {
         Some(origin) if origin.number == number => Ok(Some(Verdict::Accepted)),
+        // It ran here, and the source knew: it is told again how the job ended.
+        None if scope.site.gate >= LINKS_VERSION && jobs::job(scope.transaction, job)?.is_some() => Ok(None),
         _ => Err(Refusal::MovePassed(number).into()),
     }
 }

@@ -13,6 +13,7 @@ use fleet_store::record::{
 use fleet_store::state::tables::{CANCELS, MOVES, OUTBOX, PEERS};
 use fleet_store::state::{index, moves, tables};
 
+use super::expulsion::check_not_removed;
 use super::scope::{Halt, Scope};
 use super::submit::{accept_new, is_known};
 use super::transition::Transition;
@@ -70,12 +71,13 @@ pub(super) fn begin(
     Ok(Outcome::Changed { state: JobState::Transferring })
 }
 
-fn check_room(scope: &Scope<'_, '_>, to: &PeerSite) -> Result<(), Refusal> {
+fn check_room(scope: &Scope<'_, '_>, to: &PeerSite) -> Result<(), Halt> {
+    check_not_removed(scope, to)?;
     let own = scope.site.founding.as_ref().is_some_and(|founding| founding.group == to.group);
     let waiting = scope.site.counters.jobs_in(JobState::Transferring);
     match (own, waiting >= OUTBOX_JOBS_MAX) {
-        (true, _) => Err(Refusal::SiteOwn(to.site.clone())),
-        (false, true) => Err(Refusal::OutboxFull(waiting)),
+        (true, _) => Err(Refusal::SiteOwn(to.site.clone()).into()),
+        (false, true) => Err(Refusal::OutboxFull(waiting).into()),
         (false, false) => Ok(()),
     }
 }

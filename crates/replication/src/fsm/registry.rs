@@ -1,14 +1,13 @@
 //! The other sites of the fleet: recorded once by the registry, which is the group of the first site, and noted elsewhere.
 
-use fleet_core::{SiteName, Timestamp};
-use fleet_store::record::{FoundingToken, SiteRecord, TokenId, TokenRecord};
+use fleet_core::{Digest, GroupId, SiteName, Timestamp};
+use fleet_store::record::{FoundingToken, PeerSite, RemovedSite, SiteRecord, TokenId, TokenRecord};
 use fleet_store::state::sites;
 use fleet_store::state::tables::{SITES, TOKENS};
 
-use super::Event;
 use super::scope::{Halt, Scope};
-use super::token;
-use crate::command::{Outcome, Refusal, SiteFounding, SiteNote, TokenGrant};
+use super::{Event, expulsion, token, trust};
+use crate::command::{Outcome, Refusal, SiteFounding, SiteNote, SiteRemoval, SiteRenewal, TokenGrant};
 
 /// Makes a token for the founding of another site.
 pub(super) fn grant(scope: &mut Scope<'_, '_>, grant: &TokenGrant) -> Result<Outcome, Halt> {
@@ -30,7 +29,11 @@ pub(super) fn found(scope: &mut Scope<'_, '_>, founding: &SiteFounding) -> Resul
         return Err(Refusal::TooManySites(sites::SITES_MAX as u64).into());
     }
     let token = match founding.token {
-        Some((id, secret)) => Some((id, token::check(scope, id, secret, &founding.site)?)),
+        Some((id, secret)) => {
+            let record = token::check(scope, id, secret, &founding.site)?;
+            check_newer(scope, id, &record)?;
+            Some((id, record))
+        }
         None if scope.site.founding.as_ref().is_some_and(|founding| founding.dev) => None,
         None => return Err(Refusal::TokenNeeded.into()),
     };
@@ -51,6 +54,64 @@ pub(super) fn found(scope: &mut Scope<'_, '_>, founding: &SiteFounding) -> Resul
     Ok(Outcome::SiteFounded(Box::new(record)))
 }
 
+/// Records a later certificate of a site's authority. The earlier one is noted: it is valid until it ends, so the removal
+/// of the site has to revoke it too.
+pub(super) fn renew(scope: &mut Scope<'_, '_>, renewal: &SiteRenewal) -> Result<Outcome, Halt> {
+    let SiteRenewal { site, replaces, serial, authority } = renewal;
+    let mut record = recorded(scope, site)?;
+    if record.authority == *authority {
+        return Ok(Outcome::Unchanged);
+    }
+    if Digest::of(record.authority.as_slice()) != *replaces {
+        return Err(Refusal::SiteChanged(site.site.clone()).into());
+    }
+    trust::note_authority(scope, site.group, serial)?;
+    record.authority = authority.clone();
+    scope.transaction.put(&SITES, &site.site.to_string(), &record)?;
+    scope.emit(Event::SitesChanged);
+    Ok(Outcome::Done)
+}
+
+/// Takes a site out of the fleet: every certificate of its authority is revoked, and its name is free.
+pub(super) fn remove(scope: &mut Scope<'_, '_>, removal: &SiteRemoval) -> Result<Outcome, Halt> {
+    let SiteRemoval { site, authority, serial } = removal;
+    if sites::removed(scope.transaction, site.group)?.is_some() {
+        return Ok(Outcome::Unchanged);
+    }
+    let record = recorded(scope, site)?;
+    if Digest::of(record.authority.as_slice()) != *authority {
+        return Err(Refusal::SiteChanged(site.site.clone()).into());
+    }
+    let outcome = expulsion::expel(scope, site)?;
+    trust::note_authority(scope, site.group, serial)?;
+    trust::revoke_authority(scope, site.group)?;
+    Ok(outcome)
+}
+
+/// The record of `site`, if the registry has it by this group.
+fn recorded(scope: &Scope<'_, '_>, site: &PeerSite) -> Result<SiteRecord, Halt> {
+    if !sites::is_registry(scope.transaction)? {
+        return Err(Refusal::NotRegistry.into());
+    }
+    let record = sites::site(scope.transaction, &site.site)?;
+    let record = record.ok_or_else(|| Refusal::SiteUnknown(site.site.clone()))?;
+    if record.group != site.group {
+        return Err(Refusal::SiteChanged(site.site.clone()).into());
+    }
+    Ok(record)
+}
+
+/// Refuses a token that was made before a site of its name was removed: whoever has it may be why.
+fn check_newer(scope: &Scope<'_, '_>, token: TokenId, record: &TokenRecord) -> Result<(), Halt> {
+    let removed = sites::all_removed(scope.transaction)?;
+    let is_older =
+        |(_, removed): &(GroupId, RemovedSite)| removed.site == record.site && record.created_at <= removed.at;
+    match removed.iter().any(is_older) {
+        true => Err(Refusal::TokenRevoked(token).into()),
+        false => Ok(()),
+    }
+}
+
 /// Notes what is known of other sites. The later word of a site about its contacts counts; nothing else of one changes, and
 /// the registry takes no site that it has not recorded itself.
 pub(super) fn note(scope: &mut Scope<'_, '_>, notes: &[SiteNote]) -> Result<Outcome, Halt> {
@@ -59,6 +120,9 @@ pub(super) fn note(scope: &mut Scope<'_, '_>, notes: &[SiteNote]) -> Result<Outc
     let mut is_changed = false;
     let own = scope.site.founding.as_ref().map(|founding| founding.site.clone());
     for note in notes.iter().filter(|note| own.as_ref() != Some(&note.site)) {
+        if sites::removed(scope.transaction, note.record.group)?.is_some() {
+            continue;
+        }
         let known = sites::site(scope.transaction, &note.site)?;
         let record = match known {
             Some(known) if known.group != note.record.group || known.contacts_at >= note.record.contacts_at => continue,

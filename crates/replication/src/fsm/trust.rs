@@ -1,8 +1,9 @@
 //! Rows of trust and the gossip keys. What they hold is opaque here; what may replace what is not.
 
-use fleet_core::NodeId;
+use fleet_core::{Digest, GroupId, NodeId};
 use fleet_store::record::{Keyring, Payload, TrustKind, TrustRow};
 use fleet_store::state::members;
+use fleet_store::state::sites::SITE_AUTHORITY;
 use fleet_store::state::tables::{KEYRING, TRUST};
 
 use super::Event;
@@ -32,6 +33,26 @@ pub(super) fn put(scope: &mut Scope<'_, '_>, rows: &[TrustEntry]) -> Result<Outc
     for entry in changed {
         write(scope, entry.kind, &entry.name, &entry.value)?;
     }
+    scope.emit(Event::TrustChanged);
+    Ok(Outcome::Done)
+}
+
+/// Replaces the certificate of the site's own authority by a later one. Whether it is one, and for the same key, is for
+/// its proposer to see: here it is opaque.
+pub(super) fn renew_authority(
+    scope: &mut Scope<'_, '_>,
+    replaces: Digest,
+    certificate: &Payload,
+) -> Result<Outcome, Halt> {
+    let known = members::trust(scope.transaction, TrustKind::Authority, SITE_AUTHORITY)?;
+    let known = known.ok_or_else(|| Refusal::TrustConflict(SITE_AUTHORITY.to_owned()))?.value;
+    if known == *certificate {
+        return Ok(Outcome::Unchanged);
+    }
+    if Digest::of(known.as_slice()) != replaces {
+        return Err(Refusal::TrustConflict(SITE_AUTHORITY.to_owned()).into());
+    }
+    write(scope, TrustKind::Authority, SITE_AUTHORITY, certificate)?;
     scope.emit(Event::TrustChanged);
     Ok(Outcome::Done)
 }
@@ -69,9 +90,25 @@ pub(super) fn keep_sealing_key(scope: &mut Scope<'_, '_>, node: NodeId, key: &Pa
     Ok(())
 }
 
+/// Notes that the authority of the site with `group` was issued the certificate with this serial number.
+pub(super) fn note_authority(scope: &mut Scope<'_, '_>, group: GroupId, serial: &str) -> Result<(), Halt> {
+    if members::trust(scope.transaction, TrustKind::Issued, serial)?.is_none() {
+        write(scope, TrustKind::Issued, serial, &group_name(group))?;
+    }
+    Ok(())
+}
+
 /// Revokes every certificate that `node` was issued.
 pub(super) fn revoke_issued(scope: &mut Scope<'_, '_>, node: NodeId) -> Result<(), Halt> {
-    let owner = name_of(node);
+    revoke_issued_to(scope, &name_of(node))
+}
+
+/// Revokes every certificate that the authority of the site with `group` was issued.
+pub(super) fn revoke_authority(scope: &mut Scope<'_, '_>, group: GroupId) -> Result<(), Halt> {
+    revoke_issued_to(scope, &group_name(group))
+}
+
+fn revoke_issued_to(scope: &mut Scope<'_, '_>, owner: &Payload) -> Result<(), Halt> {
     let mut after: Option<String> = None;
     loop {
         let rows = members::trust_of(scope.transaction, TrustKind::Issued, after.as_deref(), ROWS_PER_SCAN)?;
@@ -79,9 +116,9 @@ pub(super) fn revoke_issued(scope: &mut Scope<'_, '_>, node: NodeId) -> Result<(
             break;
         };
         after = Some(last.clone());
-        for (serial, _) in rows.iter().filter(|(_, row)| row.value == owner) {
+        for (serial, _) in rows.iter().filter(|(_, row)| row.value == *owner) {
             if members::trust(scope.transaction, TrustKind::Revoked, serial)?.is_none() {
-                write(scope, TrustKind::Revoked, serial, &owner)?;
+                write(scope, TrustKind::Revoked, serial, owner)?;
             }
         }
     }
@@ -90,6 +127,10 @@ pub(super) fn revoke_issued(scope: &mut Scope<'_, '_>, node: NodeId) -> Result<(
 }
 
 /// The value of an issued certificate's row: whose it is.
+fn group_name(group: GroupId) -> Payload {
+    Payload::from(group.as_bytes().to_vec())
+}
+
 fn name_of(node: NodeId) -> Payload {
     Payload::from(node.as_bytes().to_vec())
 }

@@ -4,13 +4,15 @@
 
 use fleet_core::{Digest, Fence, GroupId, SiteName, Timestamp};
 use fleet_replication::command::{
-    Action, Batch, BatchError, Command, Next, Redeeming, ReleaseCause, SiteFounding, SiteNote, TokenGrant, TrustEntry,
+    Action, Batch, BatchError, Command, Next, Redeeming, ReleaseCause, SiteFounding, SiteNote, SiteRemoval,
+    SiteRenewal, TokenGrant, TrustEntry,
 };
 use fleet_store::codec::{self, Record};
 use fleet_store::record::{
     Absence, Assignment, BlobUse, CommandId, Content, Counters, DefinitionUse, Ending, FoundingToken, GossipKey, Hold,
-    Job, JobState, JournalRecord, Keyring, Leadership, NodeCertificate, NodeRecord, NodeStanding, Payload, Reason,
-    Redemption, Settled, Site, SiteRecord, StopCause, TokenId, TokenRecord, TrustKind, TrustRow,
+    Job, JobState, JournalRecord, Keyring, Leadership, NodeCertificate, NodeRecord, NodeStanding, Payload, PeerSite,
+    Reason, Redemption, RemovedSite, Settled, Site, SiteRecord, StopCause, Sweep, TokenId, TokenRecord, TrustKind,
+    TrustRow,
 };
 
 use crate::test_site::{admission, complete, founding, job_id, node_id, profile, record, session, submission};
@@ -20,6 +22,7 @@ const COMMANDS_V2: &str = include_str!("fixtures/batch-v2.txt");
 const COMMANDS_V3: &str = include_str!("fixtures/batch-v3.txt");
 const COMMANDS_V4: &str = include_str!("fixtures/batch-v4.txt");
 const COMMANDS_V6: &str = include_str!("fixtures/batch-v6.txt");
+const COMMANDS_V7: &str = include_str!("fixtures/batch-v7.txt");
 const RECORDS: &str = include_str!("fixtures/records-v1.txt");
 
 fn hex(bytes: &[u8]) -> String {
@@ -152,6 +155,21 @@ fn actions_v6() -> Vec<(&'static str, Action)> {
     ]
 }
 
+/// The kinds that version 7 of the commands brought.
+fn actions_v7() -> Vec<(&'static str, Action)> {
+    let site = PeerSite { group: GroupId::from_bytes([8; 16]), site: "plant".parse().unwrap() };
+    let (replaces, serial) = (Digest::of(b"certificate"), "0a".to_owned());
+    let renewal =
+        SiteRenewal { site: site.clone(), replaces, serial: serial.clone(), authority: Payload::from("later") };
+    let removal = SiteRemoval { site: site.clone(), authority: replaces, serial };
+    vec![
+        ("renew-authority", Action::RenewAuthority { replaces, certificate: Payload::from("later") }),
+        ("renew-site", Action::RenewSite(Box::new(renewal))),
+        ("remove-site", Action::RemoveSite(Box::new(removal))),
+        ("expel-site", Action::ExpelSite(site)),
+    ]
+}
+
 fn site_record() -> SiteRecord {
     let token = FoundingToken { id: TokenId(9), secret: Digest::of(b"secret"), uses_left: 2, expires_at: Timestamp(8) };
     SiteRecord {
@@ -173,6 +191,7 @@ fn every_command_is_read_as_it_was_meant() {
     check_commands(COMMANDS_V3, actions_v3(), 3);
     check_commands(COMMANDS_V4, actions_v4(), 4);
     check_commands(COMMANDS_V6, actions_v6(), 6);
+    check_commands(COMMANDS_V7, actions_v7(), 7);
 }
 
 pub(crate) fn check_commands(fixture: &str, actions: Vec<(&'static str, Action)>, version: u32) {
@@ -285,7 +304,15 @@ fn every_site_record_of_version_1_is_read_as_it_was_meant() {
     let key = GossipKey { key_id: 3, key: Payload::from("0123") };
     check("keyring", &Keyring { generation: 4, keys: vec![key] });
     check("other-site", &site_record());
-    assert_eq!(RECORDS.lines().count(), 17, "a fixture nobody reads");
+    for (name, sweep) in [
+        ("removed-site-moves", Sweep::Moves(Some(job_id(1)))),
+        ("removed-site-origins", Sweep::Origins(Some((job_id(1), group)))),
+        ("removed-site-arrivals", Sweep::Arrivals),
+        ("removed-site-over", Sweep::Over),
+    ] {
+        check(name, &RemovedSite { site: "plant".parse().unwrap(), at: since, sweep });
+    }
+    assert_eq!(RECORDS.lines().count(), 21, "a fixture nobody reads");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod absence;
 mod cost;
 mod encoding;
 mod encoding_moves;
+mod expulsion;
 mod forget;
 mod jobs;
 mod members;

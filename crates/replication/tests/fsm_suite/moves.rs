@@ -2,7 +2,7 @@
 
 use fleet_core::Timestamp;
 use fleet_core::limits::{OUTBOX_JOBS_MAX, QUEUE_JOBS_MAX};
-use fleet_replication::command::{Action, Moving, Next, Outcome, Refusal};
+use fleet_replication::command::{Action, LINKS_VERSION, Moving, Next, Outcome, Refusal};
 use fleet_replication::fsm::{EntryPosition, apply};
 use fleet_store::Store;
 use fleet_store::record::{CommandId, Content, Ending, JobState, MoveWish, Reason, Serial, StopCause, Verdict};
@@ -133,6 +133,35 @@ fn a_cancel_ends_a_job_wherever_it_is() {
     let pause = world.refused(0, Action::Stop { job: held, cause: StopCause::Pause });
     assert!(matches!(pause, Refusal::JobElsewhere { .. }), "{pause}");
     check_consistency(&world.reader(0));
+}
+
+#[test]
+fn a_source_that_was_recovered_and_sends_again_what_ran_is_told_how_it_ended() {
+    let mut world = world();
+    let (job, other) = (world.submit_to(0, 1, 1), world.submit_to(0, 2, 1));
+    let Message::Move { arriving, .. } = world.outgoing(0, 1).remove(0) else { panic!("a move") };
+    world.exchange_until_quiet();
+    [job, other].into_iter().for_each(|job| {
+        world.assign(1, job);
+        world.finish(1, job);
+    });
+    world.exchange_until_quiet();
+    let source = world.sites[0].group;
+    let waiting = |world: &World| moves::reports(&world.reader(1), source, None, 9).unwrap();
+    assert!(moves::peer(&world.reader(1), source).unwrap().unwrap().passed > arriving.number);
+    assert_eq!(waiting(&world), [], "the source knows, and nothing of the move is kept");
+    let passed = world.refused(1, Moving::Accept(arriving.clone()));
+    assert_eq!(passed, Refusal::MovePassed(arriving.number), "as programs before this version have it");
+
+    world.must(1, Action::Gate { version: LINKS_VERSION });
+    assert_eq!(world.must(1, Moving::Accept(arriving.clone())), Outcome::Decided(Verdict::Accepted));
+    assert_eq!(waiting(&world).iter().map(|(_, job)| *job).collect::<Vec<_>>(), [job]);
+    assert_eq!(world.seen(1, job), Some(JobState::Completed), "and it does not run again");
+    check_consistency(&world.reader(1));
+    let mut unlike = arriving;
+    unlike.submission.input = Content::inline("7");
+    world.exchange_until_quiet();
+    assert_eq!(world.refused(1, Moving::Accept(unlike.clone())), Refusal::MovePassed(unlike.number));
 }
 
 #[test]
@@ -294,7 +323,10 @@ fn a_site_that_was_given_up_is_not_believed_any_more() {
     assert_eq!(world.seen(0, job), Some(JobState::Assigned), "the result of a lower generation changes nothing");
     let group = world.sites[1].group;
     assert!(moves::peer(&world.reader(0), group).unwrap().unwrap().reports_refused >= 1, "but it is counted");
-    assert!(moves::reports(&world.reader(1), world.sites[0].group, 9).unwrap().is_empty(), "and not sent for ever");
+    assert!(
+        moves::reports(&world.reader(1), world.sites[0].group, None, 9).unwrap().is_empty(),
+        "and not sent for ever"
+    );
     assert!(matches!(world.refused(0, Moving::Abandon { job, generation: 1 }), Refusal::JobNotMoving(_)));
     check_consistency(&world.reader(0));
 }

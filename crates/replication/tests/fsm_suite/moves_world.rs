@@ -186,7 +186,7 @@ impl World {
         for (number, job) in moves::cancels(&reader, peer, None, 100).unwrap() {
             messages.push(Message::Stop { source: own.group, number, job });
         }
-        for (serial, job) in moves::reports(&reader, peer, 100).unwrap() {
+        for (serial, job) in moves::reports(&reader, peer, None, 100).unwrap() {
             let report = outgoing::report(&reader, own.group, peer, serial, job).unwrap();
             messages.push(Message::Report(Box::new(report.unwrap())));
         }

@@ -1,9 +1,11 @@
 //! The registry of sites: a site is founded once, by one node, with a token for it; elsewhere the rows are a copy.
 
-use fleet_core::{Digest, SiteName, Timestamp};
-use fleet_replication::command::{Action, Outcome, Refusal, SiteFounding, SiteNote, TokenGrant, TrustEntry};
+use fleet_core::{Digest, GroupId, SiteName, Timestamp};
+use fleet_replication::command::{
+    Action, Outcome, Refusal, SiteFounding, SiteNote, SiteRemoval, SiteRenewal, TokenGrant, TrustEntry,
+};
 use fleet_replication::fsm::Event;
-use fleet_store::record::{FoundingToken, Payload, SiteRecord, TokenId, TrustKind};
+use fleet_store::record::{FoundingToken, Payload, PeerSite, SiteRecord, TokenId, TrustKind};
 use fleet_store::state::sites::SITE_AUTHORITY;
 use fleet_store::state::{members, sites};
 
@@ -173,4 +175,108 @@ fn another_site_notes_what_it_hears_and_its_own_name_never() {
     let known = sites::sites(&site.reader()).unwrap();
     assert_eq!(known.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["plant", "shop"]);
     assert!(known.iter().all(|(_, record)| record.token.is_none()), "tokens are the registry's and the site's");
+}
+
+fn peer_site(name_of: &str, number: u8) -> PeerSite {
+    PeerSite { group: GroupId::from_bytes([number; 16]), site: name(name_of) }
+}
+
+fn renewal(number: u8, replaces: &[u8], serial: &str, authority: &'static str) -> Action {
+    Action::RenewSite(Box::new(SiteRenewal {
+        site: peer_site("plant", number),
+        replaces: Digest::of(replaces),
+        serial: serial.to_owned(),
+        authority: Payload::from(authority),
+    }))
+}
+
+fn removal(number: u8, authority: &[u8], serial: &str) -> Action {
+    let (site, authority) = (peer_site("plant", number), Digest::of(authority));
+    Action::RemoveSite(Box::new(SiteRemoval { site, authority, serial: serial.to_owned() }))
+}
+
+/// The serial numbers that are revoked.
+fn revoked(site: &TestSite) -> Vec<String> {
+    let rows = members::trust_of(&site.reader(), TrustKind::Revoked, None, 99).unwrap();
+    rows.into_iter().map(|(serial, _)| serial).collect()
+}
+
+#[test]
+fn a_later_certificate_of_an_authority_is_recorded_once_and_the_earlier_one_remembered() {
+    let mut registry = TestSite::new();
+    registry.must(grant("plant", 1));
+    registry.must(found("plant", 4, Some((TOKEN, secret()))));
+    assert_eq!(registry.refused(renewal(5, &[4; 9], "01", "second")), Refusal::SiteChanged(name("plant")));
+    assert_eq!(registry.refused(renewal(4, b"another", "01", "second")), Refusal::SiteChanged(name("plant")));
+    registry.must(renewal(4, &[4; 9], "01", "second"));
+    assert_eq!(registry.must(renewal(4, &[4; 9], "01", "second")), Outcome::Unchanged);
+    assert_eq!(registry.refused(renewal(4, &[4; 9], "01", "third")), Refusal::SiteChanged(name("plant")), "late");
+    let record = sites::site(&registry.reader(), &name("plant")).unwrap().unwrap();
+    assert_eq!(record.authority, Payload::from("second"));
+    assert!(revoked(&registry).is_empty());
+
+    let mut plant = later_site();
+    let renew = |replaces: &[u8], certificate: &'static str| Action::RenewAuthority {
+        replaces: Digest::of(replaces),
+        certificate: Payload::from(certificate),
+    };
+    plant.must(renew(b"certificate", "second"));
+    assert_eq!(plant.must(renew(b"certificate", "second")), Outcome::Unchanged);
+    let late = plant.refused(renew(b"certificate", "third"));
+    assert_eq!(late, Refusal::TrustConflict(SITE_AUTHORITY.to_owned()));
+    let refused = registry.refused(renew(b"certificate", "second"));
+    assert_eq!(refused, Refusal::TrustConflict(SITE_AUTHORITY.to_owned()), "the root is never renewed");
+    assert_eq!(plant.refused(renewal(4, &[4; 9], "01", "second")), Refusal::NotRegistry);
+}
+
+#[test]
+fn a_removed_site_is_revoked_with_every_certificate_it_had_and_its_name_is_free() {
+    let mut registry = TestSite::new();
+    registry.must(grant("plant", 1));
+    let older = TokenId(8);
+    let second =
+        TokenGrant { token: older, secret: secret(), site: name("plant"), uses: 1, expires_at: Timestamp(9_000) };
+    registry.must(Action::GrantFounding(second));
+    registry.must(found("plant", 4, Some((TOKEN, secret()))));
+    registry.must(renewal(4, &[4; 9], "01", "second"));
+    assert_eq!(registry.refused(removal(4, &[4; 9], "01")), Refusal::SiteChanged(name("plant")), "renewed meanwhile");
+    assert_eq!(registry.refused(removal(5, b"second", "02")), Refusal::SiteChanged(name("plant")));
+    let applied = registry.propose(removal(4, b"second", "02"));
+    assert!(applied.events.contains(&Event::SitesChanged) && applied.events.contains(&Event::TrustChanged));
+    assert_eq!(revoked(&registry), ["01", "02"], "the earlier certificate is valid for years yet");
+    assert_eq!(registry.must(removal(4, b"second", "02")), Outcome::Unchanged);
+    assert_eq!(sites::sites(&registry.reader()).unwrap(), []);
+
+    let by_old_token = registry.refused(found("plant", 6, Some((older, secret()))));
+    assert_eq!(by_old_token, Refusal::TokenRevoked(older), "a thief may have it");
+    assert_eq!(registry.refused(found("plant", 4, None)), Refusal::TokenNeeded, "the old founder is nobody now");
+    registry.now = Timestamp(2_000);
+    let (token, expires_at) = (TokenId(9), Timestamp(9_000));
+    registry.must(Action::GrantFounding(TokenGrant {
+        token,
+        secret: secret(),
+        site: name("plant"),
+        uses: 1,
+        expires_at,
+    }));
+    let anew = founded(registry.must(found("plant", 6, Some((token, secret())))));
+    assert_eq!(anew.group, GroupId::from_bytes([6; 16]));
+    assert_eq!(registry.must(removal(4, b"second", "02")), Outcome::Unchanged, "late, and nothing to the new one");
+    assert_eq!(sites::sites(&registry.reader()).unwrap().len(), 1);
+    assert_eq!(later_site().refused(removal(4, &[4; 9], "01")), Refusal::NotRegistry);
+    let unknown = TestSite::new().refused(removal(4, &[4; 9], "01"));
+    assert_eq!(unknown, Refusal::SiteUnknown(name("plant")));
+}
+
+#[test]
+fn elsewhere_a_removed_site_is_not_noted_again_and_one_of_its_name_is() {
+    let mut shop = later_site();
+    shop.must(Action::NoteSites { notes: vec![note("plant", 4, "plant:1", 1)] });
+    shop.must(Action::ExpelSite(peer_site("plant", 4)));
+    assert_eq!(sites::sites(&shop.reader()).unwrap(), []);
+    let stale = Action::NoteSites { notes: vec![note("plant", 4, "plant:1", 9)] };
+    assert_eq!(shop.must(stale), Outcome::Unchanged);
+    shop.must(Action::NoteSites { notes: vec![note("plant", 6, "plant:1", 1)] });
+    shop.must(Action::ExpelSite(peer_site("plant", 4)));
+    assert_eq!(sites::sites(&shop.reader()).unwrap().len(), 1, "another group");
 }

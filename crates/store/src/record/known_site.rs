@@ -1,7 +1,7 @@
 //! Other sites of the fleet. In the group of the first site these rows are the fleet's registry: whoever is in them was
 //! founded, and no site twice. Elsewhere they are a copy.
 
-use fleet_core::{Digest, GroupId, NodeId, Timestamp};
+use fleet_core::{Digest, GroupId, JobId, NodeId, SiteName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::content::Payload;
@@ -39,4 +39,29 @@ pub struct SiteRecord {
     pub founded_at: Timestamp,
     /// What is left of the token it was founded with; kept only in the registry.
     pub token: Option<FoundingToken>,
+}
+
+/// A site that was removed from the fleet, and how far this group has come with forgetting it. The row stays: its group
+/// never comes back, whoever has the name since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedSite {
+    /// What it was called.
+    pub site: SiteName,
+    /// When this group heard of it.
+    pub at: Timestamp,
+    /// Which rows about it are looked for next.
+    pub sweep: Sweep,
+}
+
+/// Which rows about a removed site are looked for, in the order in which that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sweep {
+    /// Jobs that went there, those after this one.
+    Moves(Option<JobId>),
+    /// Jobs that came from there, those after this one.
+    Origins(Option<(JobId, GroupId)>),
+    /// What was decided of its moves.
+    Arrivals,
+    /// None are left.
+    Over,
 }

@@ -9,13 +9,14 @@ use super::content::Payload;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum TrustKind {
-    /// A certificate of an authority, under its name: `root`, or `site` for the site's own. Written once.
+    /// A certificate of an authority, under its name: `root`, or `site` for the site's own. Written once, but that a later
+    /// one for the same key takes the place of the site's own.
     Authority = 0,
     /// An authority's key sealed for one voter, under `authority/voter`. Replaced when sealed anew, and by nothing (an empty
     /// value) once the node votes no more.
     SealedKey = 1,
-    /// A certificate that was issued, under its serial number; the value is the sixteen bytes of the node's id, or empty
-    /// for an operator's. Written once.
+    /// A certificate that was issued, under its serial number; the value is the sixteen bytes of the node's id, of the
+    /// group's for that of another site's authority, or empty for an operator's. Written once.
     Issued = 2,
     /// A serial number that is revoked. Written once; for ever.
     Revoked = 3,

@@ -75,9 +75,14 @@ pub fn cancels(
     Ok(rows.into_iter().map(|((_, serial), row)| (serial, row.job)).collect())
 }
 
-/// At most `limit` reports that `peer` has not acknowledged, oldest first.
-pub fn reports(state: &impl StateRead, peer: GroupId, limit: usize) -> Result<Vec<(Serial, JobId)>, Error> {
-    let rows = state.scan(&REPORTS, &peer, None, limit)?;
+/// At most `limit` reports that `peer` has not acknowledged, oldest first, those after `after` if given.
+pub fn reports(
+    state: &impl StateRead,
+    peer: GroupId,
+    after: Option<Serial>,
+    limit: usize,
+) -> Result<Vec<(Serial, JobId)>, Error> {
+    let rows = state.scan(&REPORTS, &peer, after.map(|serial| (peer, serial)).as_ref(), limit)?;
     Ok(rows.into_iter().map(|((_, serial), row)| (serial, row.job)).collect())
 }
 

@@ -1,14 +1,17 @@
 //! The other sites of the fleet that the group has noted.
 
-use fleet_core::SiteName;
+use fleet_core::{GroupId, SiteName};
 
 use super::members;
-use super::tables::SITES;
-use crate::record::{SiteRecord, TrustKind};
+use super::tables::{REMOVED_SITES, SITES};
+use crate::record::{RemovedSite, SiteRecord, TrustKind};
 use crate::{Error, StateRead};
 
 /// Most other sites of a fleet.
 pub const SITES_MAX: usize = 1_000;
+
+/// Most sites that are ever removed from a fleet.
+pub const REMOVED_SITES_MAX: usize = 10_000;
 
 /// Name of a site's own authority among the rows of trust.
 pub const SITE_AUTHORITY: &str = "site";
@@ -26,6 +29,16 @@ pub fn sites(state: &impl StateRead) -> Result<Vec<(SiteName, SiteRecord)>, Erro
         Err(_) => Err(Error::corrupt("site", "its name is no site's")),
     })
     .collect()
+}
+
+/// The removed site whose log `group` agreed on.
+pub fn removed(state: &impl StateRead, group: GroupId) -> Result<Option<RemovedSite>, Error> {
+    state.get(&REMOVED_SITES, &group)
+}
+
+/// Every site that was removed, by its group.
+pub fn all_removed(state: &impl StateRead) -> Result<Vec<(GroupId, RemovedSite)>, Error> {
+    state.scan(&REMOVED_SITES, &(), None, REMOVED_SITES_MAX)
 }
 
 /// Whether the group is that of the fleet's first site, which keeps the registry: it has the root for its authority, where

@@ -6,7 +6,7 @@ use crate::StateTable;
 use crate::codec::Record;
 use crate::record::{
     Arrival, BlobUse, Content, DefinitionUse, Ending, Job, JobSpec, JournalRecord, Keyring, Move, NodeRecord, Origin,
-    Outgoing, Peer, Redemption, Serial, Site, SiteRecord, TokenRecord, TrustRow,
+    Outgoing, Peer, Redemption, RemovedSite, Serial, Site, SiteRecord, TokenRecord, TrustRow,
 };
 
 /// The one row about the site.
@@ -45,7 +45,9 @@ pub const TRUST: StateTable<(u8, String), TrustRow> = StateTable::new(16, "trust
 pub const KEYRING: StateTable<(), Keyring> = StateTable::new(17, "keyring");
 /// The other sites of the fleet, by name.
 pub const SITES: StateTable<String, SiteRecord> = StateTable::new(18, "sites");
-// Numbers from 19 to 29 are left to what else comes with several sites.
+/// Sites that were removed from the fleet, by the group that agreed on their log.
+pub const REMOVED_SITES: StateTable<GroupId, RemovedSite> = StateTable::new(19, "removed_sites");
+// Numbers from 20 to 29 are left to what else comes with several sites.
 /// Other groups that jobs went to or came from.
 pub const PEERS: StateTable<GroupId, Peer> = StateTable::new(30, "peers");
 /// Jobs that left this group, or are about to.
@@ -121,6 +123,10 @@ impl Record for Keyring {
 
 impl Record for SiteRecord {
     const NAME: &'static str = "other site";
+}
+
+impl Record for RemovedSite {
+    const NAME: &'static str = "removed site";
 }
 
 impl Record for Peer {

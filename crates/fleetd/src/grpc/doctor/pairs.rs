@@ -17,9 +17,9 @@ use crate::site::Site;
 /// How long another node may take to answer over either transport.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 /// A clock that is off by more confuses whoever reads times of two nodes.
-const OFFSET_WARN: Duration = Duration::from_millis(500);
+pub(super) const OFFSET_WARN: Duration = Duration::from_millis(500);
 /// A clock that is off by more is not believed: certificates seem not valid yet, writes to the catalog are refused.
-const OFFSET_FAIL: Duration = Duration::from_secs(600);
+pub(super) const OFFSET_FAIL: Duration = Duration::from_secs(600);
 /// Names told in one check; the rest is counted.
 const NAMES_MAX: usize = 10;
 
