@@ -15,10 +15,16 @@ pub(crate) enum Fault {
     KillLeader,
     /// All machines lose their power.
     LosePowerEverywhere,
+    /// All machines of a site lose their power while their disks take long.
+    LosePowerInWrites,
+    /// What a robot reports comes late, and meanwhile its machine loses its power.
+    LosePowerReporting,
     /// A process is stopped and goes on later.
     Pause,
     /// A machine is cut off from all others.
     Isolate,
+    /// A leader whose robot has jobs is cut off from all others, which can go on without it, for longer than leases.
+    IsolateLeader,
     /// Two machines do not hear each other, in one direction.
     CutOneWay,
     /// The machines are split in two.
@@ -29,6 +35,8 @@ pub(crate) enum Fault {
     CutSitesOneWay,
     /// The ways between the sites come and go.
     FlapSites,
+    /// Letters between the sites come again later, more than once.
+    RepeatLetters,
     /// All ways work again.
     RestoreWays,
     /// Messages are lost, repeated and late, more or less than before.
@@ -46,18 +54,22 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 22] = [
         Self::Kill,
         Self::KillLeaderShortly,
         Self::LosePower,
         Self::LosePowerEverywhere,
+        Self::LosePowerInWrites,
+        Self::LosePowerReporting,
         Self::Pause,
         Self::Isolate,
+        Self::IsolateLeader,
         Self::CutOneWay,
         Self::Split,
         Self::CutSites,
         Self::CutSitesOneWay,
         Self::FlapSites,
+        Self::RepeatLetters,
         Self::RestoreWays,
         Self::Weather,
         Self::StallDisk,
@@ -86,7 +98,14 @@ impl Plan {
     /// The plan of a seed.
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let mut kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|_| dice.chance(40)).collect();
-        let cuts = [Fault::Isolate, Fault::CutOneWay, Fault::Split, Fault::CutSites, Fault::CutSitesOneWay];
+        let cuts = [
+            Fault::Isolate,
+            Fault::IsolateLeader,
+            Fault::CutOneWay,
+            Fault::Split,
+            Fault::CutSites,
+            Fault::CutSitesOneWay,
+        ];
         if kinds.iter().any(|kind| cuts.contains(kind)) {
             kinds.push(Fault::RestoreWays);
             kinds.push(Fault::RestoreWays);

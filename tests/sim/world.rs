@@ -100,6 +100,8 @@ pub(crate) struct Machine {
     pub(crate) is_paused: bool,
     backlog: Vec<Event>,
     pub(crate) disk_stall_us: u64,
+    /// Until when what its robot reports comes late.
+    pub(crate) reports_late_until_us: u64,
     /// The node whose place this one takes, as long as it is no member.
     replaces: Option<NodeId>,
     /// Up to which entry its state got before its process ended.
@@ -119,6 +121,8 @@ pub(crate) struct World {
     assigned_at: BTreeMap<JobId, usize>,
     pub(crate) log: EventLog,
     pub(crate) is_healed: bool,
+    /// Until when letters between the sites come more than once.
+    pub(crate) letters_repeat_until_us: u64,
     pub(crate) permanent_losses: usize,
     timing: Timing,
     pub(crate) bug: Option<PlantedBug>,
@@ -149,7 +153,7 @@ impl World {
         let may_wait = plan.wall_wrong_ms < 10_000;
         let mut world = Self::empty(dice, plan, Timing::LAN, bug, interpreter);
         world.found(count);
-        if world.dice.chance(40) {
+        if world.dice.chance(50) {
             let count = *world.dice.pick(&[1, 2, 3]).unwrap_or(&1);
             world.found(count);
         }
@@ -173,6 +177,7 @@ impl World {
             assigned_at: BTreeMap::new(),
             log: EventLog::default(),
             is_healed: false,
+            letters_repeat_until_us: 0,
             permanent_losses: 0,
             timing,
             bug,

@@ -1,6 +1,7 @@
 //! Runs processes: what reaches them, what they want done, their ends and their starts.
 
 use fleet_core::NodeId;
+use fleet_node::link::WorkUp;
 use fleet_node::ports::RobotOffer;
 
 use super::{Event, Site, World};
@@ -90,8 +91,10 @@ impl World {
 
     fn send(&mut self, from: usize, to: NodeId, message: Message) {
         let Some(machine) = self.machines.iter().position(|machine| machine.node == to) else { return };
+        let is_report = from != machine && matches!(message, Message::Up(WorkUp::Records { .. }));
+        let late_us = if is_report { self.reports_late_us(from) } else { 0 };
         for delay_us in self.network.delays_us(&mut self.dice, from, machine) {
-            self.agenda.book(delay_us, Event::Deliver { machine, node: Some(to), message: message.clone() });
+            self.agenda.book(late_us + delay_us, Event::Deliver { machine, node: Some(to), message: message.clone() });
         }
     }
 
@@ -109,8 +112,12 @@ impl World {
         let any = range.start + self.dice.below(range.len());
         let leader = range.clone().find(|machine| self.serves(*machine));
         let to = leader.filter(|_| !self.dice.chance(20)).unwrap_or(any);
+        let repeats_us = self.letter_repeats_us();
         for delay_us in self.network.delays_us(&mut self.dice, from, to) {
-            self.agenda.book(delay_us, Event::Deliver { machine: to, node: None, message: message.clone() });
+            for later_us in std::iter::once(0).chain(repeats_us.iter().copied()) {
+                let event = Event::Deliver { machine: to, node: None, message: message.clone() };
+                self.agenda.book(delay_us + later_us, event);
+            }
         }
     }
 
