@@ -53,6 +53,8 @@ pub(crate) struct Clients {
     pub(crate) wanted: BTreeMap<JobId, Wanted>,
     pub(crate) accepted: BTreeSet<JobId>,
     paused: BTreeSet<JobId>,
+    /// The job that was submitted last for another site.
+    sent_last: Option<JobId>,
     /// Whether workflows may wait for times: not where wall clocks are wrong by hours.
     may_wait: bool,
     /// Most jobs of the simulation.
@@ -77,15 +79,15 @@ impl Clients {
             return self.submit(dice);
         }
         match dice.below(100) {
-            0..50 => self.submit(dice),
-            50..57 => self.stop(dice, StopCause::Cancel),
-            57..63 => self.stop(dice, StopCause::Pause),
-            63..69 => {
+            0..47 => self.submit(dice),
+            47..54 => self.stop(dice, StopCause::Cancel),
+            54..60 => self.stop(dice, StopCause::Pause),
+            60..66 => {
                 let job = pick(dice, self.paused.iter())?;
                 let site = self.wanted.get(&job)?.site;
                 Some(self.begin_change(dice, site, Action::Resume { job }))
             }
-            69..76 => self.take_back(dice, |job| Moving::Recall { job, generation: 1 }),
+            66..76 => self.take_back(dice, |job| Moving::Recall { job, generation: 1 }),
             76..79 => self.take_back(dice, |job| Moving::Abandon { job, generation: 1 }),
             79..94 => {
                 let job = pick(dice, self.accepted.iter())?;
@@ -157,6 +159,9 @@ impl Clients {
         let mut submission = Box::new(workflows::submission(job, wanted.workflow, wanted.priority, site));
         submission.spec.tags = wanted.tagged_for.map(|site| self.sites[site].0.site.to_string()).into_iter().collect();
         submission.spec.finish_within_ms = wanted.finish_within_ms;
+        if wanted.to.is_some() {
+            self.sent_last = Some(job);
+        }
         let action = match wanted.to.clone() {
             None => Action::Submit(submission),
             Some(to) => Moving::SubmitTo { submission, to, because: String::new() }.into(),
@@ -176,7 +181,8 @@ impl Clients {
     /// Asks for a job back that went to another site by its first move, or gives that site up.
     fn take_back(&mut self, dice: &mut Dice, ask: impl FnOnce(JobId) -> Moving) -> Option<u64> {
         let gone = self.wanted.iter().filter(|(_, wanted)| wanted.to.is_some()).map(|(job, _)| job);
-        let job = pick(dice, gone)?;
+        // The last one may still be on its way.
+        let job = if dice.chance(60) { self.sent_last? } else { pick(dice, gone)? };
         let site = self.wanted.get(&job)?.site;
         Some(self.begin_change(dice, site, ask(job).into()))
     }

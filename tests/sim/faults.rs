@@ -35,8 +35,8 @@ pub(crate) enum Fault {
     CutSitesOneWay,
     /// The ways between the sites come and go.
     FlapSites,
-    /// Letters between the sites come again later, more than once.
-    RepeatLetters,
+    /// Letters between the sites come late, out of order and more than once.
+    DelayLetters,
     /// All ways work again.
     RestoreWays,
     /// Messages are lost, repeated and late, more or less than before.
@@ -69,7 +69,7 @@ impl Fault {
         Self::CutSites,
         Self::CutSitesOneWay,
         Self::FlapSites,
-        Self::RepeatLetters,
+        Self::DelayLetters,
         Self::RestoreWays,
         Self::Weather,
         Self::StallDisk,

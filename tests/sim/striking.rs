@@ -16,10 +16,10 @@ const WRITING_US: usize = 800_000;
 const REPORTING_US: usize = 1_500_000;
 /// How late such reports are, at least and at most, microseconds: others are to have the robot's jobs meanwhile.
 const REPORTS_LATE_US: std::ops::Range<usize> = 1_000_000..4_000_000;
-/// How long letters come again, how often each, and within what time, microseconds.
-const REPEATING_US: u64 = 8_000_000;
-const REPEATS: usize = 3;
-const REPEATED_WITHIN_US: usize = 6_000_000;
+/// How long letters come late and more than once, how often each, and how late at most, microseconds.
+const LETTERS_SUFFER_US: u64 = 8_000_000;
+const LETTER_COPIES: usize = 3;
+const LETTERS_LATE_US: usize = 6_000_000;
 /// How often ways that come and go change, and within what time, microseconds.
 const FLAPS: usize = 8;
 const FLAPPING_US: usize = 4_000_000;
@@ -92,7 +92,7 @@ impl World {
                     self.agenda.book(self.dice.below(FLAPPING_US) as u64, Event::Flap);
                 }
             }
-            Fault::RepeatLetters => self.letters_repeat_until_us = self.agenda.now_us() + REPEATING_US,
+            Fault::DelayLetters => self.letters_late_until_us = self.agenda.now_us() + LETTERS_SUFFER_US,
             Fault::RestoreWays => self.network.restore_ways(),
             Fault::Weather => self.change_weather(),
             Fault::StallDisk => {
@@ -169,10 +169,12 @@ impl World {
         (REPORTS_LATE_US.start + self.dice.below(REPORTS_LATE_US.len())) as u64
     }
 
-    /// How much later than its first copy each further one of a letter comes that is sent now, microseconds.
-    pub(crate) fn letter_repeats_us(&mut self) -> Vec<u64> {
-        let copies = if self.agenda.now_us() < self.letters_repeat_until_us { REPEATS } else { 0 };
-        (0..copies).map(|_| self.dice.below(REPEATED_WITHIN_US) as u64).collect()
+    /// How much later than others each copy of a letter comes that is sent now, microseconds.
+    pub(crate) fn letters_late_us(&mut self) -> Vec<u64> {
+        if self.agenda.now_us() >= self.letters_late_until_us {
+            return vec![0];
+        }
+        (0..LETTER_COPIES).map(|_| self.dice.below(LETTERS_LATE_US) as u64).collect()
     }
 
     /// The machine itself and its clients stay together.

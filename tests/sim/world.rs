@@ -121,8 +121,8 @@ pub(crate) struct World {
     assigned_at: BTreeMap<JobId, usize>,
     pub(crate) log: EventLog,
     pub(crate) is_healed: bool,
-    /// Until when letters between the sites come more than once.
-    pub(crate) letters_repeat_until_us: u64,
+    /// Until when letters between the sites come late and more than once.
+    pub(crate) letters_late_until_us: u64,
     pub(crate) permanent_losses: usize,
     timing: Timing,
     pub(crate) bug: Option<PlantedBug>,
@@ -177,7 +177,7 @@ impl World {
             assigned_at: BTreeMap::new(),
             log: EventLog::default(),
             is_healed: false,
-            letters_repeat_until_us: 0,
+            letters_late_until_us: 0,
             permanent_losses: 0,
             timing,
             bug,

@@ -112,11 +112,10 @@ impl World {
         let any = range.start + self.dice.below(range.len());
         let leader = range.clone().find(|machine| self.serves(*machine));
         let to = leader.filter(|_| !self.dice.chance(20)).unwrap_or(any);
-        let repeats_us = self.letter_repeats_us();
         for delay_us in self.network.delays_us(&mut self.dice, from, to) {
-            for later_us in std::iter::once(0).chain(repeats_us.iter().copied()) {
+            for late_us in self.letters_late_us() {
                 let event = Event::Deliver { machine: to, node: None, message: message.clone() };
-                self.agenda.book(delay_us + later_us, event);
+                self.agenda.book(delay_us + late_us, event);
             }
         }
     }
