@@ -7,6 +7,9 @@ mod harness;
 #[path = "../tests/chaos/leftovers.rs"]
 #[allow(dead_code, unused_imports, reason = "the suite of chaos uses the rest, and tests it")]
 mod leftovers;
+#[path = "../tests/chaos/line.rs"]
+#[allow(dead_code, reason = "the suite of chaos uses the rest, and tests it")]
+mod line;
 #[path = "../tests/chaos/network.rs"]
 #[allow(dead_code, unused_imports, reason = "the suite of chaos uses the rest, and tests it")]
 mod network;
@@ -229,7 +232,7 @@ fn main() {
         for nodes in [2, 6].into_iter().filter(|nodes| options.wants_nodes(*nodes)) {
             match tools::missing().filter(|_| nodes > 2) {
                 Some(why) => eprintln!("sites of three nodes are left out: {why}"),
-                None => measure(&options, nodes).await,
+                None => Box::pin(measure(&options, nodes)).await,
             }
         }
     });

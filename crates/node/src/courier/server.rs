@@ -196,7 +196,7 @@ impl Reading {
                         moved.submission.definition = Some(definition);
                         missing.remove(&moved.submission.spec.definition);
                     }
-                    proposed.push((moved.number, self.arriving(moved)));
+                    proposed.push((moved.number, self.arriving(*moved)));
                 }
             }
         }
@@ -229,7 +229,7 @@ impl Reading {
             return LookedAt::Declined(moved.number, why);
         }
         let needs = self.missing([&moved.submission.input].into_iter()).await;
-        if needs.is_empty() { LookedAt::Ready(moved) } else { LookedAt::Needs(needs) }
+        if needs.is_empty() { LookedAt::Ready(Box::new(moved)) } else { LookedAt::Needs(needs) }
     }
 
     /// The definition of `moved` as the letter brought it; none if its blob is not here yet.
@@ -346,7 +346,7 @@ fn settles(reader: &StateReader, report: &Report) -> Result<bool, Error> {
 enum LookedAt {
     Declined(Serial, String),
     Needs(Vec<Digest>),
-    Ready(MovedJob),
+    Ready(Box<MovedJob>),
 }
 
 enum Heard {

@@ -9,6 +9,7 @@ use fleet_api::pb::v1;
 use fleet_api::status::{error_of, status_of};
 use fleet_core::{Clock, Error, ErrorKind, JobId, SiteName, SystemClock};
 use fleet_node::JobAction;
+use fleet_node::ports::Sites;
 use fleet_store::StateReader;
 use fleet_store::record::{CommandId, JobState};
 use fleet_store::state::moves;
