@@ -20,6 +20,10 @@ pub(crate) enum PlantedBug {
     DedupLostOnTransfer,
     /// The source takes a job back by itself that is under way.
     RecallAtTheSource,
+    /// A node says that the catalog's writes are on its disk before they are.
+    CatalogAckBeforeSync,
+    /// What a copy of the catalog knows beside its entries is not written with them.
+    CatalogLosesFacts,
     /// A snapshot comes without the moves that were decided.
     SnapshotLacksArrivals,
     /// A job whose move was given up keeps its generation.
@@ -27,7 +31,7 @@ pub(crate) enum PlantedBug {
 }
 
 impl PlantedBug {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::AckBeforeFsync,
         Self::ReassignBeforeLeaseEnd,
         Self::RenewWithoutQuorum,
@@ -36,7 +40,14 @@ impl PlantedBug {
         Self::StaleFenceAccepted,
         Self::DedupLostOnTransfer,
         Self::RecallAtTheSource,
+        Self::CatalogAckBeforeSync,
+        Self::CatalogLosesFacts,
         Self::SnapshotLacksArrivals,
         Self::AbandonKeepsGeneration,
     ];
+
+    /// Whether it is in the catalog, so that the groups need not be run to find it.
+    pub(crate) fn is_in_catalog(self) -> bool {
+        matches!(self, Self::CatalogAckBeforeSync | Self::CatalogLosesFacts)
+    }
 }

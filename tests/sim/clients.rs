@@ -38,6 +38,8 @@ pub(crate) struct Wanted {
     pub(crate) site: usize,
     /// The site that it is for, if that is another one.
     to: Option<PeerSite>,
+    /// How long a robot may finish it cut off, if it may.
+    finish_within_ms: Option<u64>,
     /// The site that alone has robots for it, if so.
     pub(crate) tagged_for: Option<usize>,
 }
@@ -51,6 +53,8 @@ pub(crate) struct Clients {
     pub(crate) wanted: BTreeMap<JobId, Wanted>,
     pub(crate) accepted: BTreeSet<JobId>,
     paused: BTreeSet<JobId>,
+    /// The job that was submitted last for another site.
+    sent_last: Option<JobId>,
     /// Whether workflows may wait for times: not where wall clocks are wrong by hours.
     may_wait: bool,
     /// Most jobs of the simulation.
@@ -75,15 +79,15 @@ impl Clients {
             return self.submit(dice);
         }
         match dice.below(100) {
-            0..50 => self.submit(dice),
-            50..57 => self.stop(dice, StopCause::Cancel),
-            57..63 => self.stop(dice, StopCause::Pause),
-            63..69 => {
+            0..47 => self.submit(dice),
+            47..54 => self.stop(dice, StopCause::Cancel),
+            54..60 => self.stop(dice, StopCause::Pause),
+            60..66 => {
                 let job = pick(dice, self.paused.iter())?;
                 let site = self.wanted.get(&job)?.site;
                 Some(self.begin_change(dice, site, Action::Resume { job }))
             }
-            69..76 => self.take_back(dice, |job| Moving::Recall { job, generation: 1 }),
+            66..76 => self.take_back(dice, |job| Moving::Recall { job, generation: 1 }),
             76..79 => self.take_back(dice, |job| Moving::Abandon { job, generation: 1 }),
             79..94 => {
                 let job = pick(dice, self.accepted.iter())?;
@@ -143,6 +147,7 @@ impl Clients {
             priority: if dice.chance(50) { 5 } else { 10 },
             site,
             to,
+            finish_within_ms: dice.chance(35).then(|| 300 + dice.below(6_000) as u64),
             tagged_for,
         };
         self.wanted.insert(job, wanted.clone());
@@ -151,8 +156,12 @@ impl Clients {
 
     fn submit_as(&mut self, dice: &mut Dice, job: JobId, wanted: &Wanted) -> u64 {
         let site = self.sites[wanted.site].0.site.clone();
-        let tags = wanted.tagged_for.map(|site| self.sites[site].0.site.to_string()).into_iter().collect();
-        let submission = Box::new(workflows::submission(job, wanted.workflow, wanted.priority, site, tags));
+        let mut submission = Box::new(workflows::submission(job, wanted.workflow, wanted.priority, site));
+        submission.spec.tags = wanted.tagged_for.map(|site| self.sites[site].0.site.to_string()).into_iter().collect();
+        submission.spec.finish_within_ms = wanted.finish_within_ms;
+        if wanted.to.is_some() {
+            self.sent_last = Some(job);
+        }
         let action = match wanted.to.clone() {
             None => Action::Submit(submission),
             Some(to) => Moving::SubmitTo { submission, to, because: String::new() }.into(),
@@ -172,7 +181,8 @@ impl Clients {
     /// Asks for a job back that went to another site by its first move, or gives that site up.
     fn take_back(&mut self, dice: &mut Dice, ask: impl FnOnce(JobId) -> Moving) -> Option<u64> {
         let gone = self.wanted.iter().filter(|(_, wanted)| wanted.to.is_some()).map(|(job, _)| job);
-        let job = pick(dice, gone)?;
+        // The last one may still be on its way.
+        let job = if dice.chance(60) { self.sent_last? } else { pick(dice, gone)? };
         let site = self.wanted.get(&job)?.site;
         Some(self.begin_change(dice, site, ask(job).into()))
     }

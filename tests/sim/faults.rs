@@ -15,16 +15,28 @@ pub(crate) enum Fault {
     KillLeader,
     /// All machines lose their power.
     LosePowerEverywhere,
+    /// All machines of a site lose their power while their disks take long.
+    LosePowerInWrites,
+    /// What a robot reports comes late, and meanwhile its machine loses its power.
+    LosePowerReporting,
     /// A process is stopped and goes on later.
     Pause,
     /// A machine is cut off from all others.
     Isolate,
+    /// A leader whose robot has jobs is cut off from all others, which can go on without it, for longer than leases.
+    IsolateLeader,
     /// Two machines do not hear each other, in one direction.
     CutOneWay,
     /// The machines are split in two.
     Split,
     /// The sites are cut off from each other.
     CutSites,
+    /// Nothing goes from one site to the other; the other way works.
+    CutSitesOneWay,
+    /// The ways between the sites come and go.
+    FlapSites,
+    /// Letters between the sites come late, out of order and more than once.
+    DelayLetters,
     /// All ways work again.
     RestoreWays,
     /// Messages are lost, repeated and late, more or less than before.
@@ -42,16 +54,22 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 22] = [
         Self::Kill,
         Self::KillLeaderShortly,
         Self::LosePower,
         Self::LosePowerEverywhere,
+        Self::LosePowerInWrites,
+        Self::LosePowerReporting,
         Self::Pause,
         Self::Isolate,
+        Self::IsolateLeader,
         Self::CutOneWay,
         Self::Split,
         Self::CutSites,
+        Self::CutSitesOneWay,
+        Self::FlapSites,
+        Self::DelayLetters,
         Self::RestoreWays,
         Self::Weather,
         Self::StallDisk,
@@ -80,7 +98,15 @@ impl Plan {
     /// The plan of a seed.
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let mut kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|_| dice.chance(40)).collect();
-        if kinds.iter().any(|kind| matches!(kind, Fault::Isolate | Fault::CutOneWay | Fault::Split | Fault::CutSites)) {
+        let cuts = [
+            Fault::Isolate,
+            Fault::IsolateLeader,
+            Fault::CutOneWay,
+            Fault::Split,
+            Fault::CutSites,
+            Fault::CutSitesOneWay,
+        ];
+        if kinds.iter().any(|kind| cuts.contains(kind)) {
             kinds.push(Fault::RestoreWays);
             kinds.push(Fault::RestoreWays);
         }

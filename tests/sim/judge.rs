@@ -9,7 +9,7 @@ use fleet_core::{Fence, JobId, NodeId};
 use fleet_node::session::Pair;
 use fleet_replication::command::{Action, Moving, Next, Outcome, Records, Refusal, ReleaseCause};
 use fleet_replication::fsm::Event;
-use fleet_store::record::{Content, JobState, StopCause, Verdict};
+use fleet_store::record::{Content, JobState, JournalRecord, StopCause, Verdict};
 use fleet_workflow::machine::command::EffectPath;
 use fleet_workflow::machine::event;
 
@@ -24,6 +24,8 @@ pub(crate) enum Law {
     SameLogSameState,
     /// A term has one leader that serves, and it has applied everything that was committed before.
     LeadersKnowTheLog,
+    /// What a copy of the catalog has, it keeps until something later is written; what was deleted stays away.
+    CatalogKeepsItsWord,
     /// Nothing breaks by something that can never happen.
     NothingBreaks,
 }
@@ -76,6 +78,10 @@ pub(crate) struct Judge {
     committed: u64,
     pub(crate) jobs: BTreeMap<JobId, JobFacts>,
     finished: BTreeSet<(JobId, EffectPath)>,
+    /// Effects whose results a robot that is cut off has on its disk.
+    secured: BTreeSet<(JobId, EffectPath)>,
+    /// Jobs that were taken from such a robot, because it was away for too long: what it did may be done again.
+    given_up: BTreeSet<JobId>,
     leaders: BTreeMap<u64, NodeId>,
     /// Jobs that were taken from robots as lost, and the robots' nodes, since somebody looked last.
     pub(crate) lost: Vec<(JobId, NodeId)>,
@@ -100,6 +106,10 @@ impl Judge {
             Fact::Installed { node, place } => self.installed(*node, *place),
             Fact::Serves { node, term, applied } => self.serves(*node, *term, *applied),
             Fact::EffectBegan { node, pair, path } => self.effect_began(*node, *pair, path),
+            Fact::Secured { job, records } => {
+                self.secured.extend(ended_in(*job, records));
+                Ok(())
+            }
             Fact::Seen(situation) => {
                 self.see(*situation);
                 Ok(())
@@ -136,6 +146,10 @@ impl Judge {
         self.effects_begun += 1;
         if self.finished.contains(&(pair.job, path.clone())) {
             let detail = format!("{node} begins {} of {} again, whose result is in the journal", path.0, pair.job);
+            return broken(Law::Promise(Invariant::NoFinishedEffectRunsAgain), detail);
+        }
+        if self.secured.contains(&(pair.job, path.clone())) && !self.given_up.contains(&pair.job) {
+            let detail = format!("{node} begins {} of {} again, which was finished cut off", path.0, pair.job);
             return broken(Law::Promise(Invariant::NoFinishedEffectRunsAgain), detail);
         }
         if !self.jobs.get(&pair.job).is_some_and(|job| job.fences.contains(&pair.fence)) {
@@ -216,6 +230,7 @@ impl Judge {
                 self.lost.extend(node.map(|node| (*job, node)));
                 self.see(Situation::RobotLost);
             }
+            (Action::ReleaseAbsent { .. }, Outcome::Changed { .. }) => self.see(Situation::AbsentTooLong),
             (Action::Release { cause: ReleaseCause::Stopped, .. }, Outcome::Changed { .. }) => {
                 self.see(Situation::RobotStopped);
             }
@@ -247,9 +262,12 @@ impl Judge {
                 self.jobs.entry(*job).or_default().was_abandoned = true;
                 Ok(())
             }
-            (Action::Release { job, fence, .. }, _) => {
+            (Action::Release { job, fence, .. } | Action::ReleaseAbsent { job, fence, .. }, _) => {
                 let facts = self.jobs.entry(*job).or_default();
                 facts.holder.take_if(|holder| holder == fence);
+                if matches!(action, Action::ReleaseAbsent { .. }) {
+                    self.given_up.insert(*job);
+                }
                 Ok(())
             }
             (Action::Stop { job, cause: StopCause::Cancel } | Action::Moving(Moving::StopArrived { job, .. }), _) => {
@@ -290,12 +308,7 @@ impl Judge {
         if records.next != Next::Continue && facts.holder == Some(records.fence) {
             facts.settled = facts.holder.take();
         }
-        for record in &records.records {
-            let Content::Inline(bytes) = &record.event else { continue };
-            if let Ok(event::Event::EffectEnded { path, .. }) = serde_json::from_slice(bytes.as_slice()) {
-                self.finished.insert((records.job, path));
-            }
-        }
+        self.finished.extend(ended_in(records.job, &records.records));
         Ok(())
     }
 
@@ -309,6 +322,17 @@ impl Judge {
             ),
         }
     }
+}
+
+/// The effects of `job` whose ends are among `records`.
+fn ended_in(job: JobId, records: &[JournalRecord]) -> impl Iterator<Item = (JobId, EffectPath)> {
+    records.iter().filter_map(move |record| {
+        let Content::Inline(bytes) = &record.event else { return None };
+        match serde_json::from_slice(bytes.as_slice()) {
+            Ok(event::Event::EffectEnded { path, .. }) => Some((job, path)),
+            _ => None,
+        }
+    })
 }
 
 /// No two robots may act for the same job now: those of one site never, those of two only where one was given up.

@@ -8,6 +8,7 @@
 
 mod applying;
 mod bugs;
+mod catalog;
 mod clients;
 mod consensus;
 mod courier;
@@ -17,6 +18,7 @@ mod group;
 mod judge;
 mod message;
 mod node;
+mod own_journal;
 mod robot;
 mod runs;
 mod scheduler;

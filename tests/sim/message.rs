@@ -10,7 +10,7 @@ use fleet_replication::PollAnswer;
 use fleet_replication::command::{Action, Outcome};
 use fleet_replication::fsm::Event;
 use fleet_sim::{Dice, Disk};
-use fleet_store::record::CommandId;
+use fleet_store::record::{CommandId, JournalRecord};
 use fleet_workflow::machine::command::EffectPath;
 
 use crate::bugs::PlantedBug;
@@ -129,6 +129,11 @@ pub(crate) enum Fact {
         pair: Pair,
         path: EffectPath,
     },
+    /// A robot that is cut off has these records of a job on its disk.
+    Secured {
+        job: JobId,
+        records: Vec<JournalRecord>,
+    },
     /// A node took a snapshot over that reaches up to there.
     Installed {
         node: NodeId,
@@ -172,6 +177,23 @@ pub(crate) enum Situation {
     MoveRecalled,
     /// A job that went ended there, and its first site knows.
     MovedJobEnded,
+    /// A job went on at a robot that was cut off.
+    FinishedCutOff,
+    /// A robot came back with a job that had run on, and goes on with it.
+    JobRejoined,
+    /// A job was taken from a robot that may finish it, and was away for too long.
+    AbsentTooLong,
+    /// What a robot did cut off came after the job was given to another one.
+    OwnJournalRefused,
+    /// Two files were deployed as the same version by nodes that did not know of each other.
+    CatalogConflict,
+    CatalogDeletionForgotten,
+    /// A node still had what was deleted and forgotten elsewhere, and dropped it.
+    CatalogOutlivedDropped,
+    CatalogNodeReplaced,
+    CatalogNodeRemoved,
+    CatalogDiskPutBack,
+    CatalogPowerLostInWrite,
     /// A log lost its beginning, which the state has.
     LogPurged,
     /// A member took a snapshot over, because it needed what was gone.
@@ -187,7 +209,7 @@ pub(crate) enum Situation {
 }
 
 impl Situation {
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 33] = [
         Self::LeaderElected,
         Self::LeaderResumed,
         Self::LogTruncated,
@@ -207,6 +229,14 @@ impl Situation {
         Self::MoveAccepted,
         Self::MoveRecalled,
         Self::MovedJobEnded,
+        Self::FinishedCutOff,
+        Self::JobRejoined,
+        Self::CatalogConflict,
+        Self::CatalogDeletionForgotten,
+        Self::CatalogNodeReplaced,
+        Self::CatalogNodeRemoved,
+        Self::CatalogDiskPutBack,
+        Self::CatalogPowerLostInWrite,
         Self::LogPurged,
         Self::SnapshotInstalled,
         Self::JobRouted,

@@ -2,6 +2,7 @@
 //! ([`Course`]) say, with the real interpreter.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use fleet_core::{BootInstant, JobId, NodeId};
 use fleet_node::execution::{self, Act, Assigned, Course, Pulse, Start, Unacknowledged};
@@ -13,7 +14,8 @@ use fleet_store::record::StopCause;
 use fleet_workflow::machine::command::EffectPath;
 use fleet_workflow::machine::event::Event;
 
-use crate::message::{Alarm, Fact, Message, Out, Step};
+use crate::message::{Alarm, Fact, Message, Out, Situation, Step};
+use crate::own_journal::OwnJournals;
 use crate::workflows::{self, Interpreter};
 
 /// How many jobs a robot runs at once.
@@ -35,6 +37,8 @@ struct Execution {
     effects: BTreeMap<EffectPath, Running>,
     unacknowledged: Unacknowledged,
     sent_at: BootInstant,
+    /// Whether it ever went on cut off, so that records of it may be written down here.
+    was_cut_off: bool,
 }
 
 /// The robot of one node.
@@ -47,17 +51,17 @@ pub(crate) struct Robot {
     leader: Option<NodeId>,
     tokens: u64,
     interpreter: Interpreter,
+    own: OwnJournals,
 }
 
 impl Robot {
     /// A robot in boot number `boot`.
     pub(crate) fn start(
         step: &Step<'_>,
-        node: NodeId,
-        name: String,
-        boot: u64,
+        (node, name, boot): (NodeId, String, u64),
         opens_from: BootInstant,
         interpreter: Interpreter,
+        own: OwnJournals,
     ) -> Self {
         let session = RobotSession::new(node, boot, &step.timing, opens_from);
         Self {
@@ -69,6 +73,7 @@ impl Robot {
             leader: None,
             tokens: 0,
             interpreter,
+            own,
         }
     }
 
@@ -86,6 +91,18 @@ impl Robot {
             self.resend(step, job);
             self.carry_out(step, job);
         }
+        self.deliver(step);
+    }
+
+    /// Brings the group what was written down here, once a leader has confirmed the session.
+    fn deliver(&mut self, step: &mut Step<'_>) {
+        let Some(session) = self.session.session().filter(|_| self.session.lease_until().is_some()) else { return };
+        if self.leader.is_none() {
+            return;
+        }
+        for message in self.own.due(step, session) {
+            self.send_up(step, |_| message);
+        }
     }
 
     pub(crate) fn answered(&mut self, step: &mut Step<'_>, answer: BeatAnswer) {
@@ -95,7 +112,14 @@ impl Robot {
 
     pub(crate) fn down(&mut self, step: &mut Step<'_>, message: WorkDown) {
         match message {
-            WorkDown::Assign(assignment) => self.assigned(step, *assignment),
+            WorkDown::Assign(assignment) => self.assigned(step, *assignment, None),
+            WorkDown::AssignFinishing { assignment, finish_within_ms } => {
+                self.assigned(step, *assignment, Some(Duration::from_millis(finish_within_ms)));
+            }
+            WorkDown::Ask { term, session, pair } => {
+                let commands = self.session.asked(step.now, term, session, pair, self.own.is_kept(pair));
+                self.obey(step, commands);
+            }
             WorkDown::Stop { term, session, pair, cause } => {
                 let commands = self.session.stop(step.now, term, session, pair);
                 self.obey(step, commands);
@@ -106,15 +130,22 @@ impl Robot {
             WorkDown::Ack { session, pair, journal_len, is_over } => {
                 if self.session.session() == Some(session) {
                     self.committed(step, pair, journal_len, is_over);
+                    self.own.committed(pair, journal_len);
+                    if is_over {
+                        self.own.forget(step, pair);
+                    }
+                    self.deliver(step);
                 }
             }
             WorkDown::Refused { session, pair } => {
-                if self.session.session() == Some(session) && self.has(pair) {
-                    self.end(step, pair, EndKind::Stopped);
+                if self.session.session() == Some(session) {
+                    self.own.refused(step, pair);
+                    if self.has(pair) {
+                        self.end(step, pair, EndKind::Stopped);
+                    }
                 }
             }
             WorkDown::Journal { .. } => {}
-            WorkDown::AssignFinishing { .. } | WorkDown::Ask { .. } => not_simulated(step),
         }
     }
 
@@ -122,9 +153,9 @@ impl Robot {
         self.executions.get(&pair.job).is_some_and(|execution| execution.pair == pair)
     }
 
-    fn assigned(&mut self, step: &mut Step<'_>, assignment: Assignment) {
+    fn assigned(&mut self, step: &mut Step<'_>, assignment: Assignment, finish_within: Option<Duration>) {
         let pair = assignment.pair;
-        let commands = self.session.assigned(step.now, assignment.term, assignment.session, pair, None);
+        let commands = self.session.assigned(step.now, assignment.term, assignment.session, pair, finish_within);
         let is_ours = self.session.session() == Some(assignment.session) && self.session.is_running(pair);
         let begins = is_ours && !self.executions.contains_key(&pair.job);
         self.obey(step, commands);
@@ -132,8 +163,7 @@ impl Robot {
             return;
         }
         let Some(definition) = assignment.definition_text else { return };
-        let job =
-            Assigned { pair, definition, input: assignment.input, journal: assignment.journal, finish_within: None };
+        let job = Assigned { pair, definition, input: assignment.input, journal: assignment.journal, finish_within };
         let begun = execution::begin(&self.interpreter, &job, self.node, step.wall, &Pulse::default());
         let (machine, course) = match begun {
             Ok(begun) => begun,
@@ -146,6 +176,7 @@ impl Robot {
             effects: BTreeMap::new(),
             unacknowledged: Unacknowledged::default(),
             sent_at: step.now,
+            was_cut_off: false,
         };
         self.executions.insert(pair.job, execution);
         self.carry_out(step, pair.job);
@@ -172,6 +203,10 @@ impl Robot {
             return self.end(step, pair, EndKind::Finished);
         }
         execution.course.committed(journal_len);
+        if execution.course.has_delivered() {
+            execution.course.forgotten();
+            self.own.forget(step, pair);
+        }
         self.carry_out(step, pair.job);
     }
 
@@ -223,6 +258,7 @@ impl Robot {
             Err(error) => return step.fact(Fact::Broken(format!("an execution cannot go on: {error}"))),
         };
         let pair = execution.pair;
+        let mut is_secured = false;
         for act in acts {
             match act {
                 Act::Start(start) => self.begin_effect(step, pair, *start),
@@ -233,14 +269,26 @@ impl Robot {
                     }
                 }
                 Act::Send(records) => self.send_records(step, records),
-                Act::Secure { .. } => not_simulated(step),
+                Act::Secure { from, records } => {
+                    if !self.own.write(step, pair, from, records) {
+                        return;
+                    }
+                    if let Some(execution) = self.executions.get_mut(&job) {
+                        execution.course.secured();
+                    }
+                    is_secured = true;
+                }
             }
+        }
+        // What waited for that may begin.
+        if is_secured {
+            self.carry_out(step, job);
         }
     }
 
     /// Begins an effect, if the lease allows it by the clock read now.
     fn begin_effect(&mut self, step: &mut Step<'_>, pair: Pair, start: Start) {
-        if self.session.lease_until().is_none_or(|until| step.now >= until) {
+        if !self.session.may_act(step.now, pair) {
             return;
         }
         self.tokens += 1;
@@ -285,7 +333,10 @@ impl Robot {
 
     /// Nothing of `pair` runs any more.
     fn end(&mut self, step: &mut Step<'_>, pair: Pair, how: EndKind) {
-        self.executions.remove(&pair.job);
+        let ended = self.executions.remove(&pair.job);
+        if ended.is_some_and(|execution| execution.was_cut_off) && how != EndKind::Finished {
+            self.own.keep(pair);
+        }
         let commands = self.session.ended(step.now, pair, how);
         self.obey(step, commands);
     }
@@ -306,11 +357,37 @@ impl Robot {
                     self.send_up(step, |_| WorkUp::Stopped { session, pair });
                 }
                 RobotCommand::SendGone { session, pair } => self.send_up(step, |_| WorkUp::Gone { session, pair }),
-                RobotCommand::RunOn(_) | RobotCommand::Rejoin(_) | RobotCommand::SendReturned { .. } => {
-                    not_simulated(step);
+                RobotCommand::RunOn(pair) => self.run_on(step, pair),
+                RobotCommand::Rejoin(pair) => self.rejoin(step, pair),
+                RobotCommand::SendReturned { session, pair } => {
+                    self.send_up(step, |_| WorkUp::Returned { session, pair });
                 }
             }
         }
+    }
+
+    /// The job of `pair` goes on cut off.
+    fn run_on(&mut self, step: &mut Step<'_>, pair: Pair) {
+        match self.executions.get_mut(&pair.job).filter(|execution| execution.pair == pair) {
+            Some(execution) => {
+                execution.course.cut_off();
+                execution.was_cut_off = true;
+                self.carry_out(step, pair.job);
+            }
+            None => self.end(step, pair, EndKind::HandedBack),
+        }
+    }
+
+    /// It is bound to the session under way: effects wait for commits again.
+    fn rejoin(&mut self, step: &mut Step<'_>, pair: Pair) {
+        let Some(execution) = self.executions.get_mut(&pair.job).filter(|execution| execution.pair == pair) else {
+            return;
+        };
+        execution.course.rejoined();
+        execution.sent_at = BootInstant::default();
+        step.fact(Fact::Seen(Situation::JobRejoined));
+        self.resend(step, pair.job);
+        self.carry_out(step, pair.job);
     }
 
     fn report(&self) -> RobotReport {
@@ -329,9 +406,4 @@ impl Robot {
         let has_left = |pair: &Pair| self.has(*pair) && self.executions[&pair.job].course.has_left();
         self.session.held().filter(|pair| self.session.may_act(now, *pair) && !has_left(pair)).collect()
     }
-}
-
-/// No job of the simulation may be finished cut off, so nobody ever speaks of that.
-fn not_simulated(step: &mut Step<'_>) {
-    step.fact(Fact::Broken("a robot is to finish a job cut off that may not be".to_owned()));
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use fleet_sim::{EventLog, TestSize};
 
 use crate::bugs::PlantedBug;
+use crate::catalog::CatalogWorld;
 use crate::judge::Violation;
 use crate::message::Situation;
 use crate::workflows::Interpreter;
@@ -50,7 +51,13 @@ fn run(seed: u64, bug: Option<PlantedBug>, interpreter: &Interpreter) -> (Report
 }
 
 fn run_world(mut world: World, seed: u64) -> (Report, World) {
-    let violation = world.run().err();
+    let is_in_catalog = world.bug.is_some_and(PlantedBug::is_in_catalog);
+    let mut violation = if is_in_catalog { None } else { world.run().err() };
+    if violation.is_none() && world.bug.is_none_or(PlantedBug::is_in_catalog) {
+        let mut catalogs = CatalogWorld::new(seed, world.bug, std::mem::take(&mut world.log));
+        violation = catalogs.run().err();
+        (world.log, world.catalog_seen) = catalogs.into_log();
+    }
     if let Some(violation) = &violation {
         world.log.note(violation.to_string());
     }
@@ -160,7 +167,8 @@ impl Batch {
         totals.jobs += world.clients.accepted.len();
         totals.effects += world.sites.iter().map(|site| site.judge.effects_begun).sum::<u64>();
         totals.lines += report.lines;
-        for (situation, times) in world.sites.iter().flat_map(|site| &site.judge.seen) {
+        let of_sites = world.sites.iter().flat_map(|site| &site.judge.seen);
+        for (situation, times) in of_sites.chain(&world.catalog_seen) {
             *totals.seen.entry(*situation).or_default() += times;
         }
         if let Some(violation) = &report.violation {

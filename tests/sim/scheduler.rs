@@ -327,7 +327,7 @@ fn load(reader: &StateReader, term: LeaderTerm, session: SessionId, pair: Pair) 
     let text = bytes(read(jobs::definition(reader, spec.definition))?);
     let input = bytes(read(jobs::input(reader, pair.job))?);
     let journal = jobs::journal(reader, pair.job, 0, usize::MAX).expect("the state can be read");
-    Some(WorkDown::Assign(Box::new(Assignment {
+    let assignment = Box::new(Assignment {
         term,
         session,
         pair,
@@ -337,7 +337,11 @@ fn load(reader: &StateReader, term: LeaderTerm, session: SessionId, pair: Pair) 
         interpreter: spec.interpreter,
         journal: journal.into_iter().map(|record| bytes(record.event)).collect(),
         journal_len: job.journal_length,
-    })))
+    });
+    Some(match spec.finish_within_ms {
+        None => WorkDown::Assign(assignment),
+        Some(finish_within_ms) => WorkDown::AssignFinishing { assignment, finish_within_ms },
+    })
 }
 
 fn read<T>(row: Result<Option<T>, fleet_store::Error>) -> Option<T> {

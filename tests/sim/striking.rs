@@ -3,10 +3,26 @@
 use fleet_sim::Weather;
 
 use crate::faults::Fault;
+use crate::node::Process;
 use crate::world::{Event, World};
 
 /// How long a cut lasts at least, where it is to last longer than leases, microseconds.
 const LONG_CUT_US: u64 = 2_500_000;
+/// How long a cut of a leader lasts at least: until others lead, leases have ended, and its jobs run elsewhere, microseconds.
+const LEADER_CUT_US: u64 = 4_000_000;
+/// Within what time the power goes of machines whose disks take long, microseconds.
+const WRITING_US: usize = 800_000;
+/// Within what time the power goes of a machine whose robot's reports come late, microseconds.
+const REPORTING_US: usize = 1_500_000;
+/// How late such reports are, at least and at most, microseconds: others are to have the robot's jobs meanwhile.
+const REPORTS_LATE_US: std::ops::Range<usize> = 1_000_000..4_000_000;
+/// How long letters come late and more than once, how often each, and how late at most, microseconds.
+const LETTERS_SUFFER_US: u64 = 8_000_000;
+const LETTER_COPIES: usize = 3;
+const LETTERS_LATE_US: usize = 6_000_000;
+/// How often ways that come and go change, and within what time, microseconds.
+const FLAPS: usize = 8;
+const FLAPPING_US: usize = 4_000_000;
 
 /// How long after a leader's death nothing else happens where promise 8 is looked at, microseconds.
 const BLINKS_APART_US: u64 = 6_000_000;
@@ -18,15 +34,7 @@ impl World {
             return;
         }
         let Some(fault) = self.dice.pick(&self.plan.kinds).copied() else { return };
-        let is_apart = matches!(fault, Fault::KillLeader) || self.checks_blinks;
-        let lasts = matches!(fault, Fault::Isolate | Fault::Split) && self.dice.chance(50);
-        let longer_us = if is_apart {
-            BLINKS_APART_US
-        } else if lasts {
-            LONG_CUT_US
-        } else {
-            0
-        };
+        let longer_us = self.undisturbed_us(fault);
         self.agenda.book(longer_us + self.plan.pause_us(&mut self.dice), Event::Fault);
         let machine = self.dice.below(self.machines.len());
         self.say(&format!("fault: {fault:?} at {machine}"));
@@ -43,6 +51,14 @@ impl World {
                 }
             }
             Fault::LosePower => self.lose_power(machine),
+            Fault::LosePowerInWrites => self.lose_power_in_writes(machine),
+            Fault::LosePowerReporting => {
+                let reporting = self.machines_with_jobs(false);
+                let machine = self.dice.pick(&reporting).copied().unwrap_or(machine);
+                let power_goes_us = 1 + self.dice.below(REPORTING_US) as u64;
+                self.machines[machine].reports_late_until_us = self.agenda.now_us() + power_goes_us;
+                self.agenda.book(power_goes_us, Event::PowerCut { machine });
+            }
             Fault::LosePowerEverywhere => (0..self.machines.len()).for_each(|machine| self.lose_power(machine)),
             Fault::Pause => {
                 if !self.machines[machine].is_paused {
@@ -54,12 +70,29 @@ impl World {
                 let whom = if self.dice.chance(50) { self.leader().unwrap_or(machine) } else { machine };
                 self.isolate(whom);
             }
+            Fault::IsolateLeader => {
+                let leaders = self.machines_with_jobs(true);
+                if let Some(leader) = self.dice.pick(&leaders).copied() {
+                    self.network.restore_ways();
+                    self.isolate(leader);
+                }
+            }
             Fault::CutOneWay => {
                 let to = self.dice.below(self.machines.len());
                 self.network.cut(machine, to);
             }
             Fault::Split => self.split(),
-            Fault::CutSites => self.cut_sites(),
+            Fault::CutSites => self.cut_sites(|_| true),
+            Fault::CutSitesOneWay => {
+                let site = self.machines[machine].site;
+                self.cut_sites(|from| from == site);
+            }
+            Fault::FlapSites => {
+                for _ in 0..FLAPS {
+                    self.agenda.book(self.dice.below(FLAPPING_US) as u64, Event::Flap);
+                }
+            }
+            Fault::DelayLetters => self.letters_late_until_us = self.agenda.now_us() + LETTERS_SUFFER_US,
             Fault::RestoreWays => self.network.restore_ways(),
             Fault::Weather => self.change_weather(),
             Fault::StallDisk => {
@@ -78,6 +111,30 @@ impl World {
         }
     }
 
+    /// How long nothing else is to happen after `fault`, microseconds.
+    fn undisturbed_us(&mut self, fault: Fault) -> u64 {
+        match fault {
+            _ if self.checks_blinks => BLINKS_APART_US,
+            Fault::KillLeader => BLINKS_APART_US,
+            Fault::IsolateLeader => LEADER_CUT_US,
+            Fault::Isolate | Fault::Split if self.dice.chance(50) => LONG_CUT_US,
+            _ => 0,
+        }
+    }
+
+    /// The machines whose robots may act for jobs now: of sites that can spare them those that lead, or else do not.
+    fn machines_with_jobs(&self, leads: bool) -> Vec<usize> {
+        let now_us = self.agenda.now_us();
+        let has_jobs = |machine: &usize| {
+            let there = &self.machines[*machine];
+            let may_act = |process: &Process| !process.robot.rights(there.clocks.boot_now(now_us)).is_empty();
+            there.process.as_ref().is_some_and(may_act)
+        };
+        let can_be_spared = |machine: &usize| self.sites[self.machines[*machine].site].machines.len() >= 3;
+        let is_meant = |machine: &usize| self.serves(*machine) == leads && can_be_spared(machine) && has_jobs(machine);
+        (0..self.machines.len()).filter(is_meant).collect()
+    }
+
     /// The machine of a node that serves, if any.
     fn leader(&mut self) -> Option<usize> {
         let leaders: Vec<usize> = (0..self.machines.len()).filter(|machine| self.serves(*machine)).collect();
@@ -92,6 +149,32 @@ impl World {
     pub(crate) fn lose_power(&mut self, machine: usize) {
         self.stop(machine, true);
         self.agenda.book(100_000 + self.dice.below(4_000_000) as u64, Event::Start { machine });
+    }
+
+    /// The power goes at the whole site of `machine`, whose disks take longer than that.
+    fn lose_power_in_writes(&mut self, machine: usize) {
+        let power_goes_us = 1 + self.dice.below(WRITING_US) as u64;
+        for machine in self.sites[self.machines[machine].site].machines.clone() {
+            self.machines[machine].disk_stall_us = WRITING_US as u64;
+            self.agenda.book(power_goes_us, Event::PowerCut { machine });
+            self.agenda.book(power_goes_us, Event::RoomAgain { machine });
+        }
+    }
+
+    /// How much later than others a report from `machine` comes that is sent now, microseconds.
+    pub(crate) fn reports_late_us(&mut self, machine: usize) -> u64 {
+        if self.agenda.now_us() >= self.machines[machine].reports_late_until_us {
+            return 0;
+        }
+        (REPORTS_LATE_US.start + self.dice.below(REPORTS_LATE_US.len())) as u64
+    }
+
+    /// How much later than others each copy of a letter comes that is sent now, microseconds.
+    pub(crate) fn letters_late_us(&mut self) -> Vec<u64> {
+        if self.agenda.now_us() >= self.letters_late_until_us {
+            return vec![0];
+        }
+        (0..LETTER_COPIES).map(|_| self.dice.below(LETTERS_LATE_US) as u64).collect()
     }
 
     /// The machine itself and its clients stay together.
@@ -113,13 +196,24 @@ impl World {
         }
     }
 
-    fn cut_sites(&mut self) {
+    /// Cuts the ways to other sites from those that `is_cut` names.
+    fn cut_sites(&mut self, is_cut: impl Fn(usize) -> bool) {
         for from in 0..self.machines.len() {
             for to in 0..self.machines.len() {
-                if self.machines[from].site != self.machines[to].site {
+                let site = self.machines[from].site;
+                if site != self.machines[to].site && is_cut(site) {
                     self.network.cut(from, to);
                 }
             }
+        }
+    }
+
+    /// The ways between the sites go, or come back with all others.
+    pub(crate) fn flap(&mut self) {
+        if self.is_healed || self.dice.chance(50) {
+            self.network.restore_ways();
+        } else {
+            self.cut_sites(|_| true);
         }
     }
 

@@ -145,8 +145,8 @@ impl JobMachine for RunningMachine {
     }
 }
 
-/// Asks for `job` to run workflow `number`.
-pub(crate) fn submission(job: JobId, number: usize, priority: u8, site: SiteName, tags: Vec<String>) -> Submission {
+/// Asks for `job` to run workflow `number` at any robot that stays connected.
+pub(crate) fn submission(job: JobId, number: usize, priority: u8, site: SiteName) -> Submission {
     let definition = all()[number].clone();
     let workflow =
         WorkflowName { namespace: "sim".to_owned(), name: format!("workflow-{number}"), version: "1.0.0".to_owned() };
@@ -155,7 +155,7 @@ pub(crate) fn submission(job: JobId, number: usize, priority: u8, site: SiteName
         definition: Digest::of(definition.as_bytes()),
         interpreter: INTERPRETER_VERSION,
         site,
-        tags,
+        tags: Vec::new(),
         capabilities: vec!["http".to_owned()],
         lost_max: 5,
         finish_within_ms: None,

@@ -23,7 +23,7 @@ use crate::clients::Clients;
 use crate::consensus::DiskRecord;
 use crate::faults::Plan;
 use crate::judge::{Judge, Law, Violation, broken};
-use crate::message::{Alarm, Fact, Message, Out, Told};
+use crate::message::{Alarm, Fact, Message, Out, Situation, Told};
 use crate::node::Process;
 use crate::workflows::Interpreter;
 
@@ -61,6 +61,8 @@ pub(crate) enum Event {
         machine: usize,
     },
     Fault,
+    /// The ways between sites that come and go change.
+    Flap,
     RoomAgain {
         machine: usize,
     },
@@ -98,6 +100,8 @@ pub(crate) struct Machine {
     pub(crate) is_paused: bool,
     backlog: Vec<Event>,
     pub(crate) disk_stall_us: u64,
+    /// Until when what its robot reports comes late.
+    pub(crate) reports_late_until_us: u64,
     /// The node whose place this one takes, as long as it is no member.
     replaces: Option<NodeId>,
     /// Up to which entry its state got before its process ended.
@@ -117,9 +121,13 @@ pub(crate) struct World {
     assigned_at: BTreeMap<JobId, usize>,
     pub(crate) log: EventLog,
     pub(crate) is_healed: bool,
+    /// Until when letters between the sites come late and more than once.
+    pub(crate) letters_late_until_us: u64,
     pub(crate) permanent_losses: usize,
     timing: Timing,
-    bug: Option<PlantedBug>,
+    pub(crate) bug: Option<PlantedBug>,
+    /// What came up in the catalogs of this seed.
+    pub(crate) catalog_seen: BTreeMap<Situation, u64>,
     runs: u64,
     interpreter: Interpreter,
     out: Vec<Out>,
@@ -145,7 +153,7 @@ impl World {
         let may_wait = plan.wall_wrong_ms < 10_000;
         let mut world = Self::empty(dice, plan, Timing::LAN, bug, interpreter);
         world.found(count);
-        if world.dice.chance(40) {
+        if world.dice.chance(50) {
             let count = *world.dice.pick(&[1, 2, 3]).unwrap_or(&1);
             world.found(count);
         }
@@ -169,9 +177,11 @@ impl World {
             assigned_at: BTreeMap::new(),
             log: EventLog::default(),
             is_healed: false,
+            letters_late_until_us: 0,
             permanent_losses: 0,
             timing,
             bug,
+            catalog_seen: BTreeMap::new(),
             runs: 0,
             interpreter,
             out: Vec::new(),
@@ -218,6 +228,7 @@ impl World {
             Event::Resume { machine } => self.resume(machine),
             Event::Gossip { machine } => self.gossip(machine),
             Event::Fault => self.fault(),
+            Event::Flap => self.flap(),
             Event::RoomAgain { machine } => {
                 self.machines[machine].disk.is_full = false;
                 self.machines[machine].disk_stall_us = 0;

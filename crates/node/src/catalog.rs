@@ -8,8 +8,8 @@
 //! - A deletion is an entry of its own until every member is known to have it.
 //!
 //! Decisions are pure: `replica` says what changes, `exchange` what two nodes say to each other to agree. `handle`
-//! carries them out on the store, `driver` over
-//! the network within a site, `between` with other sites.
+//! carries them out on the store, `meeting` question by question with another copy, `driver` over the network within a site,
+//! `between` with other sites.
 
 mod between;
 mod driver;
@@ -17,6 +17,7 @@ mod exchange;
 mod handle;
 #[cfg(test)]
 mod handle_tests;
+mod meeting;
 mod message;
 mod replica;
 mod row;
@@ -26,4 +27,5 @@ mod version;
 pub use between::Between;
 pub use driver::{CatalogPeers, Pace, run};
 pub use handle::{Catalog, Deployed, WorkflowRow, order};
+pub use meeting::{Heard, Meeting};
 pub use row::{NoSignatures, Signatures, signed_bytes};

@@ -1,5 +1,6 @@
 //! What the actors need from outside, as traits: the daemon implements them with its clients, tests with queues.
 
+mod catalog_rows;
 mod group;
 mod own_journal;
 mod sites;
@@ -17,6 +18,7 @@ use fleet_workflow::machine::event::{ErrorObject, Event, Outcome as EffectOutcom
 
 use crate::link::RobotStreams;
 
+pub use catalog_rows::CatalogRows;
 pub use group::{Group, GroupStanding};
 pub use own_journal::OwnJournal;
 pub use sites::{KnownSite, KnownSites, RobotOffer, SiteServer, SiteTopic, Sites};

@@ -7,6 +7,8 @@ use fleet_core::NodeId;
 use fleet_replication::command::Command;
 use fleet_store::StateChunk;
 
+use crate::own_journal::OwnRecord;
+
 /// Where an entry stands: term and index; the first entry has index 1.
 pub(crate) type Place = (u64, u64);
 
@@ -84,6 +86,8 @@ pub(crate) enum DiskRecord {
     Entries(Vec<Entry>),
     /// Entries from this index on are void.
     Truncate(u64),
+    /// Of the robot, beside the group.
+    Own(OwnRecord),
     /// The log begins here; what came before is gone.
     Base(Base),
 }
@@ -102,7 +106,7 @@ impl Remains {
         let mut remains = Self::default();
         for record in records {
             match record {
-                DiskRecord::Boot(_) => {}
+                DiskRecord::Boot(_) | DiskRecord::Own(_) => {}
                 DiskRecord::Vote(later) => remains.vote = *later,
                 DiskRecord::Entries(entries) => remains.log.extend(entries.iter().cloned()),
                 DiskRecord::Truncate(from) => remains.log.retain(|entry| entry.place.1 < *from),

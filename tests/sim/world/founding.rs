@@ -72,6 +72,7 @@ impl World {
                 is_paused: false,
                 backlog: Vec::new(),
                 disk_stall_us: 0,
+                reports_late_until_us: 0,
                 replaces: None,
                 reached: 0,
             });

@@ -1,6 +1,7 @@
 //! Runs processes: what reaches them, what they want done, their ends and their starts.
 
 use fleet_core::NodeId;
+use fleet_node::link::WorkUp;
 use fleet_node::ports::RobotOffer;
 
 use super::{Event, Site, World};
@@ -9,6 +10,7 @@ use crate::courier::Courier;
 use crate::group::GroupPart;
 use crate::message::{Alarm, Message, Out, Situation, Step};
 use crate::node::{self, Process};
+use crate::own_journal::OwnJournals;
 use crate::robot::{Robot, SLOTS};
 
 impl World {
@@ -89,8 +91,10 @@ impl World {
 
     fn send(&mut self, from: usize, to: NodeId, message: Message) {
         let Some(machine) = self.machines.iter().position(|machine| machine.node == to) else { return };
+        let is_report = from != machine && matches!(message, Message::Up(WorkUp::Records { .. }));
+        let late_us = if is_report { self.reports_late_us(from) } else { 0 };
         for delay_us in self.network.delays_us(&mut self.dice, from, machine) {
-            self.agenda.book(delay_us, Event::Deliver { machine, node: Some(to), message: message.clone() });
+            self.agenda.book(late_us + delay_us, Event::Deliver { machine, node: Some(to), message: message.clone() });
         }
     }
 
@@ -109,7 +113,10 @@ impl World {
         let leader = range.clone().find(|machine| self.serves(*machine));
         let to = leader.filter(|_| !self.dice.chance(20)).unwrap_or(any);
         for delay_us in self.network.delays_us(&mut self.dice, from, to) {
-            self.agenda.book(delay_us, Event::Deliver { machine: to, node: None, message: message.clone() });
+            for late_us in self.letters_late_us() {
+                let event = Event::Deliver { machine: to, node: None, message: message.clone() };
+                self.agenda.book(delay_us + late_us, event);
+            }
         }
     }
 
@@ -164,7 +171,8 @@ impl World {
         let mut step = self.step(machine, &mut out);
         let part = GroupPart::start(&mut step, own.group, node, run, &records, remembered);
         let opens_from = node::opens_from(&mut step);
-        let mut robot = Robot::start(&step, node, name, boot, opens_from, interpreter);
+        let journals = OwnJournals::open(&records);
+        let mut robot = Robot::start(&step, (node, name, boot), opens_from, interpreter, journals);
         robot.tags = vec![own.site.to_string()];
         let courier = other.map(|(peer, offers)| Courier::start(&part, own, peer, offers));
         let process = Process::new(&mut step, part, robot, courier);

@@ -10,12 +10,10 @@ use fleet_store::record::Payload;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
 use metrics::counter;
-use serde::Serialize;
 use tokio::time::Instant;
 
-use super::exchange::{Run, compare};
 use super::handle::Catalog;
-use super::message::{Answer, decode, encode};
+use super::meeting::{Heard, Meeting};
 
 /// Most nodes that are told of news at once; the rest hears of it by comparing.
 const TOLD_MAX: usize = 64;
@@ -172,50 +170,21 @@ pub(super) async fn sync<Ask>(catalog: &Catalog, pace: Pace, ask: Ask) -> Result
 where
     Ask: Fn(Payload) -> BoxFuture<'static, Result<Payload, Error>>,
 {
-    let question = compare(&catalog.replica());
-    let (bits, sums) = match put(pace, &ask, &question).await? {
-        Answer::Same { seen, outlived } => return catalog.adopt(seen, outlived).await.map(|()| true),
-        Answer::Differ { bits, sums } => (bits, sums),
-        _ => return Err(unexpected()),
-    };
-    let waiting = catalog.waiting();
-    let mut run = Run::begin(&catalog.replica(), bits, &sums, pace.room_bytes, &waiting)?;
+    let (mut meeting, mut question) = Meeting::begin(catalog.clone(), pace.room_bytes)?;
     loop {
-        let question = run.ask(&catalog.replica(), &|key| catalog.load(key))?;
-        let Some(question) = question else { break };
         let asked_at = Instant::now();
-        let Answer::Rows { rows, done, wanted, gone } = put(pace, &ask, &question).await? else {
-            return Err(unexpected());
-        };
+        let answer = tokio::time::timeout(pace.question_timeout, ask(question)).await.map_err(|source| {
+            Error::new(ErrorKind::DeadlineExceeded, "ask another node about the catalog").with_source(source)
+        })??;
         let rest = asked_at.elapsed() * pace.rest_percent / 100;
-        run.heard(rows.len(), done, wanted)?;
-        catalog.drop_gone(&gone).await?;
-        run.merged(&catalog.merge(rows).await?);
+        question = match meeting.heard(&answer).await? {
+            Heard::Next(next) => next,
+            Heard::Over { is_same } => return Ok(is_same),
+        };
         if !rest.is_zero() {
             tokio::time::sleep(rest).await;
         }
     }
-    // Copies that are the same now know it at once, and with it what each of them has seen.
-    let question = compare(&catalog.replica());
-    match put(pace, &ask, &question).await? {
-        Answer::Same { seen, outlived } => catalog.adopt(seen, outlived).await.map(|()| true),
-        _ => Ok(false),
-    }
-}
-
-async fn put<Ask>(pace: Pace, ask: &Ask, question: &(impl Serialize + Sync)) -> Result<Answer, Error>
-where
-    Ask: Fn(Payload) -> BoxFuture<'static, Result<Payload, Error>>,
-{
-    let call = ask(encode(question)?);
-    let answer = tokio::time::timeout(pace.question_timeout, call).await.map_err(|source| {
-        Error::new(ErrorKind::DeadlineExceeded, "ask another node about the catalog").with_source(source)
-    })??;
-    decode(&answer)
-}
-
-fn unexpected() -> Error {
-    Error::new(ErrorKind::InvalidInput, "ask another node about the catalog: it answered something else")
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use fleet_core::limits::CATALOG_CLOCK_AHEAD_MAX;
 use fleet_core::{Clock, Digest, Error, ErrorKind, NodeId, Timestamp};
+use fleet_store::CatalogChange;
 use fleet_store::record::{CatalogContent, CatalogEntry, CatalogKey, CatalogVector, Payload, SignedBy, WorkflowName};
-use fleet_store::{CatalogChange, Store};
 use metrics::{counter, gauge};
 use tokio::sync::{Mutex, Semaphore, watch};
 
@@ -20,6 +20,7 @@ use super::message::{Answer, Exchange, Request, decode, encode, unpack};
 use super::replica::{Exact, Kind, Merge, Replica};
 use super::row::{self, FILES_BYTES_MAX, Row, Signatures};
 use super::version;
+use crate::ports::CatalogRows;
 
 /// Most bytes of this node's own news that are offered at once; the rest is found by comparing.
 const OFFER_BYTES_MAX: usize = 256 * 1024;
@@ -35,7 +36,7 @@ pub struct Catalog {
 }
 
 struct Shared {
-    store: Store,
+    rows: Box<dyn CatalogRows>,
     clock: Arc<dyn Clock>,
     signatures: Arc<dyn Signatures>,
     replica: RwLock<Replica>,
@@ -76,27 +77,25 @@ pub struct Deployed {
 }
 
 impl Catalog {
-    /// The catalog in `store`, whose signatures are proved by `signatures`. Reads all of it: to be called on a thread that
-    /// may wait.
+    /// The catalog kept in `rows`, whose signatures are proved by `signatures`. Reads all of it: to be called on a thread
+    /// that may wait.
     ///
     /// # Errors
     /// If the store failed, or holds what cannot be read.
-    pub fn open(store: Store, clock: Arc<dyn Clock>, signatures: Arc<dyn Signatures>) -> Result<Self, Error> {
-        let failed = |source: fleet_store::Error| Error::new(source.kind(), "read the catalog").with_source(source);
-        let mut replica = Replica::new(store.node_id(), store.catalog_facts().map_err(failed)?);
+    pub fn open(rows: impl CatalogRows, clock: Arc<dyn Clock>, signatures: Arc<dyn Signatures>) -> Result<Self, Error> {
+        let mut replica = Replica::new(rows.node(), rows.facts()?);
         let mut unusable = None;
-        let each = |key, entry| {
+        rows.each(&mut |key, entry| {
             let row = CatalogChange { put: vec![(key, entry)], ..CatalogChange::default() };
             if let Err(error) = replica.apply(&row) {
                 unusable.get_or_insert(error);
             }
-        };
-        store.each_catalog_entry(each).map_err(failed)?;
+        })?;
         if let Some(error) = unusable {
             return Err(error);
         }
         let shared = Shared {
-            store,
+            rows: Box::new(rows),
             clock,
             signatures,
             replica: RwLock::new(replica),
@@ -112,7 +111,7 @@ impl Catalog {
 
     /// The node whose copy it is.
     pub fn node(&self) -> NodeId {
-        self.shared.store.node_id()
+        self.shared.rows.node()
     }
 
     /// Raised at every change of what is here.
@@ -237,6 +236,7 @@ impl Catalog {
     pub async fn answer(&self, message: &Payload) -> Result<Payload, Error> {
         let answer = match decode(message)? {
             Request::Compare { root, bits, seen, outlived } => {
+                self.learn(seen.clone()).await?;
                 let (answer, is_same) = answer_compare(&self.replica(), root, bits);
                 if is_same {
                     self.adopt(seen, outlived).await?;
@@ -284,8 +284,7 @@ impl Catalog {
     }
 
     pub(super) fn load(&self, key: &CatalogKey) -> Result<Option<CatalogEntry>, Error> {
-        let entry = self.shared.store.catalog_entry(key);
-        entry.map_err(|source| Error::new(source.kind(), "read an entry of the catalog").with_source(source))
+        self.shared.rows.entry(key)
     }
 
     /// Tells what is acceptable of `rows` from the names of what is not, on a thread that may take its time.
@@ -359,18 +358,29 @@ impl Catalog {
 
     /// Takes over what another copy with the same entries has seen.
     pub(super) async fn adopt(&self, seen: CatalogVector, outlived: u64) -> Result<(), Error> {
-        self.change(move |replica, _| Ok((replica.plan_adopt(&seen, outlived), ()))).await
+        self.change(move |replica, now| Ok((replica.plan_adopt(&seen, outlived, now), ()))).await
+    }
+
+    /// Takes over how many of this node's own writes another copy has seen, which has other entries perhaps.
+    async fn learn(&self, seen: CatalogVector) -> Result<(), Error> {
+        self.change(move |replica, now| Ok((replica.plan_learn(&seen, now), ()))).await
     }
 
     /// Acknowledges deletions that are new here, and forgets those that all of `members` know.
-    pub(super) async fn look_after(&self, members: BTreeSet<NodeId>) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// If the store failed.
+    pub async fn look_after(&self, members: BTreeSet<NodeId>) -> Result<(), Error> {
         self.change(|replica, now| Ok((replica.plan_acknowledge(now), ()))).await?;
         self.change(move |replica, _| Ok((replica.plan_forget(&members), ()))).await
     }
 
     /// This node's own writes above number `after`, as one offer, and the highest number among them; nothing where there
     /// are none, or more than fit.
-    pub(super) fn news(&self, after: u64) -> Result<(Option<Payload>, u64), Error> {
+    ///
+    /// # Errors
+    /// If the store failed.
+    pub fn news(&self, after: u64) -> Result<(Option<Payload>, u64), Error> {
         let (mut keys, mut last, mut bytes, mut file_bytes) = (Vec::new(), after, 0, 0);
         {
             let replica = self.replica();
@@ -416,8 +426,7 @@ impl Catalog {
         if change.is_empty() {
             return Ok(result);
         }
-        let written = self.shared.store.change_catalog(change.clone()).await;
-        written.map_err(|source| Error::new(source.kind(), "write to the catalog").with_source(source))?;
+        self.shared.rows.write(change.clone()).await?;
         self.shared.replica.write().unwrap_or_else(PoisonError::into_inner).apply(&change)?;
         self.measure();
         self.shared.revision.send_modify(|revision| *revision += 1);

@@ -230,7 +230,7 @@ impl Replica {
         for row in rows {
             let head = Head::of(&row)?;
             let exact = (hash_of(&row.0), short(head.digest));
-            if !self.believes(&row.0, &head) {
+            if !self.believes(&row.0, &head, now) {
                 merge.unbelievable += 1;
                 merge.waiting.push((exact, now.saturating_add(CATALOG_CLOCK_AHEAD_MAX)));
                 merge.not_taken.push(exact);
@@ -246,10 +246,11 @@ impl Replica {
             }
             let is_later = here.is_none_or(|here| head.rank() > here.rank());
             let is_revocation = head.kind == Kind::Revocation;
-            if !is_revocation && self.has_seen(head.stamp.node, head.number) {
-                merge.gone.push(exact);
-            } else if !is_later {
+            if !is_later {
+                // Seen or not: who has it keeps it until it takes what came later, which may have to wait there.
                 merge.later_here.push(exact.0);
+            } else if !is_revocation && self.has_seen(head.stamp.node, head.number) {
+                merge.gone.push(exact);
             } else if !is_revocation && is_ahead(head.stamp.time, now) {
                 merge.held_back += 1;
                 merge.waiting.push((exact, Timestamp(head.stamp.time.at.0.saturating_sub(ahead_max_ms()))));
@@ -293,12 +294,12 @@ impl Replica {
 
     /// The change that takes over what another copy has seen, which had the same entries as this one, as far as it can be
     /// believed.
-    pub(super) fn plan_adopt(&self, seen: &CatalogVector, outlived: u64) -> CatalogChange {
+    pub(super) fn plan_adopt(&self, seen: &CatalogVector, outlived: u64, now: Timestamp) -> CatalogChange {
         let mut facts = self.facts.clone();
         for (node, number) in seen {
             let is_new = !facts.seen.contains_key(node);
             let has_place = *node == self.node || facts.seen.len() < NODES_MAX - 1;
-            if !is_believable(*number, self.reached_by(*node)) || is_new && !has_place {
+            if !is_believable(*number, self.reached_by(*node), now) || is_new && !has_place {
                 continue;
             }
             let known = facts.seen.entry(*node).or_default();
@@ -307,7 +308,7 @@ impl Replica {
                 facts.written = facts.written.max(*number);
             }
         }
-        if is_believable(outlived, facts.outlived) {
+        if is_believable(outlived, facts.outlived, now) {
             facts.outlived = facts.outlived.max(outlived);
         }
         CatalogChange { facts: (facts != self.facts).then_some(facts), ..CatalogChange::default() }

@@ -322,32 +322,32 @@ impl Course {
 
     /// The robot is cut off, and the job may go on: from now on an effect starts once every record before it is written down
     /// here. It does not park, because nobody here would wake it.
-    pub(crate) fn cut_off(&mut self) {
+    pub fn cut_off(&mut self) {
         self.is_cut_off = true;
     }
 
     /// The robot is cut off no more: effects wait for commits again.
-    pub(crate) fn rejoined(&mut self) {
+    pub fn rejoined(&mut self) {
         self.is_cut_off = false;
     }
 
     /// The records given to be written down are on the disk.
-    pub(crate) fn secured(&mut self) {
+    pub fn secured(&mut self) {
         self.secured = self.securing.take().unwrap_or(self.secured);
     }
 
     /// Whether the group has everything that was written down here.
-    pub(crate) fn has_delivered(&self) -> bool {
+    pub fn has_delivered(&self) -> bool {
         self.secured > 0 && self.committed >= self.secured && self.securing.is_none() && !self.is_cut_off
     }
 
     /// Whether anything may be written down here.
-    pub(crate) fn has_secured(&self) -> bool {
+    pub fn has_secured(&self) -> bool {
         self.secured > 0 || self.securing.is_some()
     }
 
     /// What was written down here is forgotten.
-    pub(crate) fn forgotten(&mut self) {
+    pub fn forgotten(&mut self) {
         self.secured = 0;
     }
 

@@ -16,11 +16,13 @@ use super::{Kind, Replica};
 const FORGOTTEN_MAX: usize = 1_000;
 
 impl Replica {
-    /// The change by which this node acknowledges deletions that it has not yet, or says for the first time that it is here.
+    /// The change by which this node acknowledges deletions that it has not yet, says for the first time that it is here, or
+    /// takes back what is said in its name and is more than it has seen (by an earlier state of its disk, or by a liar).
     pub(in super::super) fn plan_acknowledge(&self, now: Timestamp) -> CatalogChange {
         let key = CatalogKey::Acknowledgement(self.node);
         if let Some(said) = self.acknowledged_by(self.node)
             && !self.deletions().any(|(node, number)| self.has_seen(node, number) && reach(said, node) < number)
+            && said.iter().all(|(node, number)| reach(self.seen(), *node) >= *number)
         {
             return CatalogChange::default();
         }

@@ -91,9 +91,11 @@ impl Copy {
     fn answer(&mut self, request: Request) -> Answer {
         match request {
             Request::Compare { root, bits, seen, outlived } => {
+                let change = self.replica.plan_learn(&seen, self.clock);
+                self.apply(change);
                 let (answer, is_same) = answer_compare(&self.replica, root, bits);
                 if is_same {
-                    let change = self.replica.plan_adopt(&seen, outlived);
+                    let change = self.replica.plan_adopt(&seen, outlived, self.clock);
                     self.apply(change);
                 }
                 answer
@@ -145,7 +147,7 @@ fn sync(one: &mut Copy, other: &mut Copy, room_bytes: usize, questions_max: usiz
         let question = compare(&one.replica);
         match put(&mut cost, question) {
             Answer::Same { seen, outlived } => {
-                let change = one.replica.plan_adopt(&seen, outlived);
+                let change = one.replica.plan_adopt(&seen, outlived, one.clock);
                 one.apply(change);
                 return cost;
             }
@@ -447,7 +449,7 @@ fn no_message_uses_the_counters_up() {
     other.deploy(1, "x").unwrap();
     let (key, good) = other.rows().remove(0);
     let stamp = |version, who| CatalogStamp { version, node: node(who), ..good.stamp };
-    let far = u64::from(u32::MAX) + 1;
+    let far = NOON.0 + u64::try_from(CATALOG_CLOCK_AHEAD_MAX.as_millis()).unwrap() + 1;
     let with = |stamp, number| (key.clone(), CatalogEntry { stamp, number, ..good.clone() });
     let said = CatalogContent::Acknowledgement([(node(2), u64::MAX)].into());
     let poison = vec![
@@ -464,14 +466,14 @@ fn no_message_uses_the_counters_up() {
     let merge = copy.merge(poison);
     assert_eq!((merge.unbelievable, merge.not_taken.len(), copy.entries.len()), (count, count, 0));
     let lies = (1..=9).map(|number| (node(number), u64::MAX)).collect();
-    assert!(copy.replica.plan_adopt(&lies, u64::MAX).is_empty(), "nothing of it is believed");
-    assert!(copy.replica.plan_adopt(&lies, far).is_empty());
+    assert!(copy.replica.plan_adopt(&lies, u64::MAX, NOON).is_empty(), "nothing of it is believed");
+    assert!(copy.replica.plan_adopt(&lies, far, NOON).is_empty());
     let many = (0..20_000_u32).map(|number| {
         let mut bytes = [7; 16];
         bytes[..4].copy_from_slice(&number.to_be_bytes());
         (NodeId::from_bytes(bytes), 1)
     });
-    let change = copy.replica.plan_adopt(&many.collect(), 0);
+    let change = copy.replica.plan_adopt(&many.collect(), 0, NOON);
     copy.apply(change);
     assert_eq!(copy.replica.seen().len(), row::NODES_MAX - 1, "with a place for its own");
     // All goes on as ever: it writes, and takes what the other wrote.
@@ -576,5 +578,109 @@ fn a_deletion_is_kept_until_whatever_still_travels_of_its_key_is_known_here() {
         assert_eq!(copy.replica.deletions_waiting(), 0);
         copy.merge(travelling.clone());
         assert!(copy.files().is_empty(), "it came back");
+    }
+}
+
+#[test]
+fn steps_raise_counters_no_further_than_the_clock_and_who_wrote_honestly_goes_on() {
+    let (mut copy, mut other) = (Copy::new(1), Copy::new(2));
+    other.deploy(1, "x").unwrap();
+    let (key, good) = other.rows().remove(0);
+    let end = NOON.0 + u64::try_from(CATALOG_CLOCK_AHEAD_MAX.as_millis()).unwrap();
+    let mut version = good.stamp.version;
+    for step in 1..=100_u64 {
+        // As far as is believed, again and again.
+        let lie = [version.saturating_add(1 << 40), end, end + 1].into_iter().rev();
+        for version in lie {
+            let stamp = CatalogStamp { version, ..good.stamp };
+            copy.merge(vec![(key.clone(), CatalogEntry { stamp, number: step + 1, ..good.clone() })]);
+            let seen = [(node(2), version), (node(1), version)].into();
+            let change = copy.replica.plan_adopt(&seen, version, copy.clock);
+            copy.apply(change);
+        }
+        version = copy.entries[&key].stamp.version;
+    }
+    // A little beyond the clock at each step, so that clocks may be behind: a step for each message.
+    assert!(version <= end + 400 * (1 << 20), "{version}");
+    assert!(copy.replica.outlived() <= end + 400 * (1 << 20));
+    // A counter that a liar brought to where the clock is goes on.
+    copy.deploy(2, "mine").unwrap();
+    assert!(copy.entries[&CatalogKey::Workflow(name(2))].number < u64::MAX / 2);
+    copy.delete(1).unwrap();
+    assert!(copy.files().len() == 1);
+}
+
+#[test]
+fn a_node_whose_clock_is_decades_behind_takes_the_next_numbers() {
+    let (mut late, mut other) = (Copy::new(1), Copy::new(2));
+    late.clock = Timestamp(1_000);
+    other.clock = Timestamp(2_000);
+    for number in 1..=9 {
+        other.deploy(number, "x").unwrap();
+    }
+    assert_eq!(late.merge(other.rows()).not_taken, []);
+}
+
+#[test]
+fn a_node_whose_disk_was_put_back_goes_on_after_the_numbers_that_others_have_seen() {
+    let mut copies: Vec<Copy> = (1..=3).map(Copy::new).collect();
+    let all: BTreeSet<NodeId> = (1..=3).map(node).collect();
+    copies[0].deploy(1, "first").unwrap();
+    settle(&mut copies, &all);
+    let before = copies[0].clone();
+    for number in 2..=4 {
+        copies[0].deploy(number, "later").unwrap();
+    }
+    settle(&mut copies, &all);
+    copies[0] = before;
+    // It is asked by another one, whose copy is another: from then on it counts on from what that one has seen.
+    let question = compare(&copies[1].replica);
+    copies[0].answer(question);
+    copies[0].deploy(5, "after").unwrap();
+    settle(&mut copies, &all);
+    for copy in &copies {
+        assert_eq!(copy.files().len(), 5, "what it wrote before and after is everywhere");
+        assert_eq!(copy.entries, copies[0].entries);
+    }
+}
+
+#[test]
+fn what_a_later_entry_took_the_place_of_is_kept_elsewhere_until_that_one_is_taken() {
+    let [mut one, mut other, mut fast] = [1, 2, 3].map(Copy::new);
+    one.deploy(1, "one").unwrap();
+    other.merge(one.rows());
+    // Another file as the same version, by a clock that is wrong: it wins, and must wait at whoever knows the time.
+    fast.clock = Timestamp(NOON.0 + 1_000_000);
+    fast.deploy(1, "fast").unwrap();
+    one.clock = fast.clock;
+    one.merge(fast.rows());
+    assert_eq!(one.files(), fast.files());
+    let told = one.merge(other.rows());
+    assert_eq!((told.gone.len(), told.later_here.len()), (0, 1));
+    sync(&mut other, &mut one, 4_096, usize::MAX);
+    assert_eq!(other.files().len(), 1, "it has its file until it takes the other one");
+    assert!(other.deploy(1, "third").is_err(), "and so the version is known there");
+    other.clock = fast.clock;
+    other.waiting.clear();
+    sync(&mut other, &mut one, 4_096, usize::MAX);
+    assert_eq!(other.entries, one.entries);
+}
+
+#[test]
+fn what_is_said_in_the_name_of_a_node_is_put_right_by_it() {
+    let mut copies: Vec<Copy> = (1..=3).map(Copy::new).collect();
+    let all: BTreeSet<NodeId> = (1..=3).map(node).collect();
+    copies[1].deploy(1, "x").unwrap();
+    settle(&mut copies, &all);
+    // Somebody says that the third one has seen what nobody wrote yet: no deletion would ever be forgotten.
+    let key = CatalogKey::Acknowledgement(node(3));
+    let mut entry = copies[0].entries[&key].clone();
+    entry.stamp.version += 1;
+    entry.content = CatalogContent::Acknowledgement([(node(1), 500), (node(2), 500), (node(3), 500)].into());
+    copies[0].merge(vec![(key, entry)]);
+    copies[1].delete(1).unwrap();
+    settle(&mut copies, &all);
+    for copy in &copies {
+        assert_eq!((copy.replica.deletions_waiting(), copy.files().len()), (0, 0));
     }
 }
