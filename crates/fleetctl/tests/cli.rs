@@ -88,7 +88,7 @@ fn help_names_every_noun_and_verb() {
     for (noun, verbs) in [
         ("job", "list get watch logs journal cancel recall retry pause resume"),
         ("node", "list get drain resume remove"),
-        ("site", "list get recover"),
+        ("site", "list get remove recover"),
         ("outbox", "list abandon"),
         ("workflow", "deploy list get delete export import"),
         ("token", "create list revoke"),

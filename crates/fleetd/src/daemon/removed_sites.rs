@@ -4,6 +4,7 @@
 //! Level-triggered: whoever leads next goes on where the state says that it ended.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_api::SiteFacts;
@@ -15,7 +16,7 @@ use fleet_store::state::{jobs, sites};
 use rustls_pki_types::CertificateDer;
 
 use super::parts::Parts;
-use crate::site::{Site, read_failed};
+use crate::site::{Roster, Site, read_failed};
 use crate::trust::keeper::site_certificate;
 
 /// How often it looks.
@@ -23,26 +24,43 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long it waits after a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
+/// What was looked at: the applied state, and what was void.
+type Looked = (Arc<Roster>, BTreeSet<String>);
+
 /// Looks for as long as the node runs.
 pub(super) async fn run(parts: Parts) {
+    let mut looked = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if parts.site.group().serving_term().is_none() {
+            looked = None;
             continue;
         }
         let void = void_authorities(&parts.catalog.revoked(), parts.identity.first_site());
-        if let Err(error) = look(&parts.site, &void).await {
-            tracing::warn!(error = fleet_core::error::chain(&error), "a removed site is not forgotten yet");
-            tokio::time::sleep(RETRY_AFTER).await;
+        match look_again(&parts.site, void, &looked).await {
+            Ok(found) => looked = Some(found),
+            Err(error) => {
+                tracing::warn!(error = fleet_core::error::chain(&error), "a removed site is not forgotten yet");
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
         }
     }
 }
 
+/// Looks unless nothing was applied and nothing made void since the look that is told of; what it looked at.
+async fn look_again(site: &Site, void: BTreeSet<String>, looked: &Option<Looked>) -> Result<Looked, Error> {
+    let roster = site.roster()?;
+    let is_old = |(last, last_void): &Looked| Arc::ptr_eq(last, &roster) && *last_void == void;
+    if !looked.as_ref().is_some_and(is_old) {
+        look(site, &void).await?;
+    }
+    Ok((roster, void))
+}
+
 /// Whether the site of this node was itself removed from the fleet, as far as that has come here.
 pub(super) fn is_own_removed(parts: &Parts) -> Result<bool, Error> {
-    let own = site_certificate(&parts.site.reader()?)?;
     let void = void_authorities(&parts.catalog.revoked(), parts.identity.first_site());
-    Ok(is_void(&own, &void))
+    Ok(!void.is_empty() && is_void(&site_certificate(&parts.site.reader()?)?, &void))
 }
 
 /// The serial numbers that are void of what the root signed, by what is `revoked`.

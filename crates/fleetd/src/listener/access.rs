@@ -201,7 +201,12 @@ mod tests {
     /// What is passed on and not in the table would be refused only where the node that a client asks does not lead.
     #[test]
     fn nodes_may_ask_what_nodes_ask_and_nothing_else() {
-        let sources = [include_str!("../grpc/fleet.rs"), include_str!("../grpc/doctor.rs")].concat();
+        let sources = [
+            include_str!("../grpc/fleet.rs"),
+            include_str!("../grpc/fleet/jobs.rs"),
+            include_str!("../grpc/doctor.rs"),
+        ]
+        .concat();
         let calls = sources.split("fleet_client(").skip(1).filter_map(|call| call.split_once(").")?.1.split_once('('));
         let upper = |word: &str| word[..1].to_uppercase() + &word[1..];
         let mut asked: Vec<String> = calls.map(|(method, _)| method.split('_').map(upper).collect()).collect();

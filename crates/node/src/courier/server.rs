@@ -175,13 +175,15 @@ impl Reading {
         Ok(verdicts_of(recalls.iter().copied().zip(outcomes)))
     }
 
-    /// Takes over what comes. Where space is short nothing new is, which decides nothing; what was decided is answered.
+    /// Takes over what comes. Where space is short nothing new is, which decides nothing; what was decided is answered. Of
+    /// each new definition one job goes ahead and brings it, so that it is committed once; then the others. One that is not
+    /// taken brings no definition and holds up nobody: the next one goes ahead with it.
     async fn accept(&self, moves: Vec<MovedJob>) -> Result<Reply, Error> {
-        let (mut reply, undecided, mut missing) = self.sort(moves)?;
+        let (mut reply, undecided) = self.undecided(moves)?;
         if undecided.is_empty() || !self.group.has_room()? {
             return Ok(reply);
         }
-        let mut proposed = Vec::new();
+        let (mut left, mut proposed) = (Vec::new(), Vec::new());
         for looked_at in join_all(undecided.into_iter().map(|moved| self.look_at(moved))).await {
             match looked_at {
                 LookedAt::Declined(number, why) => {
@@ -189,39 +191,64 @@ impl Reading {
                     proposed.push((number, Moving::Decide { source: self.source.clone(), number, verdict }));
                 }
                 LookedAt::Needs(digests) => reply.needs.extend(digests),
-                LookedAt::Ready(mut moved) => {
-                    // One job of each definition that is new brings it along: the first that can come.
-                    if missing.contains(&moved.submission.spec.definition) {
-                        let Some(definition) = self.definition(&moved, &mut reply).await else { continue };
-                        moved.submission.definition = Some(definition);
-                        missing.remove(&moved.submission.spec.definition);
-                    }
-                    proposed.push((moved.number, self.arriving(*moved)));
-                }
+                LookedAt::Ready(moved) => left.push(*moved),
             }
         }
-        let (numbers, moving): (Vec<_>, Vec<_>) = proposed.into_iter().unzip();
-        let outcomes = join_all(moving.into_iter().map(|moving| self.group.propose(moving.into()))).await;
-        reply.verdicts.extend(verdicts_of(numbers.into_iter().zip(outcomes)));
+        while !left.is_empty() || !proposed.is_empty() {
+            let (ready, waiting) = self.in_turn(left, &mut reply).await?;
+            left = waiting;
+            proposed.extend(ready.into_iter().map(|moved| (moved.number, self.arriving(moved))));
+            let (numbers, moving): (Vec<_>, Vec<_>) = std::mem::take(&mut proposed).into_iter().unzip();
+            let outcomes = join_all(moving.into_iter().map(|moving| self.group.propose(moving.into()))).await;
+            reply.verdicts.extend(verdicts_of(numbers.into_iter().zip(outcomes)));
+        }
         Ok(reply)
     }
 
-    /// What was decided already of `moves`, the others, and the definitions of these that are not here.
-    fn sort(&self, moves: Vec<MovedJob>) -> Result<(Reply, Vec<MovedJob>, BTreeSet<Digest>), Error> {
+    /// Those of `moves` that were not decided before; what was decided of the others is the answer again.
+    fn undecided(&self, moves: Vec<MovedJob>) -> Result<(Reply, Vec<MovedJob>), Error> {
         let reader = self.reader()?;
-        let (mut reply, mut undecided, mut missing) = (Reply::default(), Vec::new(), BTreeSet::new());
+        let (mut reply, mut undecided) = (Reply::default(), Vec::new());
         for moved in moves {
-            if let Some(known) = read(moves::arrival(&reader, self.source.group, moved.number))? {
-                reply.verdicts.push((moved.number, known.verdict));
-                continue;
+            match read(moves::arrival(&reader, self.source.group, moved.number))? {
+                Some(known) => reply.verdicts.push((moved.number, known.verdict)),
+                None => undecided.push(moved),
             }
-            let digest = moved.submission.spec.definition;
-            if !missing.contains(&digest) && !read(has_definition(&reader, digest))? {
-                missing.insert(digest);
-            }
-            undecided.push(moved);
         }
-        Ok((reply, undecided, missing))
+        Ok((reply, undecided))
+    }
+
+    /// Which of `moves` go now: every one whose definition is here, and of each new definition one, which brings it. And
+    /// which wait for those: fewer than there were. Those whose definition cannot come yet are left undecided.
+    async fn in_turn(&self, moves: Vec<MovedJob>, reply: &mut Reply) -> Result<(Vec<MovedJob>, Vec<MovedJob>), Error> {
+        let here = self.definitions_here(&moves)?;
+        let (mut ready, mut waiting) = (Vec::new(), Vec::new());
+        let mut comes: BTreeMap<Digest, bool> = BTreeMap::new();
+        for mut moved in moves {
+            let digest = moved.submission.spec.definition;
+            if here.contains(&digest) {
+                ready.push(moved);
+            } else if let Some(comes) = comes.get(&digest) {
+                waiting.extend(comes.then_some(moved));
+            } else {
+                moved.submission.definition = self.definition(&moved, reply).await;
+                let is_brought = moved.submission.definition.is_some();
+                comes.insert(digest, is_brought);
+                ready.extend(is_brought.then_some(moved));
+            }
+        }
+        Ok((ready, waiting))
+    }
+
+    fn definitions_here(&self, moves: &[MovedJob]) -> Result<BTreeSet<Digest>, Error> {
+        let (reader, mut here) = (self.reader()?, BTreeSet::new());
+        let digests: BTreeSet<_> = moves.iter().map(|moved| moved.submission.spec.definition).collect();
+        for digest in digests {
+            if read(has_definition(&reader, digest))? {
+                here.insert(digest);
+            }
+        }
+        Ok(here)
     }
 
     async fn look_at(&self, moved: MovedJob) -> LookedAt {
