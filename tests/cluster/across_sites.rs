@@ -93,7 +93,7 @@ async fn jobs_and_nodes_of_another_site_are_asked_for_there() {
     let ended = tasks.iter().filter(|task| task.ends_with("completed")).count();
     assert!(ended >= 3, "each task's end is told: {tasks:?}");
     let unknown = v1::WatchJobRequest { job: JobId::generate().to_string(), tasks: false };
-    let refusal = plant.watch_job(unknown).await.err().expect("there is no such job");
+    let refusal = plant.watch_job(unknown).await.expect_err("there is no such job");
     assert_eq!(refusal.kind, ErrorKind::NotFound);
 
     let drain = |drain| v1::DrainNodeRequest { node: "node-2".to_owned(), drain, deadline_ms: None };
