@@ -270,7 +270,7 @@ mod tests {
             heads.map(|head| head.fence.index).collect::<Vec<_>>()
         };
         let each = {
-            let reader = database::read_table(&*store.database("test").unwrap(), OWN_JOURNAL).unwrap();
+            let reader = database::read_table(&store.database("test").unwrap(), OWN_JOURNAL).unwrap();
             size(&reader, &head_key(all[0].job, all[0].fence)).unwrap().1
         };
         assert_eq!(refuse_within(all[0], 10, 0), Evidence { records: 2, dropped: 0 }, "the last one stays at any size");

@@ -71,7 +71,7 @@ fn peers(fleet: &Fleet) -> Peers {
 #[tokio::test]
 async fn where_answers_stay_away_another_connection_is_made_and_used() {
     let fleet = Fleet::found();
-    let setup = Setup { answer: Arc::new(|_| good(&GroupMessage { payload: vec![7].into() })), ..Setup::default() };
+    let setup = Setup { answer: Arc::new(|_| good(&GroupMessage { payload: vec![7] })), ..Setup::default() };
     let node = start(&fleet, setup);
     let relay = Relay::start(node.address).await;
     let peers = peers(&fleet);
