@@ -289,7 +289,8 @@ impl CatalogWorld {
         copy.watch.set(there.clocks.wall_now(now_us));
         let result = self.runtime.block_on(work(copy));
         let (node, drive) = (there.node, there.drive.clone());
-        let is_wish = is_own && result.is_ok();
+        // Nobody is told anything by a node that was removed: the others hear no more of it.
+        let is_wish = is_own && result.is_ok() && !there.is_removed;
         for change in drive.take_fresh() {
             let put = change.put.iter().map(|(key, entry)| format!("{key:?} {:?} {}", entry.stamp, entry.number));
             let put: Vec<String> = put.collect();

@@ -22,9 +22,6 @@ const STACK_BYTES: usize = 64 * 1024 * 1024;
 const SEEDS_PER_BUG_MAX: u64 = 200;
 /// How often a run of many seeds says how far it is.
 const SEEDS_PER_LINE: u64 = 100;
-/// Seeds that run the catalogs too, from the first; `CATALOGS=1` runs them in every seed. About one of 25 others breaks a
-/// law, and it is not known yet whether the catalog is wrong or its judge: `docs/testing.md`.
-const CATALOG_SEEDS: u64 = 60;
 /// Seeds whose events are compared between processes.
 const REPEATED_SEEDS: [u64; 3] = [1, 2, 3];
 
@@ -56,9 +53,7 @@ fn run(seed: u64, bug: Option<PlantedBug>, interpreter: &Interpreter) -> (Report
 fn run_world(mut world: World, seed: u64) -> (Report, World) {
     let is_in_catalog = world.bug.is_some_and(PlantedBug::is_in_catalog);
     let mut violation = if is_in_catalog { None } else { world.run().err() };
-    let has_catalogs =
-        is_in_catalog || (world.bug.is_none() && (seed < CATALOG_SEEDS || env::var_os("CATALOGS").is_some()));
-    if violation.is_none() && has_catalogs {
+    if violation.is_none() && world.bug.is_none_or(PlantedBug::is_in_catalog) {
         let mut catalogs = CatalogWorld::new(seed, world.bug, std::mem::take(&mut world.log));
         violation = catalogs.run().err();
         (world.log, world.catalog_seen) = catalogs.into_log();

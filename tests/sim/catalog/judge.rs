@@ -11,6 +11,16 @@ use super::copy::Kept;
 use crate::judge::{Law, Violation, broken};
 use crate::message::Situation;
 
+/// A deletion that a node forgot.
+#[derive(Debug)]
+struct Forgotten {
+    stamp: CatalogStamp,
+    /// How many writes there were by then.
+    at: u64,
+    /// Who acknowledged there, and so was waited for.
+    waited_for: BTreeSet<NodeId>,
+}
+
 /// What the judge knows.
 #[derive(Debug, Default)]
 pub(super) struct Judge {
@@ -23,8 +33,10 @@ pub(super) struct Judge {
     deletions: BTreeMap<CatalogKey, Vec<CatalogStamp>>,
     /// What somebody was told is in the catalog.
     told: Vec<(NodeId, CatalogKey, CatalogEntry)>,
+    /// When each write was made, as a count of writes.
+    made: BTreeMap<(CatalogKey, CatalogStamp), u64>,
     /// Deletions that a node held and forgot.
-    forgotten: BTreeMap<(NodeId, CatalogKey), CatalogStamp>,
+    forgotten: BTreeMap<(NodeId, CatalogKey), Vec<Forgotten>>,
     /// Nodes whose disks were put back to an earlier state: their numbers may mean two writes.
     put_back: BTreeSet<NodeId>,
     pub(super) seen: BTreeMap<Situation, u64>,
@@ -71,7 +83,7 @@ impl Judge {
         }
         for key in &change.remove {
             if let Some(old) = before.entries.get(key) {
-                self.removed(node, key, old)?;
+                self.removed(node, before, key, old)?;
             }
         }
         change.facts.as_ref().map_or(Ok(()), |facts| self.check_facts(node, facts))
@@ -85,6 +97,7 @@ impl Judge {
         old: Option<&CatalogEntry>,
     ) -> Result<(), Violation> {
         self.writes += 1;
+        self.made.insert((key.clone(), entry.stamp), self.writes);
         let highest = self.numbers.entry(node).or_default();
         if entry.number > 0 && entry.number <= *highest && !self.put_back.contains(&node) {
             return wrong(format!("{node} writes {key:?} as number {} after {highest}", entry.number));
@@ -121,7 +134,8 @@ impl Judge {
         if digest_of(entry).is_some_and(|digest| !self.files.get(key).is_some_and(|files| files.contains(&digest))) {
             return wrong(format!("{node} has a file of {key:?} that nobody deployed"));
         }
-        if is_live(entry) && self.forgotten.get(&(node, key.clone())).is_some_and(|deleted| *deleted >= stamp) {
+        let forgotten = self.forgotten.get(&(node, key.clone())).into_iter().flatten();
+        if is_live(entry) && forgotten.into_iter().any(|forgotten| self.is_back(forgotten, key, entry)) {
             return wrong(format!("at {node} {key:?} of {stamp:?} came back, which was deleted"));
         }
         if is_live(entry) && old.is_some_and(|old| is_live(old) && digest_of(old) != digest_of(entry)) {
@@ -130,7 +144,14 @@ impl Judge {
         Ok(())
     }
 
-    fn removed(&mut self, node: NodeId, key: &CatalogKey, old: &CatalogEntry) -> Result<(), Violation> {
+    /// Whether `entry` is what `forgotten` had outlived. What was deployed after that is a deployment of its own, also where
+    /// nothing is known of the deletion.
+    fn is_back(&self, forgotten: &Forgotten, key: &CatalogKey, entry: &CatalogEntry) -> bool {
+        let made = self.made.get(&(key.clone(), entry.stamp)).copied().unwrap_or_default();
+        forgotten.stamp >= entry.stamp && made <= forgotten.at && forgotten.waited_for.contains(&entry.stamp.node)
+    }
+
+    fn removed(&mut self, node: NodeId, before: &Kept, key: &CatalogKey, old: &CatalogEntry) -> Result<(), Violation> {
         match &old.content {
             CatalogContent::Revocation => wrong(format!("{node} takes the revocation {key:?} back")),
             CatalogContent::Acknowledgement(_) => Ok(()),
@@ -139,8 +160,12 @@ impl Judge {
                     return Ok(());
                 }
                 self.count(Situation::CatalogDeletionForgotten);
-                let forgotten = self.forgotten.entry((node, key.clone())).or_insert(old.stamp);
-                *forgotten = (*forgotten).max(old.stamp);
+                let waited_for = before.entries.keys().filter_map(|key| match key {
+                    CatalogKey::Acknowledgement(node) => Some(*node),
+                    _ => None,
+                });
+                let forgotten = Forgotten { stamp: old.stamp, at: self.writes, waited_for: waited_for.collect() };
+                self.forgotten.entry((node, key.clone())).or_default().push(forgotten);
                 Ok(())
             }
             CatalogContent::Workflow { .. } => {
@@ -200,7 +225,8 @@ impl Judge {
             }
         }
         for (key, entry) in kept.entries.iter().filter(|(_, entry)| is_live(entry)) {
-            let was_forgotten = self.forgotten.iter().any(|((_, of), stamp)| of == key && *stamp >= entry.stamp);
+            let mut forgotten = self.forgotten.iter().filter(|((_, of), _)| of == key).flat_map(|(_, all)| all);
+            let was_forgotten = forgotten.any(|forgotten| self.is_back(forgotten, key, entry));
             if was_forgotten {
                 return wrong(format!("{key:?} of {:?} came back, which was deleted", entry.stamp));
             }

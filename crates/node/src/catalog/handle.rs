@@ -371,6 +371,7 @@ impl Catalog {
     /// # Errors
     /// If the store failed.
     pub async fn look_after(&self, members: BTreeSet<NodeId>) -> Result<(), Error> {
+        self.change(|replica, now| Ok((replica.plan_inherit(now), ()))).await?;
         self.change(|replica, now| Ok((replica.plan_acknowledge(now), ()))).await?;
         self.change(move |replica, _| Ok((replica.plan_forget(&members), ()))).await
     }

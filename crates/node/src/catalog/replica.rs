@@ -311,6 +311,12 @@ impl Replica {
         if is_believable(outlived, facts.outlived, now) {
             facts.outlived = facts.outlived.max(outlived);
         }
+        // What this node once wrote and neither copy has: its disk lost it when it was put back. While it has not seen all of
+        // its writes, nobody sees its later ones; so they are let go of.
+        if facts.written > 0 {
+            let own = facts.seen.entry(self.node).or_default();
+            *own = (*own).max(facts.written);
+        }
         CatalogChange { facts: (facts != self.facts).then_some(facts), ..CatalogChange::default() }
     }
 

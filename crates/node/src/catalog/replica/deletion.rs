@@ -18,17 +18,58 @@ const FORGOTTEN_MAX: usize = 1_000;
 impl Replica {
     /// The change by which this node acknowledges deletions that it has not yet, says for the first time that it is here, or
     /// takes back what is said in its name and is more than it has seen (by an earlier state of its disk, or by a liar).
+    ///
+    /// Of its own writes it says how many there were, seen or not: where its disk was put back, some travel that it does not
+    /// know, and a deletion of one of them is kept until all of them are known as seen.
     pub(in super::super) fn plan_acknowledge(&self, now: Timestamp) -> CatalogChange {
         let key = CatalogKey::Acknowledgement(self.node);
+        let written = self.reached_by(self.node);
+        let may_say = |node: NodeId| if node == self.node { written } else { reach(self.seen(), node) };
         if let Some(said) = self.acknowledged_by(self.node)
             && !self.deletions().any(|(node, number)| self.has_seen(node, number) && reach(said, node) < number)
-            && said.iter().all(|(node, number)| reach(self.seen(), *node) >= *number)
+            && said.iter().all(|(node, number)| may_say(*node) >= *number)
+            && (reach(self.seen(), self.node) >= written || reach(said, self.node) >= written)
         {
             return CatalogChange::default();
         }
-        let content = CatalogContent::Acknowledgement(self.facts.seen.clone());
+        let mut seen = self.facts.seen.clone();
+        if written > 0 {
+            seen.insert(self.node, written);
+        }
+        let content = CatalogContent::Acknowledgement(seen);
         let row = self.row(key, content, SignedBy::Nobody, now);
         CatalogChange { put: vec![row], ..CatalogChange::default() }
+    }
+
+    /// The change by which this node deletes anew what a removed node deleted and is not known here to have been seen whole:
+    /// nobody will ever see it so, and could acknowledge that. One node does it, the first of those that acknowledge here;
+    /// without its acknowledgement nothing is forgotten anyway.
+    pub(in super::super) fn plan_inherit(&self, now: Timestamp) -> CatalogChange {
+        let mut change = CatalogChange::default();
+        if self.deleted.is_empty() {
+            return change;
+        }
+        let removed: BTreeSet<NodeId> = self.revoked().filter_map(removed_node).collect();
+        if self.acknowledging().find(|node| !removed.contains(node)) != Some(self.node) {
+            return change;
+        }
+        let mut written = self.facts.written;
+        for key in &self.deleted {
+            let Some(head) = self.head(key) else { continue };
+            let Kind::Deleted { digest } = head.kind else { continue };
+            if !removed.contains(&head.stamp.node) || self.has_seen(head.stamp.node, head.number) {
+                continue;
+            }
+            let mut row = self.row(key.clone(), CatalogContent::Deleted { digest }, SignedBy::Nobody, now);
+            written = written.saturating_add(1);
+            row.1.number = written;
+            change.put.push(row);
+            if change.put.len() >= FORGOTTEN_MAX {
+                break;
+            }
+        }
+        change.facts = (!change.put.is_empty()).then(|| self.facts_after(written));
+        change
     }
 
     /// The change that forgets deletions which all of `members` acknowledged, those who acknowledge here and are not

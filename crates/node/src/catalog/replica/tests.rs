@@ -82,6 +82,8 @@ impl Copy {
     }
 
     fn look_after(&mut self, members: &BTreeSet<NodeId>) {
+        let change = self.replica.plan_inherit(self.clock);
+        self.apply(change);
         let change = self.replica.plan_acknowledge(self.clock);
         self.apply(change);
         let change = self.replica.plan_forget(members);
@@ -680,6 +682,76 @@ fn what_is_said_in_the_name_of_a_node_is_put_right_by_it() {
     copies[0].merge(vec![(key, entry)]);
     copies[1].delete(1).unwrap();
     settle(&mut copies, &all);
+    for copy in &copies {
+        assert_eq!((copy.replica.deletions_waiting(), copy.files().len()), (0, 0));
+    }
+}
+
+#[test]
+fn a_node_whose_disk_was_put_back_lets_go_of_what_it_lost_and_what_it_deletes_is_forgotten() {
+    let mut copies: Vec<Copy> = (1..=3).map(Copy::new).collect();
+    let all: BTreeSet<NodeId> = (1..=3).map(node).collect();
+    copies[0].deploy(1, "first").unwrap();
+    settle(&mut copies, &all);
+    let before = copies[0].clone();
+    copies[0].deploy(2, "lost").unwrap();
+    copies[0].deploy(3, "told").unwrap();
+    let told = copies[0].rows().into_iter().filter(|(key, _)| *key == CatalogKey::Workflow(name(3))).collect();
+    copies[1].merge(told);
+    copies[0] = before;
+    settle(&mut copies, &all);
+    copies[0].delete(1).unwrap();
+    settle(&mut copies, &all);
+    for copy in &copies {
+        assert_eq!((copy.replica.deletions_waiting(), copy.files().len()), (0, 1));
+        assert_eq!(copy.replica.seen()[&node(1)], 4);
+    }
+}
+
+#[test]
+fn what_was_deleted_of_a_node_whose_disk_was_put_back_stays_away() {
+    let mut copies: Vec<Copy> = (1..=3).map(Copy::new).collect();
+    let all: BTreeSet<NodeId> = (1..=3).map(node).collect();
+    let empty = copies[0].clone();
+    copies[0].deploy(1, "x").unwrap();
+    let travelling = copies[0].rows();
+    copies[1].merge(travelling.clone());
+    copies[0] = empty;
+    settle(&mut copies, &all);
+    copies[1].delete(1).unwrap();
+    settle(&mut copies, &all);
+    for copy in &mut copies {
+        assert_eq!(copy.replica.deletions_waiting(), 0);
+        copy.merge(travelling.clone());
+        assert!(copy.files().is_empty(), "it came back");
+    }
+}
+
+#[test]
+fn an_acknowledgement_names_own_writes_that_an_earlier_state_of_the_disk_does_not_know() {
+    let (mut put_back, mut was) = (Copy::new(1), Copy::new(1));
+    was.deploy(1, "x").unwrap();
+    put_back.merge(was.rows());
+    put_back.look_after(&[node(1), node(2)].into());
+    let content = &put_back.entries[&CatalogKey::Acknowledgement(node(1))].content;
+    let CatalogContent::Acknowledgement(said) = content else { panic!("{content:?}") };
+    assert_eq!(said[&node(1)], 1);
+}
+
+#[test]
+fn what_a_removed_node_deleted_is_forgotten_though_nobody_has_all_that_it_wrote() {
+    let mut copies: Vec<Copy> = (1..=3).map(Copy::new).collect();
+    copies[2].deploy(1, "x").unwrap();
+    settle(&mut copies, &(1..=3).map(node).collect());
+    let mut removed = copies.pop().unwrap();
+    removed.deploy(2, "never told").unwrap();
+    removed.delete(1).unwrap();
+    let told = removed.rows().into_iter().filter(|(key, _)| *key == CatalogKey::Workflow(name(1))).collect();
+    copies[0].merge(told);
+    let key = CatalogKey::RevokedNode(SiteName::default(), node(3));
+    let change = copies[0].replica.plan_revoke(vec![(key, SignedBy::Nobody)], NOON);
+    copies[0].apply(change);
+    settle(&mut copies, &[node(1), node(2)].into());
     for copy in &copies {
         assert_eq!((copy.replica.deletions_waiting(), copy.files().len()), (0, 0));
     }

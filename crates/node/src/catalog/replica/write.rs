@@ -114,7 +114,7 @@ impl Replica {
     }
 
     /// What is known once this node's writes reach `written`. It has seen all of them, unless its disk once lost some.
-    fn facts_after(&self, written: u64) -> CatalogFacts {
+    pub(super) fn facts_after(&self, written: u64) -> CatalogFacts {
         let mut facts = CatalogFacts { written, ..self.facts.clone() };
         let seen = facts.seen.entry(self.node).or_default();
         if *seen == self.facts.written {
