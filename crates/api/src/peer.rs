@@ -43,20 +43,9 @@ impl PeerDialer {
         Self { tls, root, certificate }
     }
 
-    /// A gRPC channel to `node` at `address`, which connects on use and again after a loss. Its work runs on `runtime`.
-    pub fn channel(&self, runtime: &Handle, address: &str, node: NodeId) -> Result<Channel, Error> {
-        let _context = runtime.enter();
-        Connector::new(self.towards(Some(node))?, ALPN_PEER, Established::FirstByte)?.channel_lazy(address)
-    }
-
-    /// The same; `pulse` follows its connections.
-    pub fn followed_channel(
-        &self,
-        runtime: &Handle,
-        address: &str,
-        node: NodeId,
-        pulse: &Pulse,
-    ) -> Result<Channel, Error> {
+    /// A gRPC channel to `node` at `address`, which connects on use and again after a loss. Its work runs on `runtime`;
+    /// `pulse` follows its connections.
+    pub fn channel(&self, runtime: &Handle, address: &str, node: NodeId, pulse: &Pulse) -> Result<Channel, Error> {
         let _context = runtime.enter();
         self.followed(node, pulse)?.channel_lazy(address)
     }

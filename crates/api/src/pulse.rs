@@ -3,14 +3,17 @@
 //!
 //! Invariant: what is told is about the connection made last; one that is over is not told of.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncRead;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::io::InspectReader;
+
+type Hear = Box<dyn FnMut(&[u8]) + Send>;
+
+/// A stream whose pulse hears what comes in.
+pub(crate) type HeardStream<S> = InspectReader<S, Hear>;
 
 /// The pulse of a channel, whose connections come one after the other. A cheap handle.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +48,7 @@ impl Pulse {
     }
 
     /// Follows a connection that was just made: `stream`, and what ends when it is to be broken.
-    pub(crate) fn follow<S>(&self, stream: S) -> (HeardStream<S>, impl Future<Output = ()> + Send + use<S>) {
+    pub(crate) fn follow<S: AsyncRead>(&self, stream: S) -> (HeardStream<S>, impl Future<Output = ()> + Send + use<S>) {
         let mut broken = self.shared.broken.subscribe();
         let number = {
             let mut connection = self.connection();
@@ -56,7 +59,13 @@ impl Pulse {
             // The stream holds the sender.
             let _change = broken.changed().await;
         };
-        (HeardStream { stream, pulse: self.clone(), number }, breaking)
+        let following = Following { pulse: self.clone(), number };
+        let hear: Hear = Box::new(move |bytes| {
+            if !bytes.is_empty() {
+                following.pulse.note(following.number, Some(Instant::now()));
+            }
+        });
+        (InspectReader::new(stream, hear), breaking)
     }
 
     fn note(&self, number: u64, heard_at: Option<Instant>) {
@@ -71,58 +80,15 @@ impl Pulse {
     }
 }
 
-/// A stream that notes when something comes in.
-#[derive(Debug)]
-pub struct HeardStream<S> {
-    stream: S,
+/// The following of one connection, which ends with it.
+struct Following {
     pulse: Pulse,
     number: u64,
 }
 
-impl<S> Drop for HeardStream<S> {
+impl Drop for Following {
     fn drop(&mut self) {
         self.pulse.note(self.number, None);
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for HeardStream<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.pulse.note(self.number, Some(Instant::now()));
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for HeardStream<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 

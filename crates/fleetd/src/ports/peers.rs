@@ -114,7 +114,7 @@ impl Peers {
             known.channels.clear();
         }
         let pulse = Pulse::default();
-        let channel = self.shared.dialer.followed_channel(&self.shared.runtime, &address, node, &pulse)?;
+        let channel = self.shared.dialer.channel(&self.shared.runtime, &address, node, &pulse)?;
         known.channels.insert((node, purpose), Kept::new(address, channel.clone(), pulse));
         Ok(channel)
     }

@@ -3,7 +3,7 @@
 use fleet_api::connect::{Connector, Established};
 use fleet_api::pb::peer::GetKeyringRequest;
 use fleet_api::tls::{ALPN_CLIENT, ALPN_PEER, Trust};
-use fleet_api::{PeerDialer, Revocations, ValidityClock};
+use fleet_api::{PeerDialer, Pulse, Revocations, ValidityClock};
 use fleet_core::{ErrorKind, NodeId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -52,7 +52,7 @@ async fn peers_call_each_other() {
     let node = start(&fleet, Setup::default());
     let (other, certificate) = fleet.node();
     let dialer = dialer(&fleet, certificate, &Revocations::new());
-    let channel = dialer.channel(&Handle::current(), &node.address.to_string(), node.id).unwrap();
+    let channel = dialer.channel(&Handle::current(), &node.address.to_string(), node.id, &Pulse::default()).unwrap();
     let answer = call_on(channel, "/fleet.peer.v1.Peer/Group").await.unwrap();
     assert!(answer.starts_with(&format!("node {other} called /fleet.peer.v1.Peer/Group")), "{answer}");
 }
@@ -63,7 +63,7 @@ async fn only_the_node_that_was_meant_is_talked_to() {
     let node = start(&fleet, Setup::default());
     let dialer = dialer(&fleet, fleet.node().1, &Revocations::new());
     let meant = NodeId::generate();
-    let channel = dialer.channel(&Handle::current(), &node.address.to_string(), meant).unwrap();
+    let channel = dialer.channel(&Handle::current(), &node.address.to_string(), meant, &Pulse::default()).unwrap();
     let refusal = call_on(channel, "/fleet.peer.v1.Peer/Group").await.unwrap_err();
     assert_eq!(refusal.kind, ErrorKind::Unavailable);
     let text = fleet_core::error::chain(&refusal);

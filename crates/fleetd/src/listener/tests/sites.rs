@@ -2,7 +2,7 @@
 
 use fleet_api::connect::{Connector, Established};
 use fleet_api::tls::{ALPN_ACTORS, ALPN_PEER, CertificateCell};
-use fleet_api::{Issuer, PeerDialer, Revocation, Revocations, ValidityClock};
+use fleet_api::{Issuer, PeerDialer, Pulse, Revocation, Revocations, ValidityClock};
 use fleet_core::{ErrorKind, NodeId, SiteName};
 use tokio::runtime::Handle;
 
@@ -39,7 +39,7 @@ fn dialer(fleet: &Fleet, certificate: CertificateCell) -> PeerDialer {
 
 /// What `node`, whose listener belongs to the first site, answers to a call of its group by `dialer`, which means it.
 async fn call_group(dialer: &PeerDialer, node: &Node) -> Result<String, fleet_core::Error> {
-    let channel = dialer.channel(&Handle::current(), &node.address.to_string(), node.id)?;
+    let channel = dialer.channel(&Handle::current(), &node.address.to_string(), node.id, &Pulse::default())?;
     call_on(channel, GROUP).await
 }
 
