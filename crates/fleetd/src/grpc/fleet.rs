@@ -15,6 +15,7 @@ use fleet_node::catalog::Between;
 use fleet_node::links::Links;
 use fleet_node::ports::Sites;
 use fleet_replication::command::Action;
+use fleet_store::StateReader;
 use fleet_store::record::{JobState, NodeRecord};
 use fleet_store::state::{jobs as state, sites};
 use tokio::sync::watch as tokio_watch;
@@ -238,9 +239,10 @@ impl FleetService {
 
     /// Every site that is known here, by name.
     fn sites_here(&self) -> Result<Vec<v1::Site>, Error> {
-        let mut all = self.other_sites_here()?;
+        let state = self.site.reader()?;
+        let mut all = self.other_sites_here(&state)?;
         all.push(self.site_here()?);
-        for (group, removed) in sites::all_removed(&self.site.reader()?).map_err(read_failed)? {
+        for (group, removed) in sites::all_removed(&state).map_err(read_failed)? {
             // One that was founded under the name since is what it means now.
             if !all.iter().any(|site| site.name == removed.site.as_str()) {
                 all.push(convert::removed_site(&removed.site, group));
@@ -251,14 +253,15 @@ impl FleetService {
     }
 
     /// Every other site that is known here, by name.
-    fn other_sites_here(&self) -> Result<Vec<v1::Site>, Error> {
+    fn other_sites_here(&self, state: &StateReader) -> Result<Vec<v1::Site>, Error> {
         let heard = self.other_sites.known().borrow().clone();
-        let noted = sites::sites(&self.site.reader()?).map_err(read_failed)?;
+        let noted = sites::sites(state).map_err(read_failed)?;
         Ok(noted.iter().map(|(name, record)| convert::other_site(name, record, heard.get(name))).collect())
     }
 
     fn status_here(&self) -> Result<v1::Status, Error> {
-        let counters = state::site(&self.site.reader()?).map_err(read_failed)?.counters;
+        let reader = self.site.reader()?;
+        let counters = state::site(&reader).map_err(read_failed)?.counters;
         let jobs = JobState::ALL.iter().map(|state| (state.as_str().to_owned(), counters.jobs_in(*state))).collect();
         let mut nodes = std::collections::HashMap::new();
         for node in self.nodes()? {
@@ -269,7 +272,7 @@ impl FleetService {
             fleet_id: self.identity.fleet_id.as_bytes().to_vec(),
             node: self.identity.name.clone(),
             site: Some(self.site_here()?),
-            other_sites: self.other_sites_here()?,
+            other_sites: self.other_sites_here(&reader)?,
             nodes,
             jobs,
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -31,35 +31,36 @@ impl FleetService {
     pub(super) async fn get_here(self, request: v1::GetJobRequest) -> Result<v1::Job, Error> {
         let reader = self.site.current_reader().await?;
         let id = self.jobs.id(&reader, &request.job)?;
-        self.explained(self.jobs.view(&reader, id, &request).await?, id).await
+        self.explained(&reader, self.jobs.view(&reader, id, &request).await?, id).await
     }
 
     pub(super) async fn list_here(&self, request: &v1::ListJobsRequest) -> Result<v1::ListJobsResponse, Error> {
-        let mut page = self.jobs.list(&self.site.current_reader().await?, request)?;
+        let reader = self.site.current_reader().await?;
+        let mut page = self.jobs.list(&reader, request)?;
         for job in &mut page.jobs {
             if let Some(id) = JobId::from_slice(&job.job_id).filter(|_| job.reason.is_empty()) {
-                *job = self.explained(std::mem::take(job), id).await?;
+                *job = self.explained(&reader, std::mem::take(job), id).await?;
             }
         }
         Ok(page)
     }
 
     /// Why a job that went to another site is where it is; `None` if it went to none.
-    fn explain_move(&self, job: &v1::Job, id: JobId) -> Result<Option<String>, Error> {
-        let moved = moves::of_job(&self.site.reader()?, id).map_err(read_failed)?;
+    fn explain_move(&self, reader: &StateReader, job: &v1::Job, id: JobId) -> Result<Option<String>, Error> {
+        let moved = moves::of_job(reader, id).map_err(read_failed)?;
         let known = self.other_sites.known().borrow().clone();
         Ok(moved.map(|moved| moving::why(id, &moved, known.get(&moved.to.site), &job.reason, SystemClock.now())))
     }
 
     /// The job with why it is still queued or how long its robot has been away, where the scheduler knows better than the row.
-    async fn explained(&self, mut job: v1::Job, id: JobId) -> Result<v1::Job, Error> {
+    async fn explained(&self, reader: &StateReader, mut job: v1::Job, id: JobId) -> Result<v1::Job, Error> {
         let is_held = JobState::from_word(&job.state).is_some_and(JobState::has_holder);
         if (is_held || job.state == JobState::Queued.as_str())
             && let Some(reason) = self.node.explain(id).await
         {
             job.reason = reason;
         }
-        if let Some(reason) = self.explain_move(&job, id)? {
+        if let Some(reason) = self.explain_move(reader, &job, id)? {
             job.reason = reason;
         }
         Ok(job)
