@@ -76,6 +76,11 @@ pub type LogId = openraft::LogId<VoterId>;
 pub(crate) type Entry = openraft::Entry<TypeConfig>;
 /// The raft of a group.
 pub(crate) type Raft = openraft::Raft<TypeConfig>;
+
+/// Index of the last entry that is applied here; openraft tells of it after the state machine has done so.
+pub(crate) fn applied_index(raft: &Raft) -> Option<u64> {
+    raft.data_metrics().borrow().last_applied.map(|id| id.index)
+}
 /// A failure of the storage as openraft takes it.
 pub(crate) type StorageError = openraft::StorageError<VoterId>;
 

@@ -18,7 +18,7 @@ use crate::autopilot::{self, Change};
 use crate::blob_keeper::BlobKeeper;
 use crate::blobs;
 use crate::command::{Command, FIRST_VERSION, Outcome};
-use crate::consensus::{CodecError, Raft, VoterId};
+use crate::consensus::{CodecError, Raft, VoterId, applied_index};
 use crate::election::Elections;
 use crate::error::Error;
 use crate::leadership::Leadership;
@@ -247,7 +247,7 @@ impl Group {
 
     /// Index of the last entry that is applied here: what [`Self::reader`] reads from now on is not older.
     pub fn applied_index(&self) -> Option<u64> {
-        self.inner.raft.data_metrics().borrow().last_applied.map(|id| id.index)
+        applied_index(&self.inner.raft)
     }
 
     /// The term in which this node leads and serves; `None` if it must not read, renew or dispatch.

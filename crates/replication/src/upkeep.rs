@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::autopilot::{self, Candidate, Change, Picture};
 use crate::blobs::Held;
 use crate::command::{Action, COMMAND_VERSION};
-use crate::consensus::{Raft, StoredError, VoterId};
+use crate::consensus::{Raft, StoredError, VoterId, applied_index};
 use crate::error::Error;
 use crate::gate;
 use crate::leadership::propose_own;
@@ -103,7 +103,7 @@ impl Upkeep {
                 tracing::warn!(%error, "the autopilot's change failed");
             }
         }
-        let applied = self.raft.data_metrics().borrow().last_applied.map(|id| id.index);
+        let applied = applied_index(&self.raft);
         let stated = match stated.get(applied, || self.stated()) {
             Ok(stated) => stated,
             Err(error) => {
@@ -259,7 +259,7 @@ impl Upkeep {
 pub(crate) async fn shorten_log(raft: &Raft, through: Option<u64>) -> Result<(), Error> {
     let operation = "shorten the log";
     let ended = |error| Error::consensus(operation, &error);
-    let Some(applied) = raft.data_metrics().borrow().last_applied.map(|id| id.index) else { return Ok(()) };
+    let Some(applied) = applied_index(raft) else { return Ok(()) };
     // The state is its own snapshot: taking one only moves the mark up to which the log may go.
     raft.trigger().snapshot().await.map_err(ended)?;
     let through = through.unwrap_or(applied).min(applied);
