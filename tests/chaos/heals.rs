@@ -7,7 +7,7 @@ use crate::harness::seed::Random;
 use crate::plan::{Fault, Step, Victim, side};
 use crate::run::OneSite;
 
-/// How long each cut of a round holds, milliseconds; a round with its pauses takes the minute that the gate gives it.
+/// How long each cut of a round holds, milliseconds. A round with its pauses takes a minute; the gate has time for two cuts.
 const HOLDS_MS: [u64; 5] = [6_500, 15_000, 6_500, 10_500, 6_500];
 /// Quiet between two cuts, so that what is measured after one is not the end of another.
 const PAUSE_MS: u64 = 3_000;
@@ -29,4 +29,19 @@ pub(crate) fn plan(scenario: &OneSite, random: &mut Random, length_ms: u64) -> V
         steps.push(Step { pause_ms: PAUSE_MS, faults, hold_ms });
     }
     steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenarios::{Scenario, named};
+
+    #[test]
+    fn every_kind_of_cut_fits_into_a_minute() {
+        let Scenario::OneSite(heals) = named("heals") else { panic!("it has one site") };
+        let steps = plan(&heals, &mut Random::new(1), 60_000);
+        assert_eq!(steps.len(), HOLDS_MS.len());
+        assert!(steps[4].faults == [Fault::CutAll], "{steps:?}");
+        assert_eq!(plan(&heals, &mut Random::new(1), 20_000).len(), 1);
+    }
 }

@@ -62,6 +62,16 @@ fn machine_for_one(is_small: bool) -> Option<MutexGuard<'static, ()>> {
     machine()
 }
 
+/// The same for what takes many minutes, unless `FLEET_CHAOS_SECONDS` says how long.
+fn machine_for_long() -> Option<MutexGuard<'static, ()>> {
+    let is_asked = sized(false, false, true) || std::env::var_os("FLEET_CHAOS_SECONDS").is_some();
+    if many::asked().is_some() || !is_asked {
+        eprintln!("skipped: set FLEET_TEST_SIZE to long, or FLEET_CHAOS_SECONDS");
+        return None;
+    }
+    machine()
+}
+
 /// The seed of the scenario `name`: its own, but for figures a new one.
 fn seed_for(name: &str) -> u64 {
     seed_or(sized(true, true, false).then(|| seed_of(name)))
@@ -165,11 +175,7 @@ fn a_job_that_is_cancelled_or_called_back_on_its_way_ends_at_one_site() {
 /// At `long` only, or where `FLEET_CHAOS_SECONDS` is set.
 #[test]
 fn a_catalog_on_a_narrow_line_starves_no_job() {
-    if !sized(false, false, true) && std::env::var_os("FLEET_CHAOS_SECONDS").is_none() {
-        eprintln!("skipped: set FLEET_TEST_SIZE to long, or FLEET_CHAOS_SECONDS");
-        return;
-    }
-    if let Some(_machine) = machine_for_one(false) {
+    if let Some(_machine) = machine_for_long() {
         on_a_runtime(narrow::catalog_and_jobs(seed_for("narrow")));
     }
 }
@@ -188,10 +194,7 @@ fn many_runs() {
 /// Half an hour, so only at `long`; or as long as `FLEET_CHAOS_SECONDS` says.
 #[test]
 fn nobody_is_held_dead_while_both_cores_are_busy() {
-    if many::asked().is_some() || !sized(false, false, true) && std::env::var_os("FLEET_CHAOS_SECONDS").is_none() {
-        eprintln!("skipped: set FLEET_TEST_SIZE to long, or FLEET_CHAOS_SECONDS");
-        return;
+    if let Some(_machine) = machine_for_long() {
+        on_a_runtime(saturated::count_false_deaths());
     }
-    let Some(_machine) = machine() else { return };
-    on_a_runtime(saturated::count_false_deaths());
 }
